@@ -1,0 +1,41 @@
+"""What can go wrong, as one tree; the class carries the exit code of the command line.
+
+    LdcodecError                 1
+    ├── PictureError             1   a picture cannot be read, is of an unknown kind, or cannot be written
+    ├── FormatError              1   not an .ldc file, or one this version cannot read
+    │   └── DamagedError         1   an .ldc file that is cut short or altered
+    ├── ModelError               1   weights are missing, damaged, or not the ones a file names
+    └── UsageError               2   options that contradict each other or are out of range
+"""
+
+
+class LdcodecError(Exception):
+    """Base of every error that ldcodec raises on purpose; its text is one line that says what to do."""
+
+    exit_code = 1
+
+
+class PictureError(LdcodecError):
+    """A picture cannot be read, is of an unknown kind or size, or cannot be written."""
+
+
+class FormatError(LdcodecError):
+    """The data is not an .ldc file, or needs a newer version of ldcodec."""
+
+
+class DamagedError(FormatError):
+    """The data began as an .ldc file but is cut short or altered."""
+
+
+class ModelError(LdcodecError):
+    """Weights are missing, damaged, or not the ones that a file was written with."""
+
+
+class UsageError(LdcodecError):
+    """Options or arguments that contradict each other or lie outside their range."""
+
+    exit_code = 2
+
+
+class LdcodecWarning(UserWarning):
+    """Something the user should know that did not stop the work, such as a target rate out of reach."""

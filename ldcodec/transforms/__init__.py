@@ -1,0 +1,1 @@
+"""Picture ⇄ latent: the learned transforms around a linear one."""
