@@ -1,0 +1,204 @@
+"""A model: networks, integer tables and the identity that a file names.
+
+One safetensors file holds everything: `net.*` float networks (half precision where large), `integer.*` the parse-critical networks,
+`coder.*` the frequency tables; its metadata the format, the configuration and the parse id. The parse id is the hash of all integers: a file
+that names it can be parsed by these weights and by no others. What renders the picture is not part of it and may improve.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ldcodec.config import Config, from_mapping
+from ldcodec.errors import ModelError, UsageError
+from ldcodec.networks import Networks
+from ldcodec.ratemodel.gaussian import Tables
+from ldcodec.ratemodel.integer import IntegerRateModel
+from ldcodec.ratemodel.rangecoder import Coder
+
+FORMAT = "ldcodec-model-1"
+DEFAULT_MODEL = "small"
+FILE_NAME = "model.safetensors"
+SEARCH_VARIABLE = "LDCODEC_MODELS"
+HEADER_LIMIT = 1 << 20  # bytes of JSON at the front of a weights file
+INTEGER_PREFIXES = ("integer.", "coder.")
+INTEGER_TYPES = (torch.int16, torch.int32, torch.uint8)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Ready to encode and decode on `device`."""
+
+    name: str
+    parse_id: bytes
+    networks: Networks
+    integers: IntegerRateModel
+    coder: Coder
+    device: torch.device
+
+
+def parse_id(tensors: dict[str, Tensor]) -> bytes:
+    """8 bytes: the beginning of the SHA-256 of all integer tensors, by name, type, shape and value."""
+    digest = hashlib.sha256(FORMAT.encode())
+    for name in sorted(n for n in tensors if n.startswith(INTEGER_PREFIXES)):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.digest()[:8]
+
+
+def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half: bool = True) -> bytes:
+    """Writes a weights file and returns its parse id; the old file stays until the new one is whole."""
+    large = {k: v.detach().cpu() for k, v in networks.state_dict().items()}
+    floats = {f"net.{k}": (v.half() if half and v.numel() > 1024 else v).contiguous() for k, v in large.items()}
+    identity = parse_id(integers)
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config)), "parse_id": identity.hex()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    save_file({**floats, **integers}, str(temporary), metadata=metadata)
+    os.replace(temporary, path)
+    return identity
+
+
+def search_path() -> list[Path]:
+    """Folders of models: those of LDCODEC_MODELS, then the ones that came with the program."""
+    named = [Path(p) for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
+    package = Path(__file__).resolve().parent
+    return [*named, package / "models", package.parent / "models"]
+
+
+def find_file(name_or_path: str) -> Path:
+    """The weights file of a name on the search path, or of a path; raises ModelError if there is none."""
+    direct = Path(name_or_path)
+    candidates = [direct, direct / FILE_NAME]
+    if name_or_path and direct.name == name_or_path:
+        candidates = [folder / name_or_path / FILE_NAME for folder in search_path()] + candidates
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ModelError(f"no model {name_or_path!r}: give a path, or set {SEARCH_VARIABLE} to the folder that holds it")
+
+
+def known_models() -> Iterator[tuple[Path, str]]:
+    """(weights file, parse id in hex) of every model on the search path; files that are none are passed over."""
+    for folder in search_path():
+        for path in sorted(folder.glob(f"*/{FILE_NAME}")):
+            identity = _metadata(path).get("parse_id", "")
+            if identity:
+                yield path, identity
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, read from its header alone; empty if there is none."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= HEADER_LIMIT else {}
+        metadata = header.get("__metadata__", {})
+        return metadata if isinstance(metadata, dict) else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def find_model(identity: bytes, device: str = "auto") -> Model:
+    """The model with a parse id; raises ModelError if no model on the search path has it."""
+    for path, known in known_models():
+        if known == identity.hex():
+            return load_model(str(path), device)
+    raise ModelError(f"this file needs the model {identity.hex()}, which is not installed; set {SEARCH_VARIABLE} to the folder that holds it")
+
+
+def load_model(name_or_path: str | None = None, device: str = "auto") -> Model:
+    """A model by name (default: small) or path. device: auto, cpu or cuda.
+
+    Raises ModelError for weights that are missing, damaged, not finite, of wrong shape or not what they claim to be; UsageError for a device
+    that this machine lacks. A model once loaded is kept.
+    """
+    path = find_file(name_or_path or DEFAULT_MODEL).resolve()
+    return _load(path, path.stat().st_mtime_ns, _device(device))
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device must be auto, cpu or cuda, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device on this machine")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, _changed: int, device: torch.device) -> Model:
+    tensors, metadata = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a model of format {FORMAT}")
+    try:
+        config = from_mapping(json.loads(metadata["config"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path}: no readable configuration") from error
+    identity = parse_id(tensors)
+    if identity.hex() != metadata.get("parse_id"):
+        raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
+    networks = _networks(path, config, tensors).to(device, memory_format=torch.channels_last)
+    integers, tables = _integers(path, config, tensors, device)
+    return Model(path.parent.name, identity, networks, integers, Coder(tables), device)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(str(path), "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:
+    with torch.device("meta"):
+        networks = Networks(config)
+    wanted = {f"net.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
+    _check_shapes(path, tensors, wanted)
+    floats = {name: tensors[name].float() for name in wanted}
+    broken = [name for name, tensor in floats.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ModelError(f"{path}: {broken[0]} holds values that are not finite")
+    networks.load_state_dict({name.removeprefix("net."): tensor for name, tensor in floats.items()}, assign=True)
+    return networks.eval().requires_grad_(False)
+
+
+def _integers(path: Path, config: Config, tensors: dict[str, Tensor], device: torch.device) -> tuple[IntegerRateModel, Tables]:
+    _check_shapes(path, tensors, integer_shapes(config))
+    tables = Tables(tensors["coder.counts"].long().numpy(), tensors["coder.reach"].long().numpy())
+    entries = {name.removeprefix("integer."): t for name, t in tensors.items() if name.startswith("integer.")}
+    if any(t.dtype not in INTEGER_TYPES for t in entries.values()):
+        raise ModelError(f"{path}: parse-critical tensors must be integers")
+    return IntegerRateModel(config, entries, device), tables
+
+
+def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of every parse-critical tensor but the frequency tables, which check themselves."""
+    m, ctx, hyper, knots = config.latent, config.context, config.hyper, 65
+    layers = {"hyper.0": (4 * ctx, hyper, 1), "hyper.1": (4 * ctx, ctx, 1), "hyper.2": (ctx, ctx, 3)}
+    for k in range(4):
+        layers |= {f"steps.{k}.mix": (ctx, ctx + (m if k else 0), 1), f"steps.{k}.spatial": (ctx, ctx, 3)}
+        layers |= {f"steps.{k}.mean": (m, ctx, 1), f"steps.{k}.scale": (m, ctx, 1)}
+    shapes: dict[str, tuple[int, ...]] = {"integer.z_index": (hyper,), "integer.table.factor": (knots, ctx)}
+    shapes |= {f"integer.table.{name}": (knots, m) for name in ("floor", "reciprocal", "log_expected")}
+    for name, (rows, columns, size) in layers.items():
+        shapes |= {f"integer.{name}.weight": (rows, columns, size, size), f"integer.{name}.bias": (rows,), f"integer.{name}.shift": ()}
+    return shapes
+
+
+def _check_shapes(path: Path, tensors: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> None:
+    for name, shape in wanted.items():
+        if name not in tensors:
+            raise ModelError(f"{path}: {name} is missing")
+        if tuple(tensors[name].shape) != shape:
+            raise ModelError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, not {shape}")

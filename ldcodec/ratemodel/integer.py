@@ -1,0 +1,289 @@
+"""The rate model in integers: the same file gives the same symbols on every machine.
+
+All numbers are whole numbers carried in floating point. A float64 holds every integer below 2⁵³, so a matrix product whose largest possible
+sum stays below that is exact in any order of summation, with any BLAS, thread count or device; float32 holds those below 2²⁴, so there
+the activations are split into x = 64·high + low and the columns into blocks that keep each product below the bound. Both give the same numbers.
+
+Fixed point (value = integer × unit):
+
+    activations, |x| < 2¹⁵          2⁻⁸          weights, 16 bits          2⁻¹² (or coarser where a layer needs it)
+    mean from a head                2⁻¹⁴         scale index from a head   2⁻⁸ of an index
+    latent: mean, symbol + mean     2⁻⁶ step     expected deviation        2⁻¹⁰, its reciprocal 2⁻¹⁴, quality factors 2⁻¹⁰
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ldcodec.config import Config
+from ldcodec.errors import ModelError
+from ldcodec.quality import TOP_INDEX
+from ldcodec.ratemodel.gaussian import SCALE_COUNT
+from ldcodec.ratemodel.network import ORDER
+
+ACTIVATION_BITS = 8  # fraction of activations
+MEAN_BITS, INDEX_BITS, LATENT_BITS = 14, 8, 6
+FLOOR_BITS, RECIPROCAL_BITS, FACTOR_BITS = 10, 14, 10
+LIMIT = 2**15 - 1  # of |activation|
+HEAD_LIMIT = 2**23  # of |head output|
+LATENT_LIMIT = 2**22  # of |mean| and |symbol + mean|, in units of 2⁻⁶ step
+SPLIT = 64  # x = 64·high + low with 0 ≤ low < 64, |high| ≤ 512
+EXACT32, EXACT64 = 2**24, 2**53
+KNOTS = 65  # of every table over the quality
+
+
+def shifted(x: Tensor, bits: int) -> Tensor:
+    """⌊x / 2^bits⌋ of whole numbers: exact, because a power of two only moves the exponent."""
+    return torch.floor(x * 2.0**-bits)
+
+
+def leaky(x: Tensor) -> Tensor:
+    """LeakyReLU with slope 1/8, rounded down."""
+    return torch.maximum(x, shifted(x, 3))
+
+
+def at_quality(table: NDArray[np.int64], index: int) -> NDArray[np.int64]:
+    """Row of a table of 65 knots [65, n] at a quality index in 0..4095, by integer interpolation, rounded down."""
+    knot, rest = divmod(index * (KNOTS - 1), TOP_INDEX)
+    following = table[min(knot + 1, KNOTS - 1)]
+    return (table[knot] * (TOP_INDEX - rest) + following * rest) // TOP_INDEX
+
+
+@dataclass(frozen=True)
+class Block:
+    """Columns [start, stop) of one tap of a layer; row and column offset of the tap from the top left of the padded input."""
+
+    row: int
+    column: int
+    start: int
+    stop: int
+    weight: Tensor
+
+
+class Layer:
+    """One integer layer: out = ⌊(W·x + b) / 2^shift⌋, W [n, m, k, k] with k 1 or 3, as matrix products."""
+
+    def __init__(self, name: str, weight: Tensor, bias: Tensor, shift: int, device: torch.device, limit: int = LIMIT) -> None:
+        """Raises ModelError where the sums could leave the exact range."""
+        self.shift, self.size = shift, weight.shape[2]
+        bound = weight.double().abs().sum((1, 2, 3)) * (limit + 1) + bias.double().abs()
+        if not 0 <= shift <= 30 or bound.max() >= EXACT64 / 2:
+            raise ModelError(f"integer layer {name}: its sums are not exact in float64")
+        self.bias = bias.double().to(device)[:, None]
+        self.narrow = float32_is_exact(device)
+        self.blocks = list(self._cut(weight, device))
+
+    def _cut(self, weight: Tensor, device: torch.device) -> Iterator[Block]:
+        kind = torch.float32 if self.narrow else torch.float64
+        for row in range(self.size):
+            for column in range(self.size):
+                tap = weight[:, :, row, column].double()
+                for start, stop in _column_blocks(tap) if self.narrow else [(0, tap.shape[1])]:
+                    yield Block(row, column, start, stop, tap[:, start:stop].to(device, kind).contiguous())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: [m, h, w] float64 of whole numbers, |x| ≤ 2¹⁵ → [n, h, w], not clamped."""
+        height, width = x.shape[1:]
+        if self.size == 3:  # rows keep their padding on the right, so that every tap is one strided view of the same memory
+            x = F.pad(x, (1, 1, 1, 2))
+        stride, flat = x.shape[2], x.flatten(1)
+        count = height * stride if self.size == 3 else flat.shape[1]
+        total = self.bias.repeat(1, count)
+        for high, scale in self._parts(flat):
+            for block in self.blocks:
+                offset = block.row * stride + block.column
+                view = high[block.start : block.stop, offset : offset + count]
+                if self.narrow:
+                    total.add_(block.weight @ view, alpha=scale)
+                else:
+                    total.addmm_(block.weight, view)
+        return shifted(total, self.shift).unflatten(1, (height, stride))[:, :, :width]
+
+    def _parts(self, flat: Tensor) -> list[tuple[Tensor, int]]:
+        if not self.narrow:
+            return [(flat, 1)]
+        high = torch.floor(flat / SPLIT)
+        return [(high.float(), SPLIT), ((flat - SPLIT * high).float(), 1)]
+
+
+def _column_blocks(tap: Tensor) -> Iterator[tuple[int, int]]:
+    """Ranges of columns whose products with |x| ≤ 512 sum to less than 2²⁴ in every row, so that float32 is exact."""
+    start, total = 0, torch.zeros(tap.shape[0], dtype=torch.float64)
+    for column, weights in enumerate(tap.abs().unbind(1)):
+        if column > start and (total + weights).max() * (LIMIT // SPLIT + 1) >= EXACT32:
+            yield start, column
+            start, total = column, torch.zeros_like(total)
+        total = total + weights
+    yield start, tap.shape[1]
+
+
+_PROOF: dict[tuple[str, str], bool] = {}
+
+
+def float32_is_exact(device: torch.device) -> bool:
+    """Whether this device multiplies float32 matrices exactly up to 2²⁴: some settings silently round the factors to fewer bits."""
+    return _product_is_exact(device, torch.float32, EXACT32)
+
+
+def _product_is_exact(device: torch.device, kind: torch.dtype, bound: int) -> bool:
+    key = (str(device), str(kind))
+    if key not in _PROOF:
+        _PROOF[key] = _known_product(device, kind, bound)
+    return _PROOF[key]
+
+
+def _known_product(device: torch.device, kind: torch.dtype, bound: int) -> bool:
+    """A product whose terms use every bit of the factors and whose largest sum comes close to the bound, against exact integers."""
+    rng = np.random.default_rng(0)
+    columns, reach = 192, SPLIT * 8 if kind == torch.float32 else LIMIT
+    most = min(2**15 - 1, bound // (columns * reach))
+    left, right = rng.integers(-most, most + 1, (64, columns)), rng.integers(-reach, reach + 1, (columns, 640))
+    left[0], right[:, 0] = most, reach
+    left[32:] = np.eye(32, columns, dtype=np.int64) * np.arange(2**15 - 1, 2**15 - 65, -2)[:, None]  # weights of full width
+    result = torch.from_numpy(left).to(device, kind) @ torch.from_numpy(right).to(device, kind)
+    return bool((result.double().cpu().numpy() == left @ right).all())
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What one context step tells of its elements: mean int64 in 2⁻⁶ steps and scale index uint8, both [n], and where they lie in the latent."""
+
+    mean: NDArray[np.int64]
+    index: NDArray[np.uint8]
+    places: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A latent after the last step: symbols int32, means int64 (2⁻⁶ step) and scale indices uint8, each [M, h, w]."""
+
+    symbols: NDArray[np.int32]
+    mean: NDArray[np.int64]
+    index: NDArray[np.uint8]
+
+
+CodeSymbols = Callable[[Prior], NDArray[np.int32]]
+
+
+class IntegerRateModel:
+    """Hyper synthesis, context steps and quality tables of one model in integers, on one device."""
+
+    def __init__(self, config: Config, tensors: dict[str, Tensor], device: torch.device) -> None:
+        """tensors: the entries `integer.*` of a weights file without their prefix. Raises ModelError if they cannot be exact."""
+        if not _product_is_exact(device, torch.float64, EXACT64 // 2):
+            raise ModelError(f"{device} does not multiply float64 matrices exactly; no file could be parsed on it")
+        self.config, self.device = config, device
+        self._tensors = tensors
+        self.hyper = [self._layer(f"hyper.{k}") for k in range(3)]
+        self.steps = [[self._layer(f"steps.{k}.{part}") for part in ("mix", "spatial")] for k in range(4)]
+        self.heads = [self._heads(k) for k in range(4)]
+        names = ("factor", "floor", "reciprocal", "log_expected")
+        self.tables = {name: tensors[f"table.{name}"].to(torch.int64).numpy() for name in names}
+        self.z_index = tensors["z_index"].to(torch.uint8).numpy()
+        if self.z_index.max() >= SCALE_COUNT:
+            raise ModelError("scale index of the hyper-latent out of range")
+        del self._tensors
+
+    def _layer(self, name: str, rows: Tensor | None = None) -> Layer:
+        weight, bias = self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"]
+        shift = int(self._tensors[f"{name}.shift"])
+        if rows is not None:
+            weight, bias = weight[rows], bias[rows]
+        return Layer(name, weight, bias, shift, self.device)
+
+    def _heads(self, step: int) -> list[tuple[Layer, Layer]]:
+        """Mean and scale layers of each channel group; of one head's outputs a step uses only one group a position."""
+        groups = torch.arange(self.config.latent).chunk(4)
+        return [(self._layer(f"steps.{step}.mean", g), self._layer(f"steps.{step}.scale", g)) for g in groups]
+
+    def features(self, symbols: NDArray[np.int32], quality: int) -> Tensor:
+        """Hyper-latent symbols [hyper, h/4, w/4], quality index → features [ctx, h, w]."""
+        x = torch.from_numpy(symbols).to(self.device, torch.float64).clamp(-LIMIT, LIMIT)
+        for k, layer in enumerate(self.hyper):
+            x = leaky(layer(x)).clamp(-LIMIT, LIMIT)
+            x = F.pixel_shuffle(x, 2) if k < 2 else x
+        factor = torch.from_numpy(at_quality(self.tables["factor"], quality)).to(x)
+        return shifted(x * factor[:, None, None], FACTOR_BITS).clamp(-LIMIT, LIMIT)
+
+    def parse(self, hyper_symbols: NDArray[np.int32], quality: int, coded: tuple[int, int], code: CodeSymbols) -> Parsed:
+        """Runs the four steps. hyper_symbols: [hyper, h/4, w/4]; quality: index; coded: rows and columns that hold symbols.
+
+        `code` gets the prior of each group of elements and returns their symbols: an encoder makes and writes them, a decoder reads them.
+        Elements outside `coded` are zero and not asked for.
+        """
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            return self._parse(hyper_symbols, quality, coded, code)
+
+    def _parse(self, hyper_symbols: NDArray[np.int32], quality: int, coded: tuple[int, int], code: CodeSymbols) -> Parsed:
+        features = self.features(hyper_symbols, quality)
+        state = _State(self, features.shape[1:], quality, coded)
+        for step in range(4):
+            hidden = self._hidden(step, features, state)
+            state.fill(step, hidden, self.heads[step], code)
+        return state.parsed()
+
+    def _hidden(self, step: int, features: Tensor, state: "_State") -> Tensor:
+        mix, spatial = self.steps[step]
+        x = torch.cat([features, state.ratio()]) if step else features
+        x = leaky(mix(x)).clamp(-LIMIT, LIMIT)
+        return leaky(spatial(x)).clamp(-LIMIT, LIMIT)
+
+
+class _State:
+    """What is decoded so far."""
+
+    def __init__(self, model: IntegerRateModel, size: torch.Size, quality: int, coded: tuple[int, int]) -> None:
+        h, w = size
+        self.coded, channels = coded, model.config.latent
+        rows = {name: torch.from_numpy(at_quality(table, quality)).to(model.device, torch.float64)[:, None, None] for name, table in model.tables.items() if name != "factor"}
+        self.floor, self.reciprocal, self.log_expected = rows["floor"], rows["reciprocal"], rows["log_expected"]
+        self.decoded = torch.zeros(channels, h, w, dtype=torch.float64, device=model.device)
+        self.symbols, self.mean = np.zeros((channels, h, w), np.int32), np.zeros((channels, h, w), np.int64)
+        self.index = np.zeros((channels, h, w), np.uint8)
+        self.places = np.arange(channels * h * w).reshape(channels, h, w)
+
+    def ratio(self) -> Tensor:
+        """The decoded latent over its expected deviation, as an activation."""
+        bits = LATENT_BITS + RECIPROCAL_BITS - ACTIVATION_BITS
+        return shifted(self.decoded * self.reciprocal, bits).clamp(-LIMIT, LIMIT)
+
+    def fill(self, step: int, hidden: Tensor, heads: list[tuple[Layer, Layer]], code: CodeSymbols) -> None:
+        """Decodes the elements of one step: of channel group j the position ORDER[step][j] of every cell."""
+        priors = []
+        for group, (mean_head, scale_head) in enumerate(heads):
+            area = self._area(group, ORDER[step][group])
+            part = hidden[:, area[1], area[2]]
+            mean = self._mean(mean_head(part), area[0])
+            priors.append((area, mean, self._index(scale_head(part), area[0])))
+        self._take(priors, code)
+
+    def _area(self, group: int, position: int) -> tuple[slice, slice, slice]:
+        size = self.decoded.shape[0] // 4
+        return slice(group * size, (group + 1) * size), slice(position // 2, None, 2), slice(position % 2, None, 2)
+
+    def _mean(self, head: Tensor, channels: slice) -> Tensor:
+        product = head.clamp(-HEAD_LIMIT, HEAD_LIMIT) * self.floor[channels]
+        return shifted(product, MEAN_BITS + FLOOR_BITS - LATENT_BITS).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+
+    def _index(self, head: Tensor, channels: slice) -> Tensor:
+        total = head.clamp(-HEAD_LIMIT, HEAD_LIMIT) + self.log_expected[channels]
+        return shifted(total, INDEX_BITS).clamp(0, SCALE_COUNT - 1)
+
+    def _take(self, priors: list[tuple[tuple[slice, slice, slice], Tensor, Tensor]], code: CodeSymbols) -> None:
+        for area, mean, index in priors:
+            self.mean[area], self.index[area] = mean.long().cpu().numpy(), index.to(torch.uint8).cpu().numpy()
+        rows, columns = self.coded
+        inside = [np.ravel(self.places[:, :rows, :columns][a]) for a, _, _ in priors]
+        places = np.concatenate(inside)
+        self.symbols.flat[places] = code(Prior(self.mean.flat[places], self.index.flat[places], places))
+        for area, mean, _ in priors:
+            symbols = torch.from_numpy(self.symbols[area]).to(mean)
+            self.decoded[area] = (symbols * 2**LATENT_BITS + mean).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+
+    def parsed(self) -> Parsed:
+        return Parsed(self.symbols, self.mean, self.index)

@@ -1,0 +1,1 @@
+"""Training programs; nothing else in ldcodec imports them."""

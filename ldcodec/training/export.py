@@ -1,0 +1,86 @@
+"""Float rate model → the integer tensors of a weights file. The only place where parse-critical numbers are made."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ldcodec.networks import Networks
+from ldcodec.ratemodel import integer
+from ldcodec.ratemodel.gaussian import LOG_RATIO, SCALE_MIN, make_tables, nearest_scale
+from ldcodec.ratemodel.network import OUTPUT_SCALE, SKIPPED_SCALES
+
+WEIGHT_BITS = 12
+
+
+def integer_tensors(networks: Networks) -> dict[str, Tensor]:
+    """The entries `integer.*` and `coder.*` of a weights file: int16 weights, int32 biases, shifts and tables."""
+    with torch.no_grad():
+        entries = {**_hyper(networks), **_steps(networks), **_tables(networks)}
+    tables = make_tables()
+    coder = {"coder.counts": torch.from_numpy(tables.counts).int(), "coder.reach": torch.from_numpy(tables.reach).int()}
+    return {**{f"integer.{name}": tensor.contiguous() for name, tensor in entries.items()}, **coder}
+
+
+def _hyper(networks: Networks) -> dict[str, Tensor]:
+    rate = networks.rate
+    first, second, third = (layer for layer in rate.synthesis)
+    folded = first.bias.double() + first.weight.double().sum((2, 3)) @ rate.z_mean.double()
+    fraction = integer.ACTIVATION_BITS
+    return {
+        **_layer("hyper.0", first.weight, folded, 0, fraction),
+        **_layer("hyper.1", second.weight, second.bias, fraction, fraction),
+        **_layer("hyper.2", third.weight, third.bias, fraction, fraction),
+        "z_index": nearest_scale(rate.hyper_scale().log()).clamp(min=SKIPPED_SCALES).to(torch.uint8),
+    }
+
+
+def _steps(networks: Networks) -> dict[str, Tensor]:
+    entries: dict[str, Tensor] = {}
+    for k, step in enumerate(networks.rate.steps):
+        fraction = integer.ACTIVATION_BITS
+        for part in ("mix", "spatial"):
+            layer = getattr(step, part)
+            entries |= _layer(f"steps.{k}.{part}", layer.weight, layer.bias, fraction, fraction)
+        mean, scale = _halves(step.head)
+        entries |= _layer(f"steps.{k}.mean", *(OUTPUT_SCALE * x for x in mean), fraction, integer.MEAN_BITS)
+        entries |= _layer(f"steps.{k}.scale", *(OUTPUT_SCALE / LOG_RATIO * x for x in scale), fraction, integer.INDEX_BITS)
+    return entries
+
+
+def _halves(head: nn.Conv2d) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """(weight, bias) of the outputs that are means, and of those that are log-scales."""
+    weight, bias = head.weight.chunk(2), head.bias.chunk(2)  # type: ignore[union-attr]
+    return (weight[0], bias[0]), (weight[1], bias[1])
+
+
+def _layer(name: str, weight: Tensor, bias: Tensor, in_bits: int, out_bits: int) -> dict[str, Tensor]:
+    """Weights in 16 bits with the finest unit they fit; half of the output's unit is added to the bias, so that rounding down rounds."""
+    bits = WEIGHT_BITS
+    while (weight.abs().max() * 2**bits).round() >= 2**15:
+        bits -= 1
+    shift = bits + in_bits - out_bits
+    rounded = (bias.double() * 2 ** (bits + in_bits)).round() + (2 ** (shift - 1) if shift else 0)
+    return {
+        f"{name}.weight": (weight.double() * 2**bits).round().to(torch.int16),
+        f"{name}.bias": rounded.to(torch.int32),
+        f"{name}.shift": torch.tensor(shift, dtype=torch.int32),
+    }
+
+
+def _tables(networks: Networks) -> dict[str, Tensor]:
+    """Tables over the quality, [65, n] int32; their units are those of `integer`."""
+    t = torch.linspace(0, 1, integer.KNOTS, dtype=torch.float64)
+    expected = networks.scales(t.float()).expected.double().flatten(1)
+    floor = expected.clamp(min=1)
+    index = (expected.log() - math.log(SCALE_MIN)) / LOG_RATIO
+    return {
+        "table.factor": _fixed(networks.rate.quality(t.float()).double().flatten(1), integer.FACTOR_BITS),
+        "table.floor": _fixed(floor, integer.FLOOR_BITS),
+        "table.reciprocal": _fixed(1 / floor, integer.RECIPROCAL_BITS),
+        "table.log_expected": _fixed(index + 0.5, integer.INDEX_BITS),
+    }
+
+
+def _fixed(values: Tensor, bits: int) -> Tensor:
+    return (values * 2**bits).round().to(torch.int32)

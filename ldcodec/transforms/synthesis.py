@@ -1,0 +1,32 @@
+"""Latent → picture: the mirror of the analysis.
+
+    latent ─┬─ conv3×3 ─ ×q16(t) ─ blocks at 1/16 ─ act ─ conv1×1 ─ shuffle 2 ─ ×q8(t) ─ blocks at 1/8 ─ act ─ conv3×3 ─ shuffle 8 ─ + ─► picture
+            └─ Kᵀ ─ shuffle 16 ───────────────────────────────────────────────────────────────────────────────────┘
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, empty, nn
+
+from ldcodec.config import Config
+from ldcodec.transforms.blocks import QualityScale, Residual, act, blockwise
+
+
+class Synthesis(nn.Module):
+    """The synthesis transform g_s with the linear shortcut Kᵀ, which starts as the transpose of the analysis' K."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        c = config
+        self.stem, self.up = nn.Conv2d(c.latent, c.width16, 3, padding=1), nn.Conv2d(c.width16, 4 * c.width8, 1)
+        self.blocks16 = nn.Sequential(*(Residual(c.width16) for _ in range(c.blocks16)))
+        self.blocks8 = nn.Sequential(*(Residual(c.width8) for _ in range(c.blocks8)))
+        self.head = nn.Conv2d(c.width8, 192, 3, padding=1)
+        self.quality16, self.quality8 = QualityScale(c.width16), QualityScale(c.width8)
+        self.klt = nn.Parameter(empty(c.latent, 768))
+
+    def forward(self, latent: Tensor, t: Tensor, std: Tensor) -> Tensor:
+        """latent: [B, M, h, w], gain removed; t: [B] in 0..1; std: [M, 1, 1] → picture [B, 3, 16h, 16w] in about 0..1, not clipped."""
+        hidden = self.blocks16(self.stem(latent / std.clamp(min=4)) * self.quality16(t))
+        hidden = self.blocks8(F.pixel_shuffle(self.up(act(hidden)), 2) * self.quality8(t))
+        residual = 0.05 * F.pixel_shuffle(self.head(act(hidden)), 8)
+        return residual.float() + F.pixel_shuffle(blockwise(self.klt.t(), latent), 16) / 255 + 0.5
