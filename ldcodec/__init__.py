@@ -1,0 +1,63 @@
+"""ldcodec stores a photograph in a small file and brings it back through a conditional latent diffusion decoder.
+
+    data = ldcodec.encode(image, rate=0.5)      a Pillow image or a uint8 array → bytes of an .ldc file
+    image = ldcodec.decode(data)                → Pillow image
+    ldcodec.info(data)                          → dict of what the header says, without a model
+
+Everything but the errors is imported on first use, so that `import ldcodec` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ldcodec.errors import (
+    DamagedError,
+    FormatError,
+    LdcodecError,
+    LdcodecWarning,
+    ModelError,
+    PictureError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from ldcodec.codec import decode, encode
+    from ldcodec.container import describe as info
+    from ldcodec.model import load_model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DamagedError",
+    "FormatError",
+    "LdcodecError",
+    "LdcodecWarning",
+    "ModelError",
+    "PictureError",
+    "UsageError",
+    "__version__",
+    "decode",
+    "encode",
+    "info",
+    "load_model",
+]
+
+_HOMES = {
+    "decode": ("ldcodec.codec", "decode"),
+    "encode": ("ldcodec.codec", "encode"),
+    "info": ("ldcodec.container", "describe"),
+    "load_model": ("ldcodec.model", "load_model"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ldcodec' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    value: object = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
