@@ -1,0 +1,150 @@
+"""Container → picture: parse the symbols, run the reverse diffusion on what quantisation destroyed, synthesise."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ldcodec import container, quality
+from ldcodec.container import Container, Header, Slice
+from ldcodec.diffusion.denoiser import Condition
+from ldcodec.diffusion.noise import gaussian
+from ldcodec.diffusion.posterior import truncated_moments
+from ldcodec.diffusion.samplers import SAMPLERS
+from ldcodec.diffusion.schedule import times
+from ldcodec.errors import DamagedError, FormatError, ModelError, UsageError
+from ldcodec.model import Model
+from ldcodec.ratemodel.gaussian import scale_of
+from ldcodec.ratemodel.integer import LATENT_BITS, Parsed, Prior
+from ldcodec.ratemodel.network import SKIPPED_SCALES
+
+OnStep = Callable[[int], None]
+REALISTIC_STEPS = 8  # where realism is asked for and no number of steps
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How the reverse process runs.
+
+    steps: 1..1000, None for 1 (or 8 with realism); realism: 0 (minimum error) to 1 (a draw from the posterior); sampler: a name in
+    SAMPLERS; seed: 0..2⁶⁴ − 1, of the noise. Raises UsageError outside these.
+    """
+
+    steps: int | None = None
+    realism: float = 0.0
+    sampler: str = "ddim"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.realism <= 1:
+            raise UsageError(f"realism must be from 0 to 1, not {self.realism}")
+        if self.sampler not in SAMPLERS:
+            raise UsageError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
+        if self.steps is not None and not 1 <= self.steps <= 1000:
+            raise UsageError(f"steps must be from 1 to 1000, not {self.steps}")
+        if not 0 <= self.seed < 2**64:
+            raise UsageError("seed must be from 0 to 2^64 - 1")
+
+    @property
+    def step_count(self) -> int:
+        """The number of steps in use."""
+        return self.steps or (REALISTIC_STEPS if self.realism else 1)
+
+
+def decode(
+    source: Container, model: Model, settings: DecodeSettings, on_step: OnStep | None = None
+) -> NDArray[np.uint8]:
+    """A file's container → uint8 picture (H, W, 3) or (H, W). Raises DamagedError, FormatError or ModelError as `parse` does."""
+    return render(condition(parse(source, model), source.header, model), source.header, model, settings, on_step)
+
+
+def parse(source: Container, model: Model) -> Parsed:
+    """The symbols of a file; raises ModelError for another model's file, DamagedError where symbols differ from those written."""
+    header = source.header
+    if header.parse_id != model.parse_id:
+        raise ModelError(
+            f"the file was written with model {header.parse_id.hex()}, not {model.parse_id.hex()} ({model.name})"
+        )
+    if len(source.slices) != 1:
+        raise FormatError("the file has several slices: a newer version of ldcodec is needed")
+    h, w = container.latent_size(header.width, header.height)
+    coded = container.coded_size(header.width, header.height)
+    return _parse_slice(source.slices[0], header.quality, (h, w), coded, model)
+
+
+def _parse_slice(piece: Slice, index: int, size: tuple[int, int], coded: tuple[int, int], model: Model) -> Parsed:
+    decoder = model.coder.decoder(piece.payload)
+    hyper_shape = (model.networks.config.hyper, size[0] // 4, size[1] // 4)
+    hyper = decoder.decode(hyper_indices(model, hyper_shape)).reshape(hyper_shape)
+
+    def read(prior: Prior) -> NDArray[np.int32]:
+        symbols = np.zeros(prior.index.shape, np.int32)
+        kept = prior.index >= SKIPPED_SCALES
+        symbols[kept] = decoder.decode(prior.index[kept])
+        return symbols
+
+    parsed = model.integers.parse(hyper, index, coded, read)
+    decoder.finish()
+    if symbols_crc(hyper, parsed.symbols) != piece.symbols_crc:
+        raise DamagedError("the decoded symbols are not those that were written (their CRC-32 differs)")
+    return parsed
+
+
+def hyper_indices(model: Model, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Scale index of each hyper-latent symbol of shape [hyper, h/4, w/4], flattened."""
+    return np.repeat(model.integers.z_index, shape[1] * shape[2])
+
+
+def symbols_crc(hyper: NDArray[np.int32], symbols: NDArray[np.int32]) -> int:
+    """CRC-32 of all symbols of a slice as 16-bit little-endian numbers: hyper-latent, then latent, channel by channel."""
+    return zlib.crc32(symbols.astype("<i2").tobytes(), zlib.crc32(hyper.astype("<i2").tobytes()))
+
+
+@torch.no_grad()
+def render(
+    known: Condition, header: Header, model: Model, settings: DecodeSettings, on_step: OnStep | None = None
+) -> NDArray[np.uint8]:
+    """What is known of the latent → uint8 picture (H, W, 3) or (H, W)."""
+    latent = reconstruct(known, model, settings, on_step)
+    picture = model.networks.picture(latent, known.quality)[0, :, : header.height, : header.width]
+    if header.grey:
+        picture = picture.mean(0, keepdim=True)
+    pixels = picture.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(pixels[:, :, 0] if header.grey else pixels)
+
+
+def condition(parsed: Parsed, header: Header, model: Model) -> Condition:
+    """What the symbols say of each latent, [1, M, h, w] in steps."""
+    symbols = torch.from_numpy(parsed.symbols).to(model.device)[None].float()
+    mean = torch.from_numpy(parsed.mean).to(model.device)[None].float() * 2.0**-LATENT_BITS
+    scale = scale_of(torch.from_numpy(parsed.index).to(model.device)[None])
+    return posterior(symbols, mean, scale, torch.tensor([quality.fraction(header.quality)], device=model.device))
+
+
+def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condition:
+    """Symbols, means and scales [1, M, h, w] and t [1] → centroid and deviation of each latent."""
+    centroid, deviation = truncated_moments(symbols, scale)
+    return Condition(mean + centroid, deviation, scale, t)
+
+
+def reconstruct(known: Condition, model: Model, settings: DecodeSettings, on_step: OnStep | None = None) -> Tensor:
+    """The latent in steps, [1, M, h, w]: the centroid plus what the reverse process restores."""
+    prepared = model.networks.denoiser.prepare(known)
+    shape = known.centre.shape[1:]
+
+    def denoise(u: Tensor, time: Tensor) -> Tensor:
+        v: Tensor = model.networks.denoiser(u, time.expand(1), prepared)
+        return v
+
+    def noise(step: int) -> Tensor:
+        if not settings.realism:
+            return torch.zeros_like(known.centre)
+        return torch.from_numpy(settings.realism * gaussian(settings.seed, step, tuple(shape)))[None].to(known.centre)
+
+    sample = SAMPLERS[settings.sampler]
+    restored = sample(denoise, noise(0), times(settings.step_count), noise, on_step)
+    return known.centre + known.deviation * restored

@@ -1,0 +1,118 @@
+"""Picture → container, as the block diagram reads.
+
+picture ─ analysis base ─┬─ (quality) ─ finish ─ y ─ h_a ─ round ─ z ─► integer rate model ─ (μ, σ) ─ round(y − μ) ─► range coder
+                         └── rate search: the same with the float rate model
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ldcodec import container, quality
+from ldcodec.container import Container, Header, Slice
+from ldcodec.decoder import DecodeSettings, condition, hyper_indices, posterior, render, symbols_crc
+from ldcodec.diffusion.denoiser import Condition
+from ldcodec.model import Model
+from ldcodec.ratemodel.gaussian import SYMBOL_LIMIT
+from ldcodec.ratemodel.integer import LATENT_BITS, Parsed, Prior
+from ldcodec.ratemodel.network import SKIPPED_SCALES, Rated
+from ldcodec.transforms.analysis import Base
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A file and the latent inside it."""
+
+    container: Container
+    parsed: Parsed
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return len(container.write(self.container))
+
+
+class PictureEncoder:
+    """One picture on its way into a file: what no quality changes is computed once, at construction."""
+
+    def __init__(self, picture: NDArray[np.uint8], model: Model) -> None:
+        """picture: uint8 (H, W, 3) RGB or (H, W) grey."""
+        self.picture, self.model = picture, model
+        self.height, self.width = picture.shape[:2]
+        self.rows, self.columns = container.coded_size(self.width, self.height)
+        with torch.no_grad():
+            self.base: Base = model.networks.analysis.base(_padded(picture, model.device))
+
+    def _scaled_latent(self, index: int) -> tuple[Tensor, Tensor]:
+        t = torch.tensor([quality.fraction(index)], device=self.model.device)
+        return self.model.networks.scaled_latent(self.base, t), t
+
+    def _rated(self, index: int) -> tuple[Rated, Tensor]:
+        y, t = self._scaled_latent(index)
+        mask = torch.zeros(y.shape[2:], device=y.device)
+        mask[: self.rows, : self.columns] = 1
+        rated: Rated = self.model.networks.rate(y, t, self.model.networks.scales(t).expected, mask)
+        return rated, t
+
+    @torch.no_grad()
+    def estimate_size(self, index: int) -> float:
+        """Bytes of the file at a quality index, predicted by the float rate model."""
+        return float(self._rated(index)[0].bits.item()) / 8 + self.overhead()
+
+    @torch.no_grad()
+    def estimate_psnr(self, index: int) -> float:
+        """PSNR in dB at a quality index, from the symbols of the float rate model."""
+        rated, t = self._rated(index)
+        return self._psnr(posterior(rated.symbols, rated.mean, rated.scale, t))
+
+    def overhead(self) -> int:
+        """Bytes of the file around the coded symbols."""
+        return len(container.write(Container(self._header(0), (Slice(self._slice_rows(), b"", 0),))))
+
+    @torch.no_grad()
+    def code(self, index: int) -> Coded:
+        """The file at a quality index in 0..4095."""
+        y, _ = self._scaled_latent(index)
+        z = torch.round(self.model.networks.rate.hyper_latent(y))[0]
+        hyper = z.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).cpu().numpy().astype(np.int32)
+        latent = y[0].cpu().numpy()
+        coder = self.model.coder.encoder()
+        coder.encode(hyper.ravel(), hyper_indices(self.model, hyper.shape))
+
+        def quantise(prior: Prior) -> NDArray[np.int32]:
+            centred = latent.flat[prior.places] - prior.mean * 2.0**-LATENT_BITS
+            symbols = np.clip(np.rint(centred), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
+            kept = prior.index >= SKIPPED_SCALES
+            coder.encode(symbols[kept], prior.index[kept])
+            return np.where(kept, symbols, 0)
+
+        parsed = self.model.integers.parse(hyper, index, (self.rows, self.columns), quantise)
+        piece = Slice(self._slice_rows(), coder.finish(), symbols_crc(hyper, parsed.symbols))
+        return Coded(Container(self._header(index), (piece,)), parsed)
+
+    def psnr(self, coded: Coded) -> float:
+        """Peak signal-to-noise ratio in dB of what a decoder makes of a file with default settings."""
+        return self._psnr(condition(coded.parsed, coded.container.header, self.model))
+
+    def _psnr(self, known: Condition) -> float:
+        decoded = render(known, self._header(0), self.model, DecodeSettings())
+        error = np.square(decoded.astype(np.float64) - self.picture).mean()
+        return float(10 * np.log10(255**2 / max(error, 1e-10)))
+
+    def _header(self, index: int) -> Header:
+        return Header(self.width, self.height, index, self.picture.ndim == 2, self.model.parse_id)
+
+    def _slice_rows(self) -> int:
+        return container.latent_size(self.width, self.height)[0]
+
+
+def _padded(picture: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 picture → [1, 3, H, W] float32 in 0..1, the last row and column repeated up to multiples of 64."""
+    height, width = picture.shape[:2]
+    rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
+    x = torch.tensor(rgb, device=device).permute(2, 0, 1)[None].float() / 255
+    return F.pad(x, (0, -width % 64, 0, -height % 64), mode="replicate")

@@ -1,0 +1,96 @@
+"""Which quality index meets a target: searches that know functions of the index and no codec."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ldcodec.quality import TOP_INDEX
+
+MAX_PROBES = 8
+SIZE_TOLERANCE = 0.01  # a file may stay this share below its target …
+SLACK_BYTES = 8  # … or this many bytes, whichever is more
+PSNR_TOLERANCE = 0.1  # dB above the target
+TYPICAL_SLOPE = 3.8 / TOP_INDEX  # of the logarithm of the file size over the index, on photographs
+TYPICAL_PSNR_SLOPE = 17.0 / TOP_INDEX  # dB an index, likewise
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A window of a growing function of the index, in a unit in which that function is nearly straight.
+
+    `low` ≤ value ≤ `high` is wanted; `aim` lies between; `slope` is a first guess of the growth for each index.
+    """
+
+    low: float
+    high: float
+    aim: float
+    slope: float
+
+    def reached(self, value: float) -> bool:
+        """Whether a value lies in the window."""
+        return self.low <= value <= self.high
+
+
+def size_goal(size: int) -> Goal:
+    """The window of log(bytes) for a file of at most `size` bytes."""
+    lowest = max(1.0, min(size * (1 - SIZE_TOLERANCE), size - SLACK_BYTES))
+    return Goal(math.log(lowest), math.log(size), 0.35 * math.log(lowest) + 0.65 * math.log(size), TYPICAL_SLOPE)
+
+
+def psnr_goal(psnr: float) -> Goal:
+    """The window of PSNR in dB for a picture of at least `psnr`."""
+    return Goal(psnr, psnr + PSNR_TOLERANCE, psnr + 0.4 * PSNR_TOLERANCE, TYPICAL_PSNR_SLOPE)
+
+
+class Search:
+    """Safeguarded secant search over the indices 0..4095 for a function that grows, apart from small unevenness.
+
+    `propose` gives the next index, `tell` its value; probed indices are never proposed again.
+    """
+
+    def __init__(self, goal: Goal, start: int) -> None:
+        self.goal, self.start = goal, start
+        self.values: dict[int, float] = {}
+
+    def tell(self, index: int, value: float) -> None:
+        """Records a probe."""
+        self.values[index] = value
+
+    def shift(self, amount: float) -> None:
+        """Adds a constant to all values: what a more exact measure of one index has taught of the others."""
+        self.values = {index: value + amount for index, value in self.values.items()}
+
+    def propose(self) -> int | None:
+        """The most promising index not yet probed; None when the bracket around the aim is used up."""
+        below = max((i for i, v in self.values.items() if v <= self.goal.aim), default=-1)
+        above = min((i for i, v in self.values.items() if v > self.goal.aim and i > below), default=TOP_INDEX + 1)
+        if above - below <= 1:
+            return None
+        guess = self._secant() if self.values else self.start
+        return min(max(guess, below + 1), above - 1)
+
+    def _secant(self) -> int:
+        nearest = sorted(self.values, key=lambda i: abs(self.values[i] - self.goal.aim))[:2]
+        first = nearest[0]
+        slope = self.goal.slope
+        if len(nearest) == 2:
+            measured = (self.values[nearest[1]] - self.values[first]) / (nearest[1] - first)
+            slope = min(max(measured, self.goal.slope / 8), self.goal.slope * 8)
+        return first + round((self.goal.aim - self.values[first]) / slope)
+
+    def nearest(self) -> int:
+        """The probed index whose value is closest to the aim."""
+        return min(self.values, key=lambda i: abs(self.values[i] - self.goal.aim))
+
+
+def find_index(measure: Callable[[int], float], goal: Goal, start: int, probes: int = MAX_PROBES) -> Search:
+    """Probes `measure` until a value is close to the aim (a quarter of the window), the bracket is used up or the probes are spent."""
+    search = Search(goal, start)
+    for _ in range(probes):
+        index = search.propose()
+        if index is None:
+            break
+        search.tell(index, measure(index))
+        if abs(search.values[index] - goal.aim) <= (goal.high - goal.low) / 4:
+            break
+    return search
