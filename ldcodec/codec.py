@@ -54,9 +54,9 @@ def encode(
 ) -> bytes:
     """A picture as the bytes of an .ldc file.
 
-    image: PIL image, or uint8 array (H, W, 3) RGB or (H, W) grey. Exactly one target: rate, bits per pixel of the whole file, never exceeded;
-    size in bytes, likewise; psnr in dB, reached; quality from 0 to 100. A target out of the model's reach gives the nearest end and an
-    LdcodecWarning. Raises UsageError, PictureError or ModelError.
+    image: PIL image, or uint8 array (H, W, 3) RGB or (H, W) grey. Exactly one target: rate, bits per pixel of the
+    whole file, never exceeded; size in bytes, likewise; psnr in dB, reached; quality from 0 to 100. A target out of
+    the model's reach gives the nearest end and an LdcodecWarning. Raises UsageError, PictureError or ModelError.
     """
     target = Target(rate, size, psnr, quality)
     pixels = picture.from_image(image) if isinstance(image, Image.Image) else _from_array(image)
@@ -76,8 +76,9 @@ def decode_array(
 ) -> NDArray[np.uint8]:
     """The picture of an .ldc file as a uint8 array (H, W, 3) or (H, W).
 
-    steps of the reverse diffusion (default 1, or 8 with realism); realism from 0, the least error, to 1, a draw from what the symbols allow;
-    sampler ddim, ddpm, heun or sde; seed of the noise. Raises FormatError, DamagedError, ModelError or UsageError.
+    steps of the reverse diffusion (default 1, or 8 with realism); realism from 0, the least error, to 1, a draw from
+    what the symbols allow; sampler ddim, ddpm, heun or sde; seed of the noise. Raises FormatError, DamagedError,
+    ModelError or UsageError.
     """
     settings = DecodeSettings(steps, realism, sampler, seed)
     source = container.read(data)
@@ -125,7 +126,7 @@ def _encode_to_size(encoder: PictureEncoder, size: int) -> Coded:
     found = _confirm(encoder, search, lambda coded: math.log(coded.size))
     fitting = [coded for coded in found if coded.size <= size]
     best = max(fitting or found, key=lambda coded: coded.size if fitting else -coded.size)
-    if not fitting or not goal.reached(math.log(best.size)) and best.container.header.quality == quality.TOP_INDEX:
+    if not fitting or (not goal.reached(math.log(best.size)) and best.container.header.quality == quality.TOP_INDEX):
         warnings.warn(
             f"a file of {size} bytes is out of reach; the nearest has {best.size}", LdcodecWarning, stacklevel=4
         )
@@ -140,7 +141,7 @@ def _encode_to_psnr(encoder: PictureEncoder, psnr: float) -> Coded:
     found = {encoder.psnr(coded): coded for coded in _confirm(encoder, search, encoder.psnr)}
     reached = [value for value in found if value >= psnr]
     value = min(reached) if reached else max(found)
-    if not reached or value > goal.high and found[value].container.header.quality == 0:
+    if not reached or (value > goal.high and found[value].container.header.quality == 0):
         warnings.warn(f"{psnr:.2f} dB are out of reach; the nearest is {value:.2f} dB", LdcodecWarning, stacklevel=4)
     return found[value]
 

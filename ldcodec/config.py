@@ -10,7 +10,8 @@ from ldcodec.errors import ModelError
 class Config:
     """Widths (channels) and depths (residual blocks) of every network of one model.
 
-    The defaults are `small`. `latent` is M in the documentation: the channels of the latent at 1/16 of the picture's size.
+    The defaults are `small`. `latent` is M in the documentation: the channels of the latent at 1/16 of the picture's
+    size.
     """
 
     latent: int = 320

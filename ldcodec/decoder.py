@@ -30,8 +30,8 @@ REALISTIC_STEPS = 8  # where realism is asked for and no number of steps
 class DecodeSettings:
     """How the reverse process runs.
 
-    steps: 1..1000, None for 1 (or 8 with realism); realism: 0 (minimum error) to 1 (a draw from the posterior); sampler: a name in
-    SAMPLERS; seed: 0..2⁶⁴ − 1, of the noise. Raises UsageError outside these.
+    steps: 1..1000, None for 1 (or 8 with realism); realism: 0 (minimum error) to 1 (a draw from the posterior);
+    sampler: a name in SAMPLERS; seed: 0..2⁶⁴ − 1, of the noise. Raises UsageError outside these.
     """
 
     steps: int | None = None
@@ -58,12 +58,16 @@ class DecodeSettings:
 def decode(
     source: Container, model: Model, settings: DecodeSettings, on_step: OnStep | None = None
 ) -> NDArray[np.uint8]:
-    """A file's container → uint8 picture (H, W, 3) or (H, W). Raises DamagedError, FormatError or ModelError as `parse` does."""
+    """A file's container → uint8 picture (H, W, 3) or (H, W). Raises DamagedError, FormatError or ModelError as
+    `parse` does.
+    """
     return render(condition(parse(source, model), source.header, model), source.header, model, settings, on_step)
 
 
 def parse(source: Container, model: Model) -> Parsed:
-    """The symbols of a file; raises ModelError for another model's file, DamagedError where symbols differ from those written."""
+    """The symbols of a file; raises ModelError for another model's file, DamagedError where symbols differ from those
+    written.
+    """
     header = source.header
     if header.parse_id != model.parse_id:
         raise ModelError(
@@ -100,7 +104,9 @@ def hyper_indices(model: Model, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def symbols_crc(hyper: NDArray[np.int32], symbols: NDArray[np.int32]) -> int:
-    """CRC-32 of all symbols of a slice as 16-bit little-endian numbers: hyper-latent, then latent, channel by channel."""
+    """CRC-32 of all symbols of a slice as 16-bit little-endian numbers: hyper-latent, then latent, channel by
+    channel.
+    """
     return zlib.crc32(symbols.astype("<i2").tobytes(), zlib.crc32(hyper.astype("<i2").tobytes()))
 
 
@@ -134,7 +140,7 @@ def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condit
 def reconstruct(known: Condition, model: Model, settings: DecodeSettings, on_step: OnStep | None = None) -> Tensor:
     """The latent in steps, [1, M, h, w]: the centroid plus what the reverse process restores."""
     prepared = model.networks.denoiser.prepare(known)
-    shape = known.centre.shape[1:]
+    _, channels, h, w = known.centre.shape
 
     def denoise(u: Tensor, time: Tensor) -> Tensor:
         v: Tensor = model.networks.denoiser(u, time.expand(1), prepared)
@@ -143,7 +149,9 @@ def reconstruct(known: Condition, model: Model, settings: DecodeSettings, on_ste
     def noise(step: int) -> Tensor:
         if not settings.realism:
             return torch.zeros_like(known.centre)
-        return torch.from_numpy(settings.realism * gaussian(settings.seed, step, tuple(shape)))[None].to(known.centre)
+        return torch.from_numpy(settings.realism * gaussian(settings.seed, step, (channels, h, w)))[None].to(
+            known.centre
+        )
 
     sample = SAMPLERS[settings.sampler]
     restored = sample(denoise, noise(0), times(settings.step_count), noise, on_step)

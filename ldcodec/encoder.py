@@ -1,7 +1,7 @@
 """Picture → container, as the block diagram reads.
 
-picture ─ analysis base ─┬─ (quality) ─ finish ─ y ─ h_a ─ round ─ z ─► integer rate model ─ (μ, σ) ─ round(y − μ) ─► range coder
-                         └── rate search: the same with the float rate model
+picture ─ analysis base ─┬─ finish(quality) ─ y ─ h_a ─ round ─ z ─► integer rate model ─ symbols ─► range coder
+                         └─ rate search: the same with the float rate model
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
 """A model: networks, integer tables and the identity that a file names.
 
-One safetensors file holds everything: `net.*` float networks (half precision where large), `integer.*` the parse-critical networks,
-`coder.*` the frequency tables; its metadata the format, the configuration and the parse id. The parse id is the hash of all integers: a file
-that names it can be parsed by these weights and by no others. What renders the picture is not part of it and may improve.
+One safetensors file holds everything: `net.*` float networks (half precision where large), `integer.*` the
+parse-critical networks, `coder.*` the frequency tables; its metadata the format, the configuration and the parse id.
+The parse id is the hash of all integers: a file that names it can be parsed by these weights and by no others. What
+renders the picture is not part of it and may improve.
 """
 
 import hashlib
@@ -114,14 +115,17 @@ def find_model(identity: bytes, device: str = "auto") -> Model:
     for path, known in known_models():
         if known == identity.hex():
             return load_model(str(path), device)
-    raise ModelError(f"this file needs the model {identity.hex()}, which is not installed; set {SEARCH_VARIABLE} to the folder that holds it")
+    raise ModelError(
+        f"this file needs the model {identity.hex()}, which is not installed; "
+        f"set {SEARCH_VARIABLE} to the folder that holds it"
+    )
 
 
 def load_model(name_or_path: str | None = None, device: str = "auto") -> Model:
     """A model by name (default: small) or path. device: auto, cpu or cuda.
 
-    Raises ModelError for weights that are missing, damaged, not finite, of wrong shape or not what they claim to be; UsageError for a device
-    that this machine lacks. A model once loaded is kept.
+    Raises ModelError for weights that are missing, damaged, not finite, of wrong shape or not what they claim to be;
+    UsageError for a device that this machine lacks. A model once loaded is kept.
     """
     path = find_file(name_or_path or DEFAULT_MODEL).resolve()
     return _load(path, path.stat().st_mtime_ns, _device(device))
@@ -147,7 +151,7 @@ def _load(path: Path, _changed: int, device: torch.device) -> Model:
     identity = parse_id(tensors)
     if identity.hex() != metadata.get("parse_id"):
         raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
-    networks = _networks(path, config, tensors).to(device, memory_format=torch.channels_last)
+    networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     integers, tables = _integers(path, config, tensors, device)
     return Model(path.parent.name, identity, networks, integers, Coder(tables), device)
 
@@ -173,7 +177,9 @@ def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Network
     return networks.eval().requires_grad_(False)
 
 
-def _integers(path: Path, config: Config, tensors: dict[str, Tensor], device: torch.device) -> tuple[IntegerRateModel, Tables]:
+def _integers(
+    path: Path, config: Config, tensors: dict[str, Tensor], device: torch.device
+) -> tuple[IntegerRateModel, Tables]:
     _check_shapes(path, tensors, integer_shapes(config))
     tables = Tables(tensors["coder.counts"].long().numpy(), tensors["coder.reach"].long().numpy())
     entries = {name.removeprefix("integer."): t for name, t in tensors.items() if name.startswith("integer.")}
@@ -192,7 +198,11 @@ def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"integer.z_index": (hyper,), "integer.table.factor": (knots, ctx)}
     shapes |= {f"integer.table.{name}": (knots, m) for name in ("floor", "reciprocal", "log_expected")}
     for name, (rows, columns, size) in layers.items():
-        shapes |= {f"integer.{name}.weight": (rows, columns, size, size), f"integer.{name}.bias": (rows,), f"integer.{name}.shift": ()}
+        shapes |= {
+            f"integer.{name}.weight": (rows, columns, size, size),
+            f"integer.{name}.bias": (rows,),
+            f"integer.{name}.shift": (),
+        }
     return shapes
 
 

@@ -16,7 +16,9 @@ from ldcodec.transforms.synthesis import Synthesis
 
 @dataclass(frozen=True)
 class Scales:
-    """What the quality does to the latent: gain [B, M, 1, 1] (the inverse of the step) and the deviation expected of latent × base gain."""
+    """What the quality does to the latent: gain [B, M, 1, 1] (the inverse of the step) and the deviation expected of
+    latent × base gain.
+    """
 
     gain: Tensor
     expected: Tensor

@@ -1,8 +1,9 @@
 """Quality: one number for one model, stored as a 12-bit index.
 
-The index runs from 0 to 4095, t = index / 4095 is what the networks see, and λ(t), the weight of the squared error (in 0..255 units)
-against bits, grows exponentially with t. High-rate theory ties the step of the quantiser to λ: step² = 18 / (λ·ln 2) = 26 / λ for an
-orthonormal transform (Gersho & Gray 1992, section 5.6: the error of a uniform quantiser is step²/12, and a bit more halves the step).
+The index runs from 0 to 4095, t = index / 4095 is what the networks see, and λ(t), the weight of the squared error
+(in 0..255 units) against bits, grows exponentially with t. High-rate theory ties the step of the quantiser to λ:
+step² = 18 / (λ·ln 2) = 26 / λ for an orthonormal transform (Gersho & Gray 1992, section 5.6: the error of a uniform
+quantiser is step²/12, and a bit more halves the step).
 """
 
 import math

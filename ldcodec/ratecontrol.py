@@ -84,7 +84,9 @@ class Search:
 
 
 def find_index(measure: Callable[[int], float], goal: Goal, start: int, probes: int = MAX_PROBES) -> Search:
-    """Probes `measure` until a value is close to the aim (a quarter of the window), the bracket is used up or the probes are spent."""
+    """Probes `measure` until a value is close to the aim (a quarter of the window), the bracket is used up or the
+    probes are spent.
+    """
     search = Search(goal, start)
     for _ in range(probes):
         index = search.propose()

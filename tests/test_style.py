@@ -18,6 +18,7 @@ LAYERS = (
     "training",
     "cli",
     "__init__",
+    "complexity",
     "codec",
     "encoder",
     "decoder",

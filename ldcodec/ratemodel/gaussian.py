@@ -1,9 +1,11 @@
 """Gaussian scales and their frequency tables.
 
-A symbol s is coded as the cell [s − ½, s + ½] of N(0, σ²), σ being one of 64 values in geometric progression. The tables are integers, made
-once when a model is exported and stored with it: a float CDF that is computed anew may differ between two machines, and then no file decodes.
+A symbol s is coded as the cell [s − ½, s + ½] of N(0, σ²), σ being one of 64 values in geometric progression. The
+tables are integers, made once when a model is exported and stored with it: a float CDF that is computed anew may
+differ between two machines, and then no file decodes.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -26,9 +28,11 @@ SYMBOL_LIMIT = 32767  # |s| in any file
 
 @dataclass(frozen=True)
 class Tables:
-    """One frequency table a scale: counts of 0, 1 … K and of the escape symbol; negative symbols share the counts of the positive ones.
+    """One frequency table a scale: counts of 0, 1 … K and of the escape symbol; negative symbols share the counts of
+    the positive ones.
 
-    `counts`: int64, all tables one after the other; `reach`: int64 [64], K of each table. Both are stored with the weights.
+    `counts`: int64, all tables one after the other; `reach`: int64 [64], K of each table. Both are stored with the
+    weights.
     """
 
     counts: NDArray[np.int64]
@@ -70,7 +74,7 @@ def _half_table(scale: float) -> NDArray[np.int64]:
     reach = max(1, math.ceil(TABLE_REACH * scale))
     tails = [0.5 * math.erfc((k - 0.5) / scale / math.sqrt(2)) for k in range(1, reach + 2)]  # P(s ≥ k)
     free = (1 << PRECISION) - 2 * reach - 2
-    outer = [1 + int(free * (a - b)) for a, b in zip(tails[:-1], tails[1:], strict=True)]
+    outer = [1 + int(free * (a - b)) for a, b in itertools.pairwise(tails)]
     escape = 1 + int(free * 2 * tails[-1])
     return np.array([(1 << PRECISION) - escape - 2 * sum(outer), *outer, escape])
 
@@ -79,13 +83,13 @@ class LowerBound(torch.autograd.Function):
     """max(x, bound) whose gradient still lifts x from below the bound; a plain clamp would leave such channels dead."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, bound: float) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x: Tensor, bound: float) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x)
         ctx.bound = bound
         return x.clamp(min=bound)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
         (x,) = ctx.saved_tensors
         return grad * ((x >= ctx.bound) | (grad < 0)), None
 

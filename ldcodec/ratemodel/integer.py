@@ -1,18 +1,20 @@
 """The rate model in integers: the same file gives the same symbols on every machine.
 
-All numbers are whole numbers carried in floating point. A float64 holds every integer below 2⁵³, so a matrix product whose largest possible
-sum stays below that is exact in any order of summation, with any BLAS, thread count or device; float32 holds those below 2²⁴, so there
-the activations are split into x = 64·high + low and the columns into blocks that keep each product below the bound. Both give the same numbers.
+All numbers are whole numbers carried in float64, which holds every integer below 2⁵³. A matrix product whose largest
+possible sum stays below that is exact in any order of summation, with any BLAS, thread count, instruction set or
+device; each layer proves its bound at load.
 
 Fixed point (value = integer × unit):
 
     activations, |x| < 2¹⁵          2⁻⁸          weights, 16 bits          2⁻¹² (or coarser where a layer needs it)
     mean from a head                2⁻¹⁴         scale index from a head   2⁻⁸ of an index
-    latent: mean, symbol + mean     2⁻⁶ step     expected deviation        2⁻¹⁰, its reciprocal 2⁻¹⁴, quality factors 2⁻¹⁰
+    latent: mean, symbol + mean     2⁻⁶ step     expected deviation        2⁻¹⁰, its reciprocal 2⁻¹⁴
+                                                 quality factors           2⁻¹⁰
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -32,8 +34,7 @@ FLOOR_BITS, RECIPROCAL_BITS, FACTOR_BITS = 10, 14, 10
 LIMIT = 2**15 - 1  # of |activation|
 HEAD_LIMIT = 2**23  # of |head output|
 LATENT_LIMIT = 2**22  # of |mean| and |symbol + mean|, in units of 2⁻⁶ step
-SPLIT = 64  # x = 64·high + low with 0 ≤ low < 64, |high| ≤ 512
-EXACT32, EXACT64 = 2**24, 2**53
+EXACT = 2**53
 KNOTS = 65  # of every table over the quality
 
 
@@ -51,107 +52,56 @@ def at_quality(table: NDArray[np.int64], index: int) -> NDArray[np.int64]:
     """Row of a table of 65 knots [65, n] at a quality index in 0..4095, by integer interpolation, rounded down."""
     knot, rest = divmod(index * (KNOTS - 1), TOP_INDEX)
     following = table[min(knot + 1, KNOTS - 1)]
-    return (table[knot] * (TOP_INDEX - rest) + following * rest) // TOP_INDEX
-
-
-@dataclass(frozen=True)
-class Block:
-    """Columns [start, stop) of one tap of a layer; row and column offset of the tap from the top left of the padded input."""
-
-    row: int
-    column: int
-    start: int
-    stop: int
-    weight: Tensor
+    row: NDArray[np.int64] = (table[knot] * (TOP_INDEX - rest) + following * rest) // TOP_INDEX
+    return row
 
 
 class Layer:
-    """One integer layer: out = ⌊(W·x + b) / 2^shift⌋, W [n, m, k, k] with k 1 or 3, as matrix products."""
+    """One integer layer: out = ⌊(W·x + b) / 2^shift⌋, W [n, m, k, k] with k 1 or 3, as matrix products: never conv2d,
+    whose backends may choose Winograd or FFT forms that are not exact."""
 
-    def __init__(self, name: str, weight: Tensor, bias: Tensor, shift: int, device: torch.device, limit: int = LIMIT) -> None:
-        """Raises ModelError where the sums could leave the exact range."""
-        self.shift, self.size = shift, weight.shape[2]
-        bound = weight.double().abs().sum((1, 2, 3)) * (limit + 1) + bias.double().abs()
-        if not 0 <= shift <= 30 or bound.max() >= EXACT64 / 2:
+    def __init__(self, name: str, weight: Tensor, bias: Tensor, shift: int, device: torch.device) -> None:
+        """Raises ModelError where a sum could leave the exact range."""
+        bound = weight.double().abs().sum((1, 2, 3)) * LIMIT + bias.double().abs()
+        if not 0 <= shift <= 30 or bound.max() >= EXACT:
             raise ModelError(f"integer layer {name}: its sums are not exact in float64")
-        self.bias = bias.double().to(device)[:, None]
-        self.narrow = float32_is_exact(device)
-        self.blocks = list(self._cut(weight, device))
-
-    def _cut(self, weight: Tensor, device: torch.device) -> Iterator[Block]:
-        kind = torch.float32 if self.narrow else torch.float64
-        for row in range(self.size):
-            for column in range(self.size):
-                tap = weight[:, :, row, column].double()
-                for start, stop in _column_blocks(tap) if self.narrow else [(0, tap.shape[1])]:
-                    yield Block(row, column, start, stop, tap[:, start:stop].to(device, kind).contiguous())
+        self.shift, self.size = shift, weight.shape[2]
+        self.bias = bias.to(device, torch.float64)[:, None]
+        taps = weight.permute(2, 3, 0, 1).flatten(0, 1)
+        self.taps = [tap.to(device, torch.float64).contiguous() for tap in taps]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x: [m, h, w] float64 of whole numbers, |x| ≤ 2¹⁵ → [n, h, w], not clamped."""
+        """x: [m, h, w] float64 of whole numbers, |x| ≤ LIMIT → [n, h, w], not clamped."""
         height, width = x.shape[1:]
-        if self.size == 3:  # rows keep their padding on the right, so that every tap is one strided view of the same memory
+        if (
+            self.size == 3
+        ):  # rows keep their padding on the right, so that every tap is one strided view of the same memory
             x = F.pad(x, (1, 1, 1, 2))
         stride, flat = x.shape[2], x.flatten(1)
-        count = height * stride if self.size == 3 else flat.shape[1]
-        total = self.bias.repeat(1, count)
-        for high, scale in self._parts(flat):
-            for block in self.blocks:
-                offset = block.row * stride + block.column
-                view = high[block.start : block.stop, offset : offset + count]
-                if self.narrow:
-                    total.add_(block.weight @ view, alpha=scale)
-                else:
-                    total.addmm_(block.weight, view)
-        return shifted(total, self.shift).unflatten(1, (height, stride))[:, :, :width]
-
-    def _parts(self, flat: Tensor) -> list[tuple[Tensor, int]]:
-        if not self.narrow:
-            return [(flat, 1)]
-        high = torch.floor(flat / SPLIT)
-        return [(high.float(), SPLIT), ((flat - SPLIT * high).float(), 1)]
+        total = self.bias.repeat(1, height * stride)
+        for number, tap in enumerate(self.taps):
+            offset = number // self.size * stride + number % self.size
+            total.addmm_(tap, flat[:, offset : offset + height * stride])
+        return shifted(total, self.shift).view(-1, height, stride)[:, :, :width]
 
 
-def _column_blocks(tap: Tensor) -> Iterator[tuple[int, int]]:
-    """Ranges of columns whose products with |x| ≤ 512 sum to less than 2²⁴ in every row, so that float32 is exact."""
-    start, total = 0, torch.zeros(tap.shape[0], dtype=torch.float64)
-    for column, weights in enumerate(tap.abs().unbind(1)):
-        if column > start and (total + weights).max() * (LIMIT // SPLIT + 1) >= EXACT32:
-            yield start, column
-            start, total = column, torch.zeros_like(total)
-        total = total + weights
-    yield start, tap.shape[1]
-
-
-_PROOF: dict[tuple[str, str], bool] = {}
-
-
-def float32_is_exact(device: torch.device) -> bool:
-    """Whether this device multiplies float32 matrices exactly up to 2²⁴: some settings silently round the factors to fewer bits."""
-    return _product_is_exact(device, torch.float32, EXACT32)
-
-
-def _product_is_exact(device: torch.device, kind: torch.dtype, bound: int) -> bool:
-    key = (str(device), str(kind))
-    if key not in _PROOF:
-        _PROOF[key] = _known_product(device, kind, bound)
-    return _PROOF[key]
-
-
-def _known_product(device: torch.device, kind: torch.dtype, bound: int) -> bool:
-    """A product whose terms use every bit of the factors and whose largest sum comes close to the bound, against exact integers."""
+@lru_cache
+def is_exact(device: torch.device) -> bool:
+    """Whether this device multiplies float64 matrices exactly: a product at the bound of any layer against exact
+    integers.
+    """
     rng = np.random.default_rng(0)
-    columns, reach = 192, SPLIT * 8 if kind == torch.float32 else LIMIT
-    most = min(2**15 - 1, bound // (columns * reach))
-    left, right = rng.integers(-most, most + 1, (64, columns)), rng.integers(-reach, reach + 1, (columns, 640))
-    left[0], right[:, 0] = most, reach
-    left[32:] = np.eye(32, columns, dtype=np.int64) * np.arange(2**15 - 1, 2**15 - 65, -2)[:, None]  # weights of full width
-    result = torch.from_numpy(left).to(device, kind) @ torch.from_numpy(right).to(device, kind)
-    return bool((result.double().cpu().numpy() == left @ right).all())
+    left, right = rng.integers(-LIMIT, LIMIT + 1, (64, 1728)), rng.integers(-LIMIT, LIMIT + 1, (1728, 320))
+    left[0], right[:, 0] = LIMIT, LIMIT
+    product = torch.from_numpy(left).to(device, torch.float64) @ torch.from_numpy(right).to(device, torch.float64)
+    return bool((product.cpu().numpy() == left @ right).all())
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What one context step tells of its elements: mean int64 in 2⁻⁶ steps and scale index uint8, both [n], and where they lie in the latent."""
+    """What one context step tells of its elements: mean int64 in 2⁻⁶ steps and scale index uint8, both [n], and where
+    they lie in the latent.
+    """
 
     mean: NDArray[np.int64]
     index: NDArray[np.uint8]
@@ -174,8 +124,10 @@ class IntegerRateModel:
     """Hyper synthesis, context steps and quality tables of one model in integers, on one device."""
 
     def __init__(self, config: Config, tensors: dict[str, Tensor], device: torch.device) -> None:
-        """tensors: the entries `integer.*` of a weights file without their prefix. Raises ModelError if they cannot be exact."""
-        if not _product_is_exact(device, torch.float64, EXACT64 // 2):
+        """tensors: the entries `integer.*` of a weights file without their prefix. Raises ModelError if they cannot
+        be exact.
+        """
+        if not is_exact(device):
             raise ModelError(f"{device} does not multiply float64 matrices exactly; no file could be parsed on it")
         self.config, self.device = config, device
         self._tensors = tensors
@@ -210,16 +162,21 @@ class IntegerRateModel:
         factor = torch.from_numpy(at_quality(self.tables["factor"], quality)).to(x)
         return shifted(x * factor[:, None, None], FACTOR_BITS).clamp(-LIMIT, LIMIT)
 
-    def parse(self, hyper_symbols: NDArray[np.int32], quality: int, coded: tuple[int, int], code: CodeSymbols) -> Parsed:
-        """Runs the four steps. hyper_symbols: [hyper, h/4, w/4]; quality: index; coded: rows and columns that hold symbols.
+    def parse(
+        self, hyper_symbols: NDArray[np.int32], quality: int, coded: tuple[int, int], code: CodeSymbols
+    ) -> Parsed:
+        """Runs the four steps. hyper_symbols: [hyper, h/4, w/4]; quality: index; coded: rows and columns that hold
+        symbols.
 
-        `code` gets the prior of each group of elements and returns their symbols: an encoder makes and writes them, a decoder reads them.
-        Elements outside `coded` are zero and not asked for.
+        `code` gets the prior of each group of elements and returns their symbols: an encoder makes and writes them, a
+        decoder reads them. Elements outside `coded` are zero and not asked for.
         """
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             return self._parse(hyper_symbols, quality, coded, code)
 
-    def _parse(self, hyper_symbols: NDArray[np.int32], quality: int, coded: tuple[int, int], code: CodeSymbols) -> Parsed:
+    def _parse(
+        self, hyper_symbols: NDArray[np.int32], quality: int, coded: tuple[int, int], code: CodeSymbols
+    ) -> Parsed:
         features = self.features(hyper_symbols, quality)
         state = _State(self, features.shape[1:], quality, coded)
         for step in range(4):
@@ -240,7 +197,11 @@ class _State:
     def __init__(self, model: IntegerRateModel, size: torch.Size, quality: int, coded: tuple[int, int]) -> None:
         h, w = size
         self.coded, channels = coded, model.config.latent
-        rows = {name: torch.from_numpy(at_quality(table, quality)).to(model.device, torch.float64)[:, None, None] for name, table in model.tables.items() if name != "factor"}
+        rows = {
+            name: torch.from_numpy(at_quality(table, quality)).to(model.device, torch.float64)[:, None, None]
+            for name, table in model.tables.items()
+            if name != "factor"
+        }
         self.floor, self.reciprocal, self.log_expected = rows["floor"], rows["reciprocal"], rows["log_expected"]
         self.decoded = torch.zeros(channels, h, w, dtype=torch.float64, device=model.device)
         self.symbols, self.mean = np.zeros((channels, h, w), np.int32), np.zeros((channels, h, w), np.int64)

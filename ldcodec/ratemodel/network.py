@@ -2,10 +2,11 @@
 
     y (scaled latent) ─ h_a ─► z ─ round ─► h_s ─ ×q(t) ─► features ─┐
                                                                     ▼
-    four times: features, decoded so far ─ conv1×1 ─ conv3×3 ─ conv1×1 ─► μ, log σ of a quarter of the elements ─► symbols round(y − μ)
+    four times: features, decoded so far ─ conv1×1 ─ conv3×3 ─ conv1×1 ─► μ, log σ of a quarter of the elements ─►
+    symbols round(y − μ)
 
-The four-step order is the quadtree of DCVC (Li et al. 2023, section 3.3): channels in four groups, positions in 2×2 cells; after every step
-each cell has something decoded. A file is never parsed with these floats: see `integer`.
+The four-step order is the quadtree of DCVC (Li et al. 2023, section 3.3): channels in four groups, positions in 2×2
+cells; after every step each cell has something decoded. A file is never parsed with these floats: see `integer`.
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ SKIPPED_SCALES = 2  # scale indices below this are never coded; equals Tables.sk
 class Rated:
     """One latent as the rate model sees it: all [B, M, h, w] but bits, which is [B].
 
-    `mean` and `scale` of each element's Gaussian; `symbols` = round(y − mean), without gradient; `bits` include the hyper-latent's.
+    `mean` and `scale` of each element's Gaussian; `symbols` = round(y − mean), without gradient; `bits` include the
+    hyper-latent's.
     """
 
     mean: Tensor
@@ -44,7 +46,9 @@ class Rated:
 
 
 class Step(nn.Module):
-    """One context step: features [B, ctx, h, w] (and what is decoded, [B, M, h, w]) → mean and log-scale of every element."""
+    """One context step: features [B, ctx, h, w] (and what is decoded, [B, M, h, w]) → mean and log-scale of every
+    element.
+    """
 
     def __init__(self, config: Config, first: bool) -> None:
         super().__init__()
@@ -82,11 +86,14 @@ class RateModel(nn.Module):
         self.z_mean, self.z_log_scale = nn.Parameter(torch.zeros(c.hyper)), nn.Parameter(torch.zeros(c.hyper))
 
     def hyper_latent(self, y: Tensor) -> Tensor:
-        """Scaled latent [B, M, h, w] → hyper-latent minus its mean, [B, hyper, h/4, w/4]; rounded, these are its symbols."""
+        """Scaled latent [B, M, h, w] → hyper-latent minus its mean, [B, hyper, h/4, w/4]; rounded, these are its
+        symbols.
+        """
         z = torch.sign(y) * torch.log1p(y.abs())
         for k, layer in enumerate(self.analysis):
             z = layer(act(z) if k else z)
-        return z.float() - self.z_mean[:, None, None]
+        centred: Tensor = z.float() - self.z_mean[:, None, None]
+        return centred
 
     def hyper_scale(self) -> Tensor:
         """σ of each channel of the hyper-latent, [hyper]."""
@@ -96,13 +103,15 @@ class RateModel(nn.Module):
         """Hyper-latent symbols [B, hyper, h/4, w/4], t [B] → features [B, ctx, h, w]."""
         hidden = F.pixel_shuffle(self.synthesis[0](symbols + self.z_mean[:, None, None]), 2)
         hidden = F.pixel_shuffle(self.synthesis[1](act(hidden)), 2)
-        return act(self.synthesis[2](act(hidden))).float() * self.quality(t)
+        features: Tensor = act(self.synthesis[2](act(hidden))).float() * self.quality(t)
+        return features
 
     def forward(self, y: Tensor, t: Tensor, expected: Tensor, coded: Tensor | None = None) -> Rated:
-        """y: scaled latent [B, M, h, w]; t: [B]; expected: its deviation before training, [B, M, 1, 1]; coded: [h, w], 0 where nothing is coded.
+        """y: scaled latent [B, M, h, w]; t: [B]; expected: its deviation before training, [B, M, 1, 1]; coded: [h,
+        w], 0 where nothing is coded.
 
-        In training mode the bits are those of y plus uniform noise under free scales and gradients pass the rounding; otherwise they are
-        those of the symbols under the 64 scales, and elements that a file would skip are zero.
+        In training mode the bits are those of y plus uniform noise under free scales and gradients pass the rounding;
+        otherwise they are those of the symbols under the 64 scales, and elements that a file would skip are zero.
         """
         z = self.hyper_latent(y)
         z_bits = information(self._noisy(z), self._snapped(self.hyper_scale())[:, None, None].expand_as(z))

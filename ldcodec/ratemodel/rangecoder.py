@@ -1,10 +1,11 @@
 """Symbols ⇄ bytes with the range coder of the constriction library (Bamler 2022, arXiv 2201.01741).
 
-The library takes any model and any words, reports neither damage nor truncation, and ends some wrong calls with a panic. So everything is
-checked before it is called: tables come from `Tables`, which proves them, symbols are inside their table, and lengths are given from outside.
+The library takes any model and any words, reports neither damage nor truncation, and ends some wrong calls with a
+panic. So everything is checked before it is called: tables come from `Tables`, which proves them, symbols are inside
+their table, and lengths are given from outside.
 
-Order: symbols are grouped by scale index, lowest first, each group in the order of its elements; then the escaped values, in the same order,
-each as Exp-Golomb code (order 0) of |s| − K − 1 and a sign bit.
+Order: symbols are grouped by scale index, lowest first, each group in the order of its elements; then the escaped
+values, in the same order, each as Exp-Golomb code (order 0) of |s| − K − 1 and a sign bit.
 """
 
 from dataclasses import dataclass
@@ -31,8 +32,9 @@ class Coder:
     def models(self) -> list[Any]:
         """One categorical model a scale.
 
-        With perfect=False the library gives each symbol one count and shares the rest in proportion: counts − 1 returns the very counts,
-        because their sum is then what is left to share (tests/test_rangecoder.py feeds it every boundary).
+        With perfect=False the library gives each symbol one count and shares the rest in proportion: counts − 1
+        returns the very counts, because their sum is then what is left to share (tests/test_rangecoder.py feeds it
+        every boundary).
         """
         full = (self.tables.full(i) for i in range(SCALE_COUNT))
         return [constriction.stream.model.Categorical((c - 1).astype(np.float64), perfect=False) for c in full]
@@ -58,7 +60,9 @@ class SymbolEncoder:
         self._coder, self._encoder = coder, constriction.stream.queue.RangeEncoder()
 
     def encode(self, symbols: NDArray[np.int32], indices: NDArray[np.uint8]) -> None:
-        """symbols: [n] in ±32767; indices: [n], the scale index of each in 0..63. Raises ValueError outside these ranges."""
+        """symbols: [n] in ±32767; indices: [n], the scale index of each in 0..63. Raises ValueError outside these
+        ranges.
+        """
         if symbols.size and (int(np.abs(symbols).max()) > SYMBOL_LIMIT or int(indices.max()) >= SCALE_COUNT):
             raise ValueError("symbol or scale index out of range")
         escaped: list[int] = []
@@ -87,7 +91,9 @@ class SymbolDecoder:
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def decode(self, indices: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """indices: [n], the scale index of each symbol → symbols [n]; raises DamagedError where no encoder wrote this."""
+        """indices: [n], the scale index of each symbol → symbols [n]; raises DamagedError where no encoder wrote
+        this.
+        """
         symbols = np.empty(indices.shape, np.int32)
         outside: list[tuple[int, NDArray[np.intp]]] = []
         for index, places in _groups(indices):

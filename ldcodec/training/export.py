@@ -1,6 +1,7 @@
 """Float rate model → the integer tensors of a weights file. The only place where parse-critical numbers are made."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from ldcodec.networks import Networks
 from ldcodec.ratemodel import integer
 from ldcodec.ratemodel.gaussian import LOG_RATIO, SCALE_MIN, make_tables, nearest_scale
-from ldcodec.ratemodel.network import OUTPUT_SCALE, SKIPPED_SCALES
+from ldcodec.ratemodel.network import OUTPUT_SCALE, SKIPPED_SCALES, Step
 
 WEIGHT_BITS = 12
 
@@ -24,38 +25,42 @@ def integer_tensors(networks: Networks) -> dict[str, Tensor]:
 
 def _hyper(networks: Networks) -> dict[str, Tensor]:
     rate = networks.rate
-    first, second, third = (layer for layer in rate.synthesis)
-    folded = first.bias.double() + first.weight.double().sum((2, 3)) @ rate.z_mean.double()
+    first, second, third = (_weights(layer) for layer in rate.synthesis)
+    folded = first[1].double() + first[0].double().sum((2, 3)) @ rate.z_mean.double()
     fraction = integer.ACTIVATION_BITS
     return {
-        **_layer("hyper.0", first.weight, folded, 0, fraction),
-        **_layer("hyper.1", second.weight, second.bias, fraction, fraction),
-        **_layer("hyper.2", third.weight, third.bias, fraction, fraction),
+        **_layer("hyper.0", first[0], folded, 0, fraction),
+        **_layer("hyper.1", *second, fraction, fraction),
+        **_layer("hyper.2", *third, fraction, fraction),
         "z_index": nearest_scale(rate.hyper_scale().log()).clamp(min=SKIPPED_SCALES).to(torch.uint8),
     }
 
 
 def _steps(networks: Networks) -> dict[str, Tensor]:
     entries: dict[str, Tensor] = {}
-    for k, step in enumerate(networks.rate.steps):
+    for k, step in enumerate(cast(list[Step], list(networks.rate.steps))):
         fraction = integer.ACTIVATION_BITS
         for part in ("mix", "spatial"):
             layer = getattr(step, part)
-            entries |= _layer(f"steps.{k}.{part}", layer.weight, layer.bias, fraction, fraction)
-        mean, scale = _halves(step.head)
-        entries |= _layer(f"steps.{k}.mean", *(OUTPUT_SCALE * x for x in mean), fraction, integer.MEAN_BITS)
-        entries |= _layer(f"steps.{k}.scale", *(OUTPUT_SCALE / LOG_RATIO * x for x in scale), fraction, integer.INDEX_BITS)
+            entries |= _layer(f"steps.{k}.{part}", *_weights(layer), fraction, fraction)
+        weight, bias = _weights(step.head)
+        (mean, scale), (mean_bias, scale_bias) = weight.double().chunk(2), bias.double().chunk(2)
+        unit = OUTPUT_SCALE / LOG_RATIO  # log-scales become scale indices
+        entries |= _layer(f"steps.{k}.mean", OUTPUT_SCALE * mean, OUTPUT_SCALE * mean_bias, fraction, integer.MEAN_BITS)
+        entries |= _layer(f"steps.{k}.scale", unit * scale, unit * scale_bias, fraction, integer.INDEX_BITS)
     return entries
 
 
-def _halves(head: nn.Conv2d) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """(weight, bias) of the outputs that are means, and of those that are log-scales."""
-    weight, bias = head.weight.chunk(2), head.bias.chunk(2)  # type: ignore[union-attr]
-    return (weight[0], bias[0]), (weight[1], bias[1])
+def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [n, m, k, k] and bias [n] of a convolution."""
+    weight, bias = layer.weight, layer.bias
+    return cast(Tensor, weight), cast(Tensor, bias)
 
 
 def _layer(name: str, weight: Tensor, bias: Tensor, in_bits: int, out_bits: int) -> dict[str, Tensor]:
-    """Weights in 16 bits with the finest unit they fit; half of the output's unit is added to the bias, so that rounding down rounds."""
+    """Weights in 16 bits with the finest unit they fit; half of the output's unit is added to the bias, so that
+    rounding down rounds.
+    """
     bits = WEIGHT_BITS
     while (weight.abs().max() * 2**bits).round() >= 2**15:
         bits -= 1
@@ -83,4 +88,4 @@ def _tables(networks: Networks) -> dict[str, Tensor]:
 
 
 def _fixed(values: Tensor, bits: int) -> Tensor:
-    return (values * 2**bits).round().to(torch.int32)
+    return (values * float(2**bits)).round().to(torch.int32)

@@ -1,8 +1,8 @@
 """Picture → latent.
 
-    picture ─┬─ unshuffle 8 ─ conv3×3 ─ blocks at 1/8 ─ act ─┊─ ×q8(t) ─ conv2×2/2 ─ blocks at 1/16 ─ act ─ ×q16(t) ─ conv3×3 ─ + ─► latent
-             └─ unshuffle 16 ─ K (KLT) ────────────────────┊────────────────────────────────────────────────────────────┘
-                                                     independent of t up to here
+picture ─┬─ unshuffle 8 ─ conv3×3 ─ blocks at 1/8 ─ act ─┊─ ×q8(t) ─ conv2×2/2 ─ blocks at 1/16 ─ act ─┐
+         │                     does not depend on t ◄────┊              latent ◄─ + ◄─ conv3×3 ◄─ ×q16(t)
+         └─ unshuffle 16 ─ K (KLT) ──────────────────────┊────────────────────────┘
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,18 @@ from ldcodec.transforms.blocks import QualityScale, Residual, act, blockwise
 
 @dataclass(frozen=True)
 class Base:
-    """What the analysis knows of a picture before the quality enters: features [B, C8, 2h, 2w] and the linear part [B, M, h, w]."""
+    """What the analysis knows of a picture before the quality enters: features [B, C8, 2h, 2w] and the linear part
+    [B, M, h, w].
+    """
 
     features: Tensor
     linear: Tensor
 
 
 class Analysis(nn.Module):
-    """The analysis transform g_a with the linear shortcut K, a learned parameter that starts as the KLT of 16×16 RGB blocks."""
+    """The analysis transform g_a with the linear shortcut K, a learned parameter that starts as the KLT of 16×16 RGB
+    blocks.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -36,14 +40,16 @@ class Analysis(nn.Module):
         self.klt = nn.Parameter(empty(c.latent, 768))
 
     def base(self, x: Tensor) -> Base:
-        """x: [B, 3, H, W] in 0..1, H and W multiples of 64 → what no quality changes; a rate search computes it once."""
+        """x: [B, 3, H, W] in 0..1, H and W multiples of 64 → what no quality changes, once for a rate search."""
         features = act(self.blocks8(self.stem(2 * F.pixel_unshuffle(x - 0.5, 8))))
         return Base(features, blockwise(self.klt, F.pixel_unshuffle(255 * (x - 0.5), 16)))
 
     def finish(self, base: Base, t: Tensor, std: Tensor) -> Tensor:
-        """t: [B] in 0..1; std: [M, 1, 1], the deviation of each latent over the training pictures → latent [B, M, h, w], gain not applied."""
+        """t: [B] in 0..1; std: [M, 1, 1], the deviation of each latent over the training pictures → latent [B, M, h,
+        w], gain not applied.
+        """
         hidden = self.blocks16(self.down(base.features * self.quality8(t)))
-        residual = self.head(act(hidden) * self.quality16(t)) * 0.1 * std.clamp(4, 64)
+        residual: Tensor = self.head(act(hidden) * self.quality16(t)) * 0.1 * std.clamp(4, 64)
         return residual.float() + base.linear
 
     def forward(self, x: Tensor, t: Tensor, std: Tensor) -> Tensor:

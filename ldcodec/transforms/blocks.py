@@ -21,11 +21,14 @@ class Residual(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + 0.25 * self.second(act(self.first(act(x))))
+        branch: Tensor = self.second(act(self.first(act(x))))
+        return x + 0.25 * branch
 
 
 class QualityScale(nn.Module):
-    """A positive factor for each channel as a smooth function of the quality, exp(mlp(2t − 1)); 1 everywhere before training."""
+    """A positive factor for each channel as a smooth function of the quality, exp(mlp(2t − 1)); 1 everywhere before
+    training.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,4 +42,4 @@ class QualityScale(nn.Module):
 def blockwise(matrix: Tensor, x: Tensor) -> Tensor:
     """The same matrix [n, m] on the channels of every position, in float32: [B, m, h, w] → [B, n, h, w]."""
     with torch.autocast(x.device.type, enabled=False):
-        return torch.matmul(matrix, x.float().flatten(2)).unflatten(2, x.shape[2:])
+        return torch.matmul(matrix, x.float().flatten(2)).view(len(x), -1, *x.shape[2:])

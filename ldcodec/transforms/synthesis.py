@@ -1,7 +1,8 @@
 """Latent → picture: the mirror of the analysis.
 
-    latent ─┬─ conv3×3 ─ ×q16(t) ─ blocks at 1/16 ─ act ─ conv1×1 ─ shuffle 2 ─ ×q8(t) ─ blocks at 1/8 ─ act ─ conv3×3 ─ shuffle 8 ─ + ─► picture
-            └─ Kᵀ ─ shuffle 16 ───────────────────────────────────────────────────────────────────────────────────┘
+latent ─┬─ conv3×3 ─ ×q16(t) ─ blocks at 1/16 ─ act ─ conv1×1 ─ shuffle 2 ─ ×q8(t) ─ blocks at 1/8 ─ act ─┐
+        │                                                     picture ◄─ + ◄─ shuffle 8 ◄─ conv3×3 ◄──────┘
+        └─ Kᵀ ─ shuffle 16 ────────────────────────────────────────────────┘
 """
 
 import torch.nn.functional as F
@@ -25,7 +26,9 @@ class Synthesis(nn.Module):
         self.klt = nn.Parameter(empty(c.latent, 768))
 
     def forward(self, latent: Tensor, t: Tensor, std: Tensor) -> Tensor:
-        """latent: [B, M, h, w], gain removed; t: [B] in 0..1; std: [M, 1, 1] → picture [B, 3, 16h, 16w] in about 0..1, not clipped."""
+        """latent: [B, M, h, w], gain removed; t: [B] in 0..1; std: [M, 1, 1] → picture [B, 3, 16h, 16w] in about
+        0..1, not clipped.
+        """
         hidden = self.blocks16(self.stem(latent / std.clamp(min=4)) * self.quality16(t))
         hidden = self.blocks8(F.pixel_shuffle(self.up(act(hidden)), 2) * self.quality8(t))
         residual = 0.05 * F.pixel_shuffle(self.head(act(hidden)), 8)
