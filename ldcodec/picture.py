@@ -88,11 +88,12 @@ def write(pixels: Pixels, target: BinaryIO, format: str = "PNG") -> None:
     target.write(encoded.getbuffer())
 
 
-def format_of(path: Path) -> str:
+def format_of(path: Path | str) -> str:
     """The Pillow name of the format that a file's extension asks for. Raises UsageError if it is unknown."""
-    format = FORMATS.get(path.suffix.lower())
+    extension = Path(path).suffix
+    format = FORMATS.get(extension.lower())
     if format is None:
-        raise UsageError(f"{path}: unknown extension {path.suffix!r} for a picture; use one of {' '.join(FORMATS)}")
+        raise UsageError(f"{path}: unknown extension {extension!r} for a picture; use one of {' '.join(FORMATS)}")
     return format
 
 

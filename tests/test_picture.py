@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def grey(height: int = 5, width: int = 7) -> picture.Pixels:
     return np.ascontiguousarray(colours(height, width)[:, :, 0])
 
 
-def saved(image: Image.Image, path: Path, **options: object) -> Path:
+def saved(image: Image.Image, path: Path, **options: Any) -> Path:
     """The path of `image` as a file."""
     image.save(path, **options)
     return path

@@ -1,0 +1,182 @@
+"""Several inputs, one after the other: a line of result for each, errors and warnings as lines, a progress bar."""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from ldcodec.cli.files import STREAM, Job, check
+from ldcodec.errors import LdcodecError, LdcodecWarning, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from ldcodec.model import Model
+
+Option = Callable[[Callable[..., int]], Callable[..., int]]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is told of a finished job: the picture's size in pixels, the .ldc file's in bytes, coding time."""
+
+    width: int
+    height: int
+    file_bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        bpp = 8 * self.file_bytes / (self.width * self.height)
+        return f"{self.width}x{self.height}  {self.file_bytes} bytes  {bpp:.3f} bpp  {self.seconds:.2f} s"
+
+
+@dataclass
+class Batch:
+    """Runs jobs, keeps count of those that failed and says what happened, without disturbing a progress bar."""
+
+    quiet: bool = False
+    failures: int = 0
+    bar: Any = field(default=None, repr=False)
+
+    @property
+    def exit_code(self) -> int:
+        """1 if anything failed, else 0."""
+        return 1 if self.failures else 0
+
+    def say(self, line: str, error: bool = False) -> None:
+        """Print a line on standard output or standard error."""
+        stream: IO[str] | None = sys.stderr if error else sys.stdout
+        if self.bar is None:
+            click.echo(line, file=stream)
+        else:
+            self.bar.write(line, file=stream)
+
+    def note(self, line: str) -> None:
+        """Print a line on standard error, unless it is to be quiet."""
+        if not self.quiet:
+            self.say(line, error=True)
+
+    @contextmanager
+    def reporting(self, name: str) -> Iterator[None]:
+        """Turn warnings and errors about one input into lines that name it, and go on with the next.
+
+        UsageError passes: it concerns every input.
+        """
+        try:
+            with self._warnings_as_lines(name):
+                yield
+        except (UsageError, BrokenPipeError):
+            raise
+        except (LdcodecError, OSError, MemoryError, RuntimeError) as error:
+            reason = _reason(error).removeprefix(f"{name}: ")
+            self.failures += 1
+            self.say(f"ldcodec: error: {name}: {reason}", error=True)
+
+    def run(self, jobs: Sequence[Job], work: Callable[[Job], Result], force: bool) -> int:
+        """Do every job that can be done, each with a line of result. Returns the exit code."""
+        ready = [job for job in jobs if self._passes(job, force)]
+        for job in self._with_bar(ready):
+            with self.reporting(job.source_name):
+                result = work(job)
+                if not self.quiet:
+                    self.say(f"{job.source_name} → {job.target_name}  {result}", error=job.target == STREAM)
+        return self.exit_code
+
+    def _passes(self, job: Job, force: bool) -> bool:
+        failures = self.failures
+        with self.reporting(job.source_name):
+            check(job, force)
+        return self.failures == failures
+
+    def _with_bar(self, jobs: list[Job]) -> Iterator[Job]:
+        if len(jobs) < 2 or self.quiet or sys.stderr is None or not sys.stderr.isatty():
+            yield from jobs
+            return
+        from tqdm import tqdm
+
+        try:
+            with tqdm(jobs, unit="picture", leave=False) as self.bar:
+                yield from self.bar
+        finally:
+            self.bar = None
+
+    @contextmanager
+    def _warnings_as_lines(self, name: str) -> Iterator[None]:
+        def show(message: Warning | str, *details: object, **more: object) -> None:
+            self.note(f"warning: {name}: {message}")
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", LdcodecWarning)
+            warnings.showwarning = show
+            yield
+
+
+def coding_options(command: Callable[..., int]) -> Callable[..., int]:
+    """The arguments and options that compress and decompress share."""
+    options: list[Option] = [
+        click.argument("inputs", nargs=-1, required=True, metavar="IN..."),
+        click.option("-o", "--output", metavar="OUT", help="Output file, folder for several inputs, or - for a pipe."),
+        click.option("--model", metavar="NAME|PATH", help="Model to use instead of the default one."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+        click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads to use."),
+        click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
+        click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+class Models:
+    """Loads the model when the first sound input asks for it, and each model once."""
+
+    def __init__(self, name: str | None, device: str, threads: int | None) -> None:
+        self._name = name
+        self._device = device
+        self._threads = threads
+        self._known: dict[bytes | None, Model] = {}
+
+    def chosen(self) -> "Model":
+        """The model named on the command line, or the default one; without it nothing can be done at all."""
+        from ldcodec.model import load_model
+
+        if None not in self._known:
+            self._set_threads()
+            try:
+                self._known[None] = load_model(self._name, self._device)
+            except ModelError as error:
+                raise click.ClickException(str(error)) from error
+        return self._known[None]
+
+    def of_file(self, parse_id: bytes) -> "Model":
+        """The model that a file was written with, unless the command line names one. Raises ModelError."""
+        if self._name is not None:
+            return self.chosen()
+        from ldcodec.model import find_model
+
+        if parse_id not in self._known:
+            self._set_threads()
+            self._known[parse_id] = find_model(parse_id, self._device)
+        return self._known[parse_id]
+
+    def _set_threads(self) -> None:
+        if self._threads is not None:
+            import torch
+
+            torch.set_num_threads(self._threads)
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line; a RuntimeError is a defect of the program unless it tells of missing memory."""
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+    if isinstance(error, RuntimeError):
+        if "memory" not in str(error):
+            raise error
+        return "not enough memory"
+    return " ".join(str(error).split())

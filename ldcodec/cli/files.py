@@ -1,0 +1,195 @@
+"""Which file each input becomes, what may be overwritten, and how a file appears whole or not at all."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import BinaryIO
+
+from ldcodec.errors import LdcodecError, UsageError
+
+STREAM = "-"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and the output it becomes; either may be `-`, the standard stream."""
+
+    source: str
+    target: str
+    new_folder: bool = False
+
+    @property
+    def source_name(self) -> str:
+        """How messages call the input."""
+        return name_of(self.source)
+
+    @property
+    def target_name(self) -> str:
+        """How messages call the output."""
+        return "standard output" if self.target == STREAM else self.target
+
+
+def name_of(source: str) -> str:
+    """How messages call an input."""
+    return "standard input" if source == STREAM else source
+
+
+def plan(sources: Sequence[str], output: str | None, extension: str) -> list[Job]:
+    """A job for each input: the output beside it, in the folder `output`, or `output` itself for a single one.
+
+    Raises UsageError where two inputs would become one output, or an output would replace an input.
+    """
+    folder = _is_folder(sources, output)
+    jobs = [Job(source, _target(source, output, extension, folder), folder) for source in sources]
+    _check_streams(jobs)
+    _check_collisions(jobs)
+    return jobs
+
+
+def check(job: Job, force: bool) -> None:
+    """Refuse early what would fail late. Raises LdcodecError with a line that names the file and the reason."""
+    if job.source != STREAM:
+        with _named(job.source):
+            if stat.S_ISDIR(os.stat(job.source).st_mode):
+                raise LdcodecError(f"{job.source}: is a folder, not a file")
+    if job.target == STREAM or is_special(job.target):
+        return
+    if os.path.isdir(job.target):
+        raise LdcodecError(f"{job.target}: is a folder, not a file")
+    if os.path.exists(job.target) and not force:
+        raise LdcodecError(f"{job.target}: exists already; --force overwrites it")
+    folder = os.path.dirname(os.path.realpath(job.target))
+    with _named(folder):
+        if job.new_folder:
+            os.makedirs(folder, exist_ok=True)
+        _check_writable(folder)
+
+
+def is_special(path: str) -> bool:
+    """A device or pipe, which is written to and never replaced."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def read_start(stream: BinaryIO, magic: bytes) -> bytes:
+    """All bytes of a stream that begins with `magic`; of another only the first few, however long it is."""
+    start = stream.read(len(magic))
+    return start + stream.read() if start == magic else start
+
+
+@contextmanager
+def opened(source: str) -> Iterator[BinaryIO]:
+    """The input as a binary stream. Raises LdcodecError if it cannot be opened."""
+    if source == STREAM:
+        if sys.stdin is None:
+            raise LdcodecError("standard input is closed")
+        yield sys.stdin.buffer
+        return
+    with _named(source), open(source, "rb") as stream:
+        yield stream
+
+
+@contextmanager
+def created(target: str) -> Iterator[BinaryIO]:
+    """The output as a binary stream; a file takes its name only once it is complete.
+
+    It is written under another name in the same folder and renamed; whatever ends the writing early, a signal
+    included, removes it and leaves an older file of that name untouched.
+    """
+    if target == STREAM:
+        if sys.stdout is None:
+            raise LdcodecError("standard output is closed")
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif is_special(target):
+        with _named(target), open(target, "wb") as stream:
+            yield stream
+    else:
+        with _named(target), _renamed_when_complete(os.path.realpath(target)) as stream:
+            yield stream
+
+
+@contextmanager
+def _renamed_when_complete(target: str) -> Iterator[BinaryIO]:
+    unfinished = os.path.join(os.path.dirname(target), f".ldcodec-{os.urandom(8).hex()}.tmp")
+    try:
+        with open(unfinished, "xb") as stream:
+            yield stream
+        if os.path.exists(target):
+            os.chmod(unfinished, stat.S_IMODE(os.stat(target).st_mode))
+        os.replace(unfinished, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(unfinished)
+        raise
+
+
+def _is_folder(sources: Sequence[str], output: str | None) -> bool:
+    if output is None or output == STREAM:
+        return False
+    return len(sources) > 1 or output.endswith(("/", os.sep)) or os.path.isdir(output)
+
+
+def _target(source: str, output: str | None, extension: str, folder: bool) -> str:
+    if output is not None and not folder:
+        return output
+    if source == STREAM:
+        if folder:
+            raise UsageError("standard input needs a file name after -o, not a folder")
+        return STREAM
+    beside = os.path.splitext(source)[0] + extension
+    return beside if output is None else os.path.join(output, os.path.basename(beside))
+
+
+def _check_streams(jobs: list[Job]) -> None:
+    if sum(job.source == STREAM for job in jobs) > 1:
+        raise UsageError("standard input can be read only once")
+    outputs = sum(job.target == STREAM for job in jobs)
+    if outputs > 1:
+        raise UsageError("several outputs cannot share standard output; name a folder after -o")
+    if outputs and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("the output is not text, so it is not written to a terminal; use -o FILE or a pipe")
+
+
+def _check_collisions(jobs: list[Job]) -> None:
+    inputs = {identity: job.source for job in jobs if (identity := _identity(job.source)) is not None}
+    seen: dict[str, str] = {}
+    for job in jobs:
+        replaced = inputs.get(_identity(job.target) or (-1, -1))
+        if replaced is not None:
+            raise UsageError(f"{job.target}: the output would replace the input {replaced}; name another one with -o")
+        place = os.path.realpath(job.target)
+        if place in seen:
+            raise UsageError(f"{seen[place]} and {job.source} would both become {job.target}")
+        seen[place] = job.source
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What two names of one regular file have in common; None if there is no such file."""
+    if path == STREAM:
+        return None
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Turn an OSError into a line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise LdcodecError(f"{path}: {error.strerror or error}") from error
+
+
+@cache
+def _check_writable(folder: str) -> None:
+    """Raises OSError if no file can be made in the folder: permission bits alone do not tell."""
+    import tempfile
+
+    tempfile.TemporaryFile(dir=folder).close()

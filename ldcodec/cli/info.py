@@ -1,0 +1,63 @@
+"""`ldcodec info`: what an .ldc file holds, or what a model consists of. Files need no model and no heavy import."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from ldcodec import container
+from ldcodec.cli.batch import Batch
+from ldcodec.cli.files import name_of, opened, read_start
+
+
+@click.command(short_help="What a file holds, or a model consists of.")
+@click.argument("inputs", nargs=-1, metavar="IN...")
+@click.option("--model", metavar="NAME|PATH", help="Tell the parameters and kMAC per pixel of a model's parts.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
+def info(inputs: tuple[str, ...], model: str | None, as_json: bool) -> int:
+    """Tell what .ldc files hold (IN may be - for standard input), or with --model what a model consists of."""
+    if bool(inputs) == (model is not None):
+        raise click.UsageError("name either files or, with --model, a model")
+    batch = Batch()
+    if model is not None:
+        batch.say(_model_json(model) if as_json else _model_text(model))
+    for source in inputs:
+        with batch.reporting(name_of(source)):
+            with opened(source) as stream:
+                data = read_start(stream, container.MAGIC)
+            name = name_of(source)
+            batch.say(json.dumps(container.describe(data, name)) if as_json else _file_text(data, name))
+    return batch.exit_code
+
+
+def _file_text(data: bytes, name: str) -> str:
+    file = container.read(data)
+    header, payload = file.header, sum(len(piece.payload) for piece in file.slices)
+    chunks = ", ".join(f"{chunk.kind} of {len(chunk.data)} bytes" for chunk in file.chunks)
+    quality = 100 * header.quality / container.MAX_QUALITY
+    lines = [
+        f"{name}: {header.width}x{header.height}, {'grey' if header.grey else 'RGB'}",
+        f"  file      {len(data)} bytes, {8 * len(data) / (header.width * header.height):.3f} bpp",
+        f"  payload   {payload} bytes, slices: {len(file.slices)}",
+        f"  overhead  {len(data) - payload} bytes, chunks: {chunks or 'none'}",
+        f"  quality   {quality:.1f} of 100 (index {header.quality} of {container.MAX_QUALITY})",
+        f"  parse id  {header.parse_id.hex()}",
+        f"  version   {container.VERSION}",
+    ]
+    return "\n".join(lines)
+
+
+def _model_text(name: str) -> str:
+    from ldcodec.complexity import summary
+
+    parts = [(part.name, part.parameters, part.kmac_per_pixel) for part in summary(name)]
+    total = ("total", sum(part[1] for part in parts), sum(part[2] for part in parts))
+    width = max(len(part[0]) for part in [*parts, total])
+    lines = [f"{'part':{width}}  {'parameters':>12}  {'kMAC/pixel':>10}"]
+    return "\n".join(lines + [f"{part:{width}}  {count:12,d}  {work:10.2f}" for part, count, work in [*parts, total]])
+
+
+def _model_json(name: str) -> str:
+    from ldcodec.complexity import summary
+
+    return json.dumps({"model": name, "parts": [asdict(part) for part in summary(name)]})
