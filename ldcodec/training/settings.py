@@ -1,0 +1,163 @@
+"""Everything a training run can be told, read from one TOML file: one table a dataclass, unknown keys refused."""
+
+import tomllib
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from ldcodec.config import Config
+from ldcodec.errors import UsageError
+
+T = TypeVar("T")
+GRID = 64  # crops are multiples of it: the hyper-latent lies at 1/64 of the picture's size
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the pictures are: patterns of tars, folders and picture files; how many pictures a validation looks at."""
+
+    pictures: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    validation_pictures: int = 24
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training with a learning rate of its own.
+
+    share: of the stage's time, relative to the shares of the stage's other phases; rate: the learning rate once `warm_up` steps are over;
+    descent: last share of the phase, 0..1, in which the rate falls to zero in a straight line and crops have `descent_crop` pixels a
+    side instead of `crop`, with as many fewer of them as keeps the pixels of a step the same.
+    """
+
+    share: float = 1.0
+    rate: float = 1e-3
+    warm_up: int = 400
+    descent: float = 0.3
+    batch: int = 4
+    crop: int = 192
+    descent_crop: int = 256
+
+    def __post_init__(self) -> None:
+        _require(
+            self.share >= 0 and self.rate > 0 and self.warm_up >= 0, "share, rate and warm_up must not be negative"
+        )
+        _require(0 <= self.descent <= 1, f"descent must be from 0 to 1, not {self.descent}")
+        _require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
+        for size in (self.crop, self.descent_crop):
+            _require(size >= GRID and size % GRID == 0, f"crops must be multiples of {GRID}, not {size}")
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """Stage 1: transforms and rate model. shortcut_rate: learning rate of K and Kᵀ relative to all else."""
+
+    minutes: float = 60.0
+    shortcut_rate: float = 0.02
+    phase: Phase = field(default_factory=Phase)
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """Stage 2: first the denoiser alone on its velocity, then denoiser and synthesis together on the picture.
+
+    start_share: share of the velocity phase's crops that sit at the very start, time 1 from u = 0, as decoding in one step does;
+    velocity_weight: of the velocity's loss beside the picture's; velocity_limit: |u| beyond which a target is cut.
+    """
+
+    minutes: float = 60.0
+    shortcut_rate: float = 0.02
+    start_share: float = 0.25
+    velocity_weight: float = 0.1
+    velocity_limit: float = 6.0
+    velocity: Phase = field(default_factory=lambda: Phase(share=1.0, warm_up=200, descent=0.2))
+    picture: Phase = field(default_factory=lambda: Phase(share=2.0, rate=2e-4, warm_up=200, descent=0.5))
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.start_share <= 1, f"start_share must be from 0 to 1, not {self.start_share}")
+        _require(
+            self.velocity_weight >= 0 and self.velocity_limit > 0,
+            "velocity_weight and velocity_limit must not be negative",
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """The machine and the habits of a run. device: auto, cpu or cuda; validate_minutes: 0 for only at the end."""
+
+    threads: int = 1
+    device: str = "auto"
+    checkpoint_minutes: float = 5.0
+    validate_minutes: float = 0.0
+    report_steps: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.threads >= 1 and self.report_steps >= 1, "threads and report_steps must be at least 1")
+        _require(self.device in ("auto", "cpu", "cuda"), f"device must be auto, cpu or cuda, not {self.device!r}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One model's training, all stages."""
+
+    model: Config = field(default_factory=Config)
+    data: Data = field(default_factory=Data)
+    run: Run = field(default_factory=Run)
+    autoencoder: Autoencoder = field(default_factory=Autoencoder)
+    denoiser: Denoiser = field(default_factory=Denoiser)
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings of a TOML file. Raises UsageError for what cannot be read, unknown keys and values of a wrong kind or range."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+    try:
+        return from_table(Settings, table)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def from_table(kind: type[T], table: dict[str, Any], where: str = "") -> T:
+    """A dataclass from a TOML table, tables within it included; raises UsageError as `read_settings` does."""
+    hints, values = get_type_hints(kind), {}
+    unknown = sorted(set(table) - {f.name for f in fields(kind)})  # type: ignore[arg-type]
+    if unknown:
+        raise UsageError(f"unknown settings {', '.join(where + name for name in unknown)}")
+    for name, value in table.items():
+        values[name] = _value(hints[name], value, f"{where}{name}")
+    return kind(**values)
+
+
+def override(settings: Settings, **changes: dict[str, Any]) -> Settings:
+    """Settings with entries of some tables replaced, as the command line asks; entries that are None stay."""
+    for table, entries in changes.items():
+        given = {name: value for name, value in entries.items() if value is not None}
+        settings = replace(settings, **{table: replace(getattr(settings, table), **given)})
+    return settings
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if is_dataclass(kind):
+        _require(isinstance(value, dict), f"{where} must be a table")
+        return from_table(kind, value, f"{where}.")  # type: ignore[arg-type]
+    if kind is float:
+        _require(type(value) in (int, float), f"{where} must be a number, not {value!r}")
+        return float(value)
+    if kind == tuple[str, ...]:
+        values = [value] if isinstance(value, str) else value
+        _require(
+            isinstance(values, list) and all(isinstance(v, str) for v in values), f"{where} must be a list of texts"
+        )
+        return tuple(values)
+    _require(type(value) is kind, f"{where} must be of type {kind.__name__}, not {value!r}")
+    return value
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise UsageError(problem)

@@ -1,0 +1,124 @@
+"""Where training starts: from the KLT of the training pictures, or from any weights file of the same sizes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ldcodec.config import Config, from_mapping
+from ldcodec.errors import ModelError
+from ldcodec.networks import Networks
+from ldcodec.training.pictures import Pixels
+from ldcodec.transforms.blocks import SLOPE, QualityScale, Residual
+
+BLOCK = 16  # side in pixels of the blocks that K transforms
+DRAWS = 200  # blocks from each picture drawn
+
+
+def block_covariance(found: list[Pixels], blocks: int = 200_000, seed: int = 0) -> NDArray[np.float64]:
+    """Second moments [768, 768] of random 16×16 RGB blocks around mid-grey, in 0..255 units, pixels in the order of pixel_unshuffle."""
+    rng = np.random.default_rng(seed)
+    large = [pixels for pixels in found if min(pixels.shape[:2]) >= BLOCK]
+    total = np.zeros((3 * BLOCK**2, 3 * BLOCK**2))
+    for _ in range(max(1, blocks // DRAWS)):
+        pixels = large[rng.integers(len(large))]
+        rows, columns = (rng.integers(length - BLOCK + 1, size=DRAWS) for length in pixels.shape[:2])
+        drawn = [
+            pixels[i : i + BLOCK, j : j + BLOCK].transpose(2, 0, 1).ravel() for i, j in zip(rows, columns, strict=True)
+        ]
+        x = np.stack(drawn).astype(np.float64) - 127.5
+        total += x.T @ x / len(x)
+    return total / max(1, blocks // DRAWS)
+
+
+def karhunen_loeve(covariance: NDArray[np.float64], count: int) -> tuple[Tensor, Tensor]:
+    """The transform [count, 768] whose rows are the first eigenvectors, and the deviation [count] of each coefficient, at least 10⁻³."""
+    values, vectors = np.linalg.eigh(covariance)
+    matrix = torch.from_numpy(vectors[:, ::-1][:, :count].T.copy()).float()
+    deviation = torch.from_numpy(np.sqrt(values[::-1][:count].clip(min=1e-6))).float()
+    return matrix, deviation
+
+
+def fresh_networks(config: Config, covariance: NDArray[np.float64], seed: int = 0) -> Networks:
+    """Networks before training: hidden layers random (He et al. 2015), every output layer zero, the KLT in both shortcuts.
+
+    They are a working transform codec: training starts near JPEG and not from noise.
+    """
+    torch.manual_seed(seed)
+    networks = Networks(config)
+    for part in (networks.analysis, networks.synthesis, networks.rate, networks.gain):
+        _initialise(part)
+    for layer in (networks.analysis.head, networks.synthesis.head, *(step.head for step in networks.rate.steps)):
+        nn.init.zeros_(layer.weight)  # type: ignore[arg-type, union-attr]
+    nn.init.normal_(networks.rate.synthesis[0].weight, std=0.1)  # type: ignore[arg-type]
+    matrix, deviation = karhunen_loeve(covariance, config.latent)
+    with torch.no_grad():
+        networks.analysis.klt.copy_(matrix)
+        networks.synthesis.klt.copy_(matrix)
+        networks.std.copy_(deviation[:, None, None])
+    return networks
+
+
+def _initialise(part: nn.Module) -> None:
+    for layer in part.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    for layer in part.modules():
+        if isinstance(layer, Residual):
+            nn.init.zeros_(layer.second.weight)
+        if isinstance(layer, QualityScale):
+            nn.init.zeros_(layer.out.weight)
+            nn.init.zeros_(layer.out.bias)
+
+
+def load_networks(path: Path, config: Config | None = None, prefix: str | None = None) -> Networks:
+    """The networks of a weights file in float32: a model, a training state, or a plain state dict with its sizes in the metadata.
+
+    config: the sizes wanted, those of the file if None. A file without a denoiser gets a fresh one, which changes nothing until it is
+    trained. Raises ModelError for a file that cannot be read, lacks other tensors, or has other sizes.
+    """
+    tensors, metadata = read_tensors(path)
+    named = prefix or ("net." if any(name.startswith("net.") for name in tensors) else "")
+    weights = {name.removeprefix(named): t.float() for name, t in tensors.items() if name.startswith(named)}
+    networks = Networks(_agreed(path, metadata, config))
+    wanted = networks.state_dict()
+    missing = [n for n in wanted if n not in weights and not n.startswith("denoiser.")]
+    wrong = [n for n in weights if n not in wanted or weights[n].shape != wanted[n].shape]
+    if missing or wrong:
+        raise ModelError(
+            f"{path}: {(missing or wrong)[0]} is {'missing' if missing else 'unknown or of another shape'}"
+        )
+    networks.load_state_dict(weights, strict=False)
+    return networks
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata of a safetensors file; raises ModelError if it cannot be read."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _agreed(path: Path, metadata: dict[str, str], config: Config | None) -> Config:
+    """The configuration, where the file's entries are those of the one wanted; entries it does not name are free."""
+    try:
+        stored = json.loads(metadata["config"])
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{path}: no readable configuration") from error
+    if config is None:
+        return from_mapping(stored)
+    differing = [name for name, value in stored.items() if asdict(config).get(name) != value]
+    if differing:
+        raise ModelError(
+            f"{path}: its {differing[0]} is {stored[differing[0]]}, the settings say {asdict(config).get(differing[0])}"
+        )
+    return config

@@ -1,0 +1,205 @@
+"""The loop around a stage: batches, learning rate by the clock, running average, checkpoints, progress."""
+
+import copy
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldcodec.errors import UsageError
+from ldcodec.networks import Networks
+from ldcodec.training.checkpoint import Progress, read_state, write_state, write_weights
+from ldcodec.training.clock import Moment, batch_and_crop, descends, learning_rate, moment
+from ldcodec.training.pictures import Crops, Pixels
+from ldcodec.training.settings import Run, Settings
+from ldcodec.training.stages import Stage, qualities
+from ldcodec.training.validation import validate
+
+WEIGHTS, STATE, FLAT_STATE = "weights.safetensors", "state.safetensors", "flat.safetensors"
+AVERAGED_EVERY = 4  # steps; the running average is a pass over all weights
+AVERAGE_DECAY = 0.996  # of one update: 0.999 a step
+
+
+@dataclass
+class Window:
+    """Figures since the last progress line."""
+
+    sums: dict[str, Tensor]
+    counts: dict[str, int]
+    steps: int
+    minutes: float
+
+
+class Trainer:
+    """One run of one stage. `run` returns when the time is over or after `stop` was set; both leave weights and a state."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        crops: Crops,
+        minutes: float,
+        settings: Settings,
+        folder: Path,
+        *,
+        held_out: list[Pixels] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        """minutes: the whole time on this stage, that of earlier runs of the same state included; clock: seconds."""
+        self.stage, self.crops, self.minutes, self.settings, self.folder = stage, crops, minutes, settings, folder
+        self.held_out, self.clock, self.report = held_out or [], clock, report
+        self.device = stage.networks.std.device
+        self.parameters = stage.parameters()
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.optimiser = _optimiser(stage)
+        self.progress, self.stop, self.skipped = Progress(stage.name), False, 0
+        self.window = Window(defaultdict(lambda: torch.zeros((), device=self.device)), defaultdict(int), 0, 0.0)
+
+    @property
+    def habits(self) -> Run:
+        """The table `run` of the settings."""
+        return self.settings.run
+
+    def resume(self, path: Path) -> None:
+        """Goes on from a state whose weights are already in the networks. Raises UsageError if its time is over."""
+        self.progress = read_state(path, self.parameters, self.average, self.optimiser, self.stage.name)
+        self.window.minutes = self.progress.minutes
+        if self.progress.minutes >= self.minutes:
+            spent = f"{self.progress.minutes:.1f} minutes"
+            raise UsageError(f"{path}: {spent} of {self.minutes:g} are already spent; give more --minutes to go on")
+
+    def run(self) -> None:
+        """Trains until the time is over."""
+        begun = self.clock() - 60 * self.progress.minutes
+        saved = validated = self.progress.minutes
+        flat = self._place()
+        self.stage.enter(flat.phase)
+        before = flat
+        while self.progress.minutes < self.minutes and not self.stop:
+            here = self._place()
+            self._turn(before, here)
+            before = here
+            self._update(here)
+            self.progress = replace(self.progress, step=self.progress.step + 1, minutes=(self.clock() - begun) / 60)
+            if self.progress.step % self.habits.report_steps == 0:
+                self.report(self._line())
+            if self.progress.minutes - saved >= self.habits.checkpoint_minutes:
+                saved = self.progress.minutes
+                self.save()
+            if self.habits.validate_minutes and self.progress.minutes - validated >= self.habits.validate_minutes:
+                validated = self.progress.minutes
+                self.validate()
+        self.save()
+        if not self.stop:
+            self.validate()
+
+    def save(self) -> None:
+        """Writes the averaged weights and the state."""
+        write_weights(self.folder / WEIGHTS, self.averaged(), self.progress)
+        self._write_state(STATE)
+
+    def averaged(self) -> Networks:
+        """A copy of the networks with the running average of their weights, in evaluation mode."""
+        networks = copy.deepcopy(self.stage.networks).eval().requires_grad_(False)
+        for name, parameter in networks.named_parameters():
+            if name in self.average:
+                parameter.copy_(self.average[name])
+        return networks
+
+    def validate(self) -> None:
+        """Reports bits and PSNR on the held-out pictures."""
+        if not self.held_out:
+            return
+        for point in validate(self.averaged(), self.held_out, self.device):
+            figures = f"{point.bpp:.4f} bpp  {point.psnr:.3f} dB  (centroid {point.centroid_psnr:.3f} dB)"
+            self.report(f"validation: t {point.quality:.1f}  {figures}")
+
+    def _place(self) -> Moment:
+        return moment(self.stage.phases, self.progress.minutes / self.minutes, self.progress.phase)
+
+    def _turn(self, before: Moment, here: Moment) -> None:
+        """Between two steps: enters a new phase; keeps the last state before the final descent."""
+        phases = self.stage.phases
+        if here.phase != self.progress.phase:
+            self.progress = replace(self.progress, phase=here.phase, phase_step=self.progress.step)
+            self.stage.enter(here.phase)
+            self.report(f"phase {here.phase + 1} of {len(phases)} begins after {self.progress.step} steps")
+        last = here.phase == len(phases) - 1
+        falling = descends(phases[here.phase], here.done)
+        if last and falling and not (before.phase == here.phase and descends(phases[before.phase], before.done)):
+            self._write_state(FLAT_STATE)
+
+    def _update(self, here: Moment) -> None:
+        phase, step = self.stage.phases[here.phase], self.progress.step
+        rate = learning_rate(phase, here.done, step - self.progress.phase_step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
+        torch.manual_seed(self.habits.seed * 1_000_003 + step)
+        count, size = batch_and_crop(phase, here.done)
+        x = self.crops.batch(count, size, np.random.default_rng((self.habits.seed, step)))
+        t = qualities(count, self.device)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            result = self.stage.loss(x, t, here.phase)
+        self.optimiser.zero_grad(set_to_none=True)
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        self._apply()
+        self._count({"loss": result.loss.detach(), **result.figures})
+        if (step + 1) % AVERAGED_EVERY == 0:
+            self._average(step + 1)
+
+    def _apply(self) -> None:
+        """A clipped step; one whose gradient is not finite is left out, so that a single bad batch costs nothing."""
+        if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)):
+            self.optimiser.step()
+        else:
+            self.skipped += 1
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """The running average follows fast at first, so that early copies are not those of the start."""
+        weight = 1 - min(AVERAGE_DECAY, step / (40 + step))
+        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.parameters.values()], weight)
+
+    def _count(self, figures: dict[str, Tensor]) -> None:
+        self.window.steps += 1
+        for name, value in figures.items():
+            self.window.sums[name] += value
+            self.window.counts[name] += 1
+
+    def _line(self) -> str:
+        """The progress line; starts a new window."""
+        window, now = self.window, self.progress.minutes
+        means = {name: (total / window.counts[name]).item() for name, total in window.sums.items()}
+        speed = window.steps / max(1e-9, 60 * (now - window.minutes))
+        window.sums.clear()
+        window.counts.clear()
+        window.steps, window.minutes = 0, now
+        parts = [f"{self.progress.step} steps", *(_figure(*pair) for pair in means.items())]
+        skipped = [f"{self.skipped} steps skipped"] if self.skipped else []
+        return ", ".join([*parts, f"{speed:.2f} steps/s", *skipped, f"{max(0.0, self.minutes - now):.1f} min left"])
+
+    def _write_state(self, name: str) -> None:
+        record = json.dumps(asdict(self.settings))
+        write_state(self.folder / name, self.stage.networks, self.average, self.optimiser, self.progress, record)
+
+
+def _optimiser(stage: Stage) -> torch.optim.AdamW:
+    """One parameter group for each learning rate relative to the phase's, kept under `factor`."""
+    groups: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
+    for name, parameter in stage.parameters().items():
+        groups[stage.rate_factor(name)].append(parameter)
+    listed = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+    return torch.optim.AdamW(listed, betas=(0.9, 0.98), weight_decay=0, fused=True)
+
+
+def _figure(name: str, value: float) -> str:
+    if name == "mse":  # of the mean error, so lower than a mean PSNR
+        return f"PSNR {10 * math.log10(255**2 / value):.2f} dB" if value > 0 else "PSNR inf"
+    return f"{value:.4f} bpp" if name == "bpp" else f"{name} {value:.4f}"
