@@ -47,7 +47,7 @@ def _parse(networks: Networks, z: Tensor, y: Tensor, t: Tensor) -> None:
     features = networks.rate.features(z, t)
     for k, step in enumerate(networks.rate.steps):
         known = torch.cat([features, y], 1) if k else features
-        hidden = step.spatial(step.mix(known))  # type: ignore[operator, union-attr]
+        hidden = step.spatial(step.mix(known))  # type: ignore[operator]
         step.head(hidden[..., ::2, ::2])  # type: ignore[operator]
 
 

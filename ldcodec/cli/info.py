@@ -20,7 +20,8 @@ def info(inputs: tuple[str, ...], model: str | None, as_json: bool) -> int:
         raise click.UsageError("name either files or, with --model, a model")
     batch = Batch()
     if model is not None:
-        batch.say(_model_json(model) if as_json else _model_text(model))
+        with batch.reporting(model):
+            batch.say(_model_json(model) if as_json else _model_text(model))
     for source in inputs:
         with batch.reporting(name_of(source)):
             with opened(source) as stream:
@@ -50,11 +51,16 @@ def _file_text(data: bytes, name: str) -> str:
 def _model_text(name: str) -> str:
     from ldcodec.complexity import summary
 
-    parts = [(part.name, part.parameters, part.kmac_per_pixel) for part in summary(name)]
-    total = ("total", sum(part[1] for part in parts), sum(part[2] for part in parts))
-    width = max(len(part[0]) for part in [*parts, total])
-    lines = [f"{'part':{width}}  {'parameters':>12}  {'kMAC/pixel':>10}"]
-    return "\n".join(lines + [f"{part:{width}}  {count:12,d}  {work:10.2f}" for part, count, work in [*parts, total]])
+    parts = summary(name)
+    rows = [(part.name, part.parameters, part.kmac_per_pixel) for part in parts]
+    for title, chosen in (
+        ("to compress", [part for part in parts if part.encoding]),
+        ("to decompress", [part for part in parts if part.decoding]),
+        ("all", parts),
+    ):
+        rows.append((title, sum(part.parameters for part in chosen), sum(part.kmac_per_pixel for part in chosen)))
+    lines = [f"{name}:{'':{max(0, 20 - len(name))}}{'parameters':>12}{'kMAC/pixel':>12}"]
+    return "\n".join(lines + [f"  {title:19}{count:12,d}{work:12.2f}" for title, count, work in rows])
 
 
 def _model_json(name: str) -> str:
