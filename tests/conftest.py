@@ -1,0 +1,59 @@
+"""A tiny model that works: the KLT of an assumed covariance around networks that are random and small."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ldcodec.config import Config
+from ldcodec.model import Model, load_model, save_model
+from ldcodec.networks import Networks
+from ldcodec.training.export import integer_tensors
+from ldcodec.training.start import fresh_networks
+
+TINY = Config(latent=32, width8=8, width16=16, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1)
+
+
+def assumed_covariance() -> NDArray[np.float64]:
+    """[768, 768] covariance of 16×16 RGB blocks, much as in photographs: it falls with distance, and colours agree."""
+    i, j = np.divmod(np.arange(256), 16)
+    distance = np.hypot(i[:, None] - i, j[:, None] - j)
+    colour = np.full((3, 3), 0.9) + 0.1 * np.eye(3)
+    covariance: NDArray[np.float64] = np.kron(colour, 3500 * np.exp(-distance / 12))
+    return covariance
+
+
+def tiny_networks(config: Config = TINY) -> Networks:
+    """Networks from the KLT with every zero layer of rate model and denoiser slightly disturbed; always the same."""
+    networks = fresh_networks(config, assumed_covariance())
+    torch.manual_seed(1)
+    heads = [step.head for step in networks.rate.steps] + [networks.denoiser.head]
+    with torch.no_grad():
+        for parameter in (p for head in heads for p in head.parameters()):  # type: ignore[union-attr]
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+        networks.rate.quality.out.weight.add_(torch.randn_like(networks.rate.quality.out.weight), alpha=0.02)
+        networks.rate.z_mean.add_(torch.randn_like(networks.rate.z_mean), alpha=0.2)
+    return networks.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny/model.safetensors."""
+    folder = tmp_path_factory.mktemp("models")
+    networks = tiny_networks()
+    save_model(folder / "tiny" / "model.safetensors", networks, integer_tensors(networks))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_folder: Path) -> str:
+    """What LDCODEC_MODELS must be for the model `tiny` to be found."""
+    return str(tiny_model_folder)
+
+
+@pytest.fixture(scope="session")
+def model(tiny_model_folder: Path) -> Model:
+    """The model `tiny`, loaded."""
+    return load_model(str(tiny_model_folder / "tiny"), "cpu")
