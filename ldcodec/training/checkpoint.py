@@ -1,8 +1,8 @@
 """What a run leaves on disk: weights to ship or to start from, and states to go on from. safetensors only.
 
-A state holds the weights in full precision (`net.*`), their running average (`average.*`), Adam's moments and step counts (`first.*`,
-`second.*`, `count.*`) and, in its metadata, where on the clock the run stands. A weights file holds the running average alone, large
-tensors in half precision.
+A state holds the weights in full precision (`net.*`), their running average (`average.*`), Adam's moments and step
+counts (`first.*`, `second.*`, `count.*`) and, in its metadata, where on the clock the run stands. A weights file holds
+the running average alone, large tensors in half precision.
 """
 
 import json
@@ -84,7 +84,7 @@ def read_state(
     optimiser: torch.optim.Optimizer,
     stage: str,
 ) -> Progress:
-    """Fills running average and moments from a state, whose weights are already in the networks; returns where it stands.
+    """Fills running average and moments from a state, whose weights the networks already have; returns where it stands.
 
     Raises ModelError for a file that is no state of this stage.
     """

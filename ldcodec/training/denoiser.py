@@ -1,7 +1,7 @@
 """Stage 2: denoiser and synthesis, for symbols that no longer change.
 
-What quantisation destroyed, in units of the posterior's deviation, is u = (y − μ − m)/d. The denoiser first learns its velocity
-at all times; then denoiser and synthesis learn the picture together through the one step that decoding takes by default.
+What quantisation destroyed, in units of the posterior's deviation, is u = (y − μ − m)/d. The denoiser first learns its
+velocity at all times; then denoiser and synthesis learn the picture together, through the one step that decoding takes.
 """
 
 import torch
@@ -52,7 +52,7 @@ class DenoiserStage(Stage):
 
     @torch.no_grad()
     def posterior(self, x: Tensor, t: Tensor) -> tuple[Condition, Tensor, Tensor]:
-        """What a decoder would know of each picture's latent, the remainder u [B, M, h, w] that it would not, and the bits [B]."""
+        """What a decoder knows of each latent, the remainder u [B, M, h, w] that it does not know, and the bits [B]."""
         networks = self.networks
         scales = networks.scales(t)
         y = networks.analysis(x, t, networks.std) * scales.gain
@@ -67,7 +67,7 @@ class DenoiserStage(Stage):
         return self.networks.picture(known.centre + known.deviation * u0, known.quality)
 
     def _velocity(self, u: Tensor, prepared: Prepared, start_share: float, figures: dict[str, Tensor]) -> Result:
-        """Mean squared error of v = α·ε − σ·u at random times; some crops at time 1 without noise, where decoding starts."""
+        """Squared error of v = α·ε − σ·u at random times; some crops at time 1 without noise, where decoding starts."""
         limit = self.settings.velocity_limit
         u = u.clamp(-limit, limit)
         time, noise, start = self._times(u, start_share)
@@ -80,7 +80,7 @@ class DenoiserStage(Stage):
         return Result(error.mean(), {**figures, "velocity": error.detach().mean()})
 
     def _times(self, u: Tensor, start_share: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Times [B], noise like u, and which crops are at the start: a random choice, because qualities lie in order in a batch."""
+        """Times [B], noise like u, and which crops are at the start: chosen at random, as qualities lie in order."""
         count = len(u)
         time = (torch.randperm(count, device=u.device) + torch.rand(1, device=u.device)) / count
         start = torch.randperm(count, device=u.device) < round(count * start_share)

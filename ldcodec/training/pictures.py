@@ -19,9 +19,10 @@ Pixels = NDArray[np.uint8]
 
 
 def load_pictures(patterns: Iterable[str], limit: int | None = None) -> list[Pixels]:
-    """All pictures of tars, folders and picture files, or the first `limit`: uint8 (H, W, 3), grey ones with three equal channels.
+    """All pictures of tars, folders and picture files, or the first `limit`, as uint8 (H, W, 3).
 
-    Patterns may hold wildcards. Files that are no picture this codec takes are passed over; raises PictureError if none is left.
+    Patterns may hold wildcards; grey pictures get three equal channels. Files that are no picture this codec takes are
+    passed over; raises PictureError if none is left.
     """
     found: list[Pixels] = []
     patterns = list(patterns)

@@ -25,9 +25,9 @@ class Data:
 class Phase:
     """One stretch of training with a learning rate of its own.
 
-    share: of the stage's time, relative to the shares of the stage's other phases; rate: the learning rate once `warm_up` steps are over;
-    descent: last share of the phase, 0..1, in which the rate falls to zero in a straight line and crops have `descent_crop` pixels a
-    side instead of `crop`, with as many fewer of them as keeps the pixels of a step the same.
+    share: of the stage's time, relative to the shares of its other phases; rate: the learning rate once `warm_up` steps
+    are over; descent: last share of the phase, 0..1, in which the rate falls to zero in a straight line and crops have
+    `descent_crop` pixels a side instead of `crop`, with as many fewer of them as keeps a step's pixels the same.
     """
 
     share: float = 1.0
@@ -61,7 +61,7 @@ class Autoencoder:
 class Denoiser:
     """Stage 2: first the denoiser alone on its velocity, then denoiser and synthesis together on the picture.
 
-    start_share: share of the velocity phase's crops that sit at the very start, time 1 from u = 0, as decoding in one step does;
+    start_share: share of the velocity phase's crops at the very start, time 1 from u = 0, where decoding in one step is;
     velocity_weight: of the velocity's loss beside the picture's; velocity_limit: |u| beyond which a target is cut.
     """
 
@@ -109,7 +109,7 @@ class Settings:
 
 
 def read_settings(path: Path) -> Settings:
-    """The settings of a TOML file. Raises UsageError for what cannot be read, unknown keys and values of a wrong kind or range."""
+    """The settings of a TOML file; raises UsageError if it cannot be read, for unknown keys and impossible values."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

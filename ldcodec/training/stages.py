@@ -51,7 +51,7 @@ class Stage(ABC):
 
 
 def qualities(count: int, device: torch.device) -> Tensor:
-    """One quality in 0..1 from each of `count` equal parts of the range, [count]: every step sees low rates and high ones."""
+    """One quality in 0..1 from each of `count` equal parts of the range, [count]: a step sees low rates and high."""
     return (torch.arange(count, device=device) + torch.rand(1, device=device)) / count
 
 

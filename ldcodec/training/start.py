@@ -21,7 +21,7 @@ DRAWS = 200  # blocks from each picture drawn
 
 
 def block_covariance(found: list[Pixels], blocks: int = 200_000, seed: int = 0) -> NDArray[np.float64]:
-    """Second moments [768, 768] of random 16×16 RGB blocks around mid-grey, in 0..255 units, pixels in the order of pixel_unshuffle."""
+    """Second moments [768, 768] of 16×16 RGB blocks about mid-grey, in 0..255 units, ordered as by pixel_unshuffle."""
     rng = np.random.default_rng(seed)
     large = [pixels for pixels in found if min(pixels.shape[:2]) >= BLOCK]
     total = np.zeros((3 * BLOCK**2, 3 * BLOCK**2))
@@ -37,7 +37,7 @@ def block_covariance(found: list[Pixels], blocks: int = 200_000, seed: int = 0) 
 
 
 def karhunen_loeve(covariance: NDArray[np.float64], count: int) -> tuple[Tensor, Tensor]:
-    """The transform [count, 768] whose rows are the first eigenvectors, and the deviation [count] of each coefficient, at least 10⁻³."""
+    """The first eigenvectors as rows [count, 768], and the deviation [count] of each coefficient, at least 10⁻³."""
     values, vectors = np.linalg.eigh(covariance)
     matrix = torch.from_numpy(vectors[:, ::-1][:, :count].T.copy()).float()
     deviation = torch.from_numpy(np.sqrt(values[::-1][:count].clip(min=1e-6))).float()
@@ -45,7 +45,7 @@ def karhunen_loeve(covariance: NDArray[np.float64], count: int) -> tuple[Tensor,
 
 
 def fresh_networks(config: Config, covariance: NDArray[np.float64], seed: int = 0) -> Networks:
-    """Networks before training: hidden layers random (He et al. 2015), every output layer zero, the KLT in both shortcuts.
+    """Networks before training: hidden layers random (He et al. 2015), output layers zero, the KLT in both shortcuts.
 
     They are a working transform codec: training starts near JPEG and not from noise.
     """
@@ -79,10 +79,10 @@ def _initialise(part: nn.Module) -> None:
 
 
 def load_networks(path: Path, config: Config | None = None, prefix: str | None = None) -> Networks:
-    """The networks of a weights file in float32: a model, a training state, or a plain state dict with its sizes in the metadata.
+    """The networks of a weights file in float32: a model, a training state, or a state dict with sizes in its metadata.
 
-    config: the sizes wanted, those of the file if None. A file without a denoiser gets a fresh one, which changes nothing until it is
-    trained. Raises ModelError for a file that cannot be read, lacks other tensors, or has other sizes.
+    config: the sizes wanted, those of the file if None. A file without a denoiser gets a fresh one, which does
+    nothing before it is trained. Raises ModelError for a file that cannot be read, lacks other tensors, or has other sizes.
     """
     tensors, metadata = read_tensors(path)
     named = prefix or ("net." if any(name.startswith("net.") for name in tensors) else "")

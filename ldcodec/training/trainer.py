@@ -38,7 +38,7 @@ class Window:
 
 
 class Trainer:
-    """One run of one stage. `run` returns when the time is over or after `stop` was set; both leave weights and a state."""
+    """One run of one stage, until its time is over or `stop` is set; either leaves weights and a state."""
 
     def __init__(
         self,
