@@ -1,0 +1,39 @@
+"""The sample picture: rendered the same each time, shipped at its full size, with something in it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from samples.landscape import SIZE, render
+
+SHIPPED = Path(__file__).resolve().parent.parent / "samples" / "landscape.png"
+SMALL = (36, 24)
+
+
+@pytest.fixture(scope="module")
+def small() -> Image.Image:
+    return render(SMALL)
+
+
+def test_rendering_is_deterministic(small: Image.Image) -> None:
+    assert render(SMALL).tobytes() == small.tobytes()
+
+
+def test_the_seed_matters(small: Image.Image) -> None:
+    assert render(SMALL, seed=8).tobytes() != small.tobytes()
+
+
+def test_the_shipped_picture_has_its_size_and_is_not_flat() -> None:
+    with Image.open(SHIPPED) as image:
+        assert (image.mode, image.size) == ("RGB", SIZE)
+        pixels = np.asarray(image, dtype=np.float64)
+    assert pixels.std(axis=(0, 1)).min() > 30
+    assert SHIPPED.stat().st_size < 700_000
+
+
+def test_the_shipped_picture_is_what_the_script_renders(small: Image.Image) -> None:
+    with Image.open(SHIPPED) as image:
+        reduced = np.asarray(image.resize(SMALL, Image.Resampling.BOX), dtype=np.float64)
+    assert np.corrcoef(reduced.ravel(), np.asarray(small, dtype=np.float64).ravel())[0, 1] > 0.9
