@@ -24,6 +24,17 @@ from ldcodec.transforms.analysis import Base
 
 
 @dataclass(frozen=True)
+class Latents:
+    """What the floats of an encoder end in: quality index, symbols of the hyper-latent (int32 [hyper, h/4, w/4]) and
+    latent in steps (float32 [M, h, w]).
+    """
+
+    index: int
+    hyper: NDArray[np.int32]
+    scaled: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Coded:
     """A file and the latent inside it."""
 
@@ -74,25 +85,31 @@ class PictureEncoder:
         return len(container.write(Container(self._header(0), (Slice(self._slice_rows(), b"", 0),))))
 
     @torch.no_grad()
+    def latents(self, index: int) -> Latents:
+        """What a file at a quality index in 0..4095 has to store."""
+        y, _ = self._scaled_latent(index)
+        z = torch.round(self.model.networks.rate.hyper_latent(y))[0].clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+        return Latents(index, z.cpu().numpy().astype(np.int32), y[0].cpu().numpy())
+
     def code(self, index: int) -> Coded:
         """The file at a quality index in 0..4095."""
-        y, _ = self._scaled_latent(index)
-        z = torch.round(self.model.networks.rate.hyper_latent(y))[0]
-        hyper = z.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).cpu().numpy().astype(np.int32)
-        latent = y[0].cpu().numpy()
-        coder = self.model.coder.encoder()
+        return self.write(self.latents(index))
+
+    def write(self, latents: Latents) -> Coded:
+        """The file of latents. Floats end here: the same latents give the same file on every machine."""
+        hyper, coder = latents.hyper, self.model.coder.encoder()
         coder.encode(hyper.ravel(), hyper_indices(self.model, hyper.shape))
 
         def quantise(prior: Prior) -> NDArray[np.int32]:
-            centred = latent.flat[prior.places] - prior.mean * 2.0**-LATENT_BITS
+            centred = latents.scaled.flat[prior.places] - prior.mean * 2.0**-LATENT_BITS
             symbols = np.clip(np.rint(centred), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
             kept = prior.index >= SKIPPED_SCALES
             coder.encode(symbols[kept], prior.index[kept])
             return np.where(kept, symbols, 0)
 
-        parsed = self.model.integers.parse(hyper, index, (self.rows, self.columns), quantise)
+        parsed = self.model.integers.parse(hyper, latents.index, (self.rows, self.columns), quantise)
         piece = Slice(self._slice_rows(), coder.finish(), symbols_crc(hyper, parsed.symbols))
-        return Coded(Container(self._header(index), (piece,)), parsed)
+        return Coded(Container(self._header(latents.index), (piece,)), parsed)
 
     def psnr(self, coded: Coded) -> float:
         """Peak signal-to-noise ratio in dB of what a decoder makes of a file with default settings."""

@@ -127,6 +127,7 @@ class RateModel(nn.Module):
             decoded = decoded + (symbol + raw_mean * floor) * mask.any_
         scale = self._snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))
         y_bits = information(self._noisy(y - mean) if self.training else symbols, scale)
+        y_bits = y_bits if coded is None else y_bits * coded
         return Rated(mean, scale, symbols, y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3)))
 
     def _noisy(self, centred: Tensor) -> Tensor:
