@@ -1,18 +1,28 @@
 """python -m ldcodec.training: train a model in stages, export it, measure it."""
 
+import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 import torch
 
+from ldcodec.decoder import DecodeSettings
 from ldcodec.errors import LdcodecError, UsageError
+from ldcodec.model import FILE_NAME, load_model
 from ldcodec.networks import Networks
+from ldcodec.quality import TOP_INDEX, nearest_index
 from ldcodec.training.autoencoder import AutoencoderStage
+from ldcodec.training.curves import curve_of, read_curves
 from ldcodec.training.denoiser import DenoiserStage
-from ldcodec.training.pictures import Crops, load_pictures
+from ldcodec.training.evaluation import evaluate as evaluate_model
+from ldcodec.training.pictures import Crops, Pixels, load_pictures
+from ldcodec.training.release import export_model
+from ldcodec.training.report import comparison, table
 from ldcodec.training.settings import Settings, override, read_settings
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, load_networks
@@ -71,6 +81,59 @@ def denoiser(**options: object) -> None:
     _train("denoiser", options)
 
 
+@main.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--integers", type=click.Path(path_type=Path), help="Model whose integers are kept, and so its parse id.")
+def export(weights: Path, target: Path, integers: Path | None) -> None:
+    """Turn WEIGHTS into a model file; TARGET is the file or the folder of the model, such as models/small."""
+    target = target if target.suffix == ".safetensors" else target / FILE_NAME
+    kept = integers / FILE_NAME if integers is not None and integers.is_dir() else integers
+    click.echo(f"{target}: parse id {export_model(weights, target, integers_of=kept).hex()}")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("pictures", nargs=-1, required=True)
+@click.option(
+    "--qualities", default="0,12.5,25,37.5,50,62.5,75,87.5,100", show_default=True, help="0 to 100, by commas."
+)
+@click.option("--indices", help="Quality indices in 0..4095 instead, by commas.")
+@click.option("--anchors", type=click.Path(path_type=Path, exists=True), multiple=True, help="Curves to compare with.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file for the curve.")
+@click.option("--name", help="Of the curve; default: the model's.")
+@click.option("--steps", type=int, help="Steps of the reverse process.")
+@click.option("--realism", type=float, default=0.0, show_default=True)
+@click.option("--threads", type=int, default=1, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+def evaluate(model: str, pictures: tuple[str, ...], **options: Any) -> None:
+    """Measure MODEL on PICTURES through real files: bits a pixel and PSNR at each quality."""
+    torch.set_num_threads(options["threads"])
+    loaded = load_model(model, options["device"])
+    settings = DecodeSettings(steps=options["steps"], realism=options["realism"])
+    anchors = read_curves(list(options["anchors"]))
+    points = evaluate_model(load_pictures(pictures), loaded, _indices(options), settings, _say)
+    click.echo(table(points))
+    name, listed = options["name"] or loaded.name, [asdict(point) for point in points]
+    if options["out"] is not None:
+        options["out"].write_text(json.dumps({"name": name, "points": listed}, indent=1) + "\n")
+    for line in comparison(anchors, curve_of(name, listed)):
+        click.echo(line)
+
+
+def _indices(options: dict[str, Any]) -> list[int]:
+    try:
+        if options["indices"]:
+            indices = [int(text) for text in options["indices"].split(",")]
+        else:
+            indices = [nearest_index(float(text) / 100) for text in options["qualities"].split(",")]
+    except ValueError as error:
+        raise UsageError("qualities and indices are numbers separated by commas") from error
+    if not all(0 <= index <= TOP_INDEX for index in indices):
+        raise UsageError(f"quality indices are from 0 to {TOP_INDEX}")
+    return indices
+
+
 def _train(name: str, options: dict[str, object]) -> None:
     settings = _settings(name, options)
     torch.set_num_threads(settings.run.threads)
@@ -110,7 +173,7 @@ def _settings(name: str, options: dict[str, object]) -> Settings:
     return override(settings, data=lists, run=run, **{name: {"minutes": options["minutes"]}})
 
 
-def _networks(name: str, settings: Settings, found: list, start: object, resume: object) -> Networks:  # type: ignore[type-arg]
+def _networks(name: str, settings: Settings, found: list[Pixels], start: object, resume: object) -> Networks:
     if start is not None and resume is not None:
         raise UsageError("give --start or --resume, not both")
     source = start if start is not None else resume

@@ -61,8 +61,8 @@ class Autoencoder:
 class Denoiser:
     """Stage 2: first the denoiser alone on its velocity, then denoiser and synthesis together on the picture.
 
-    start_share: share of the velocity phase's crops at the very start, time 1 from u = 0, where decoding in one step is;
-    velocity_weight: of the velocity's loss beside the picture's; velocity_limit: |u| beyond which a target is cut.
+    start_share: share of the velocity phase's crops at time 1 with u = 0, where decoding in one step is;
+    velocity_weight: of the velocity's loss beside the picture's; velocity_limit: |u| above which a target is cut.
     """
 
     minutes: float = 60.0

@@ -78,14 +78,14 @@ def _initialise(part: nn.Module) -> None:
             nn.init.zeros_(layer.out.bias)
 
 
-def load_networks(path: Path, config: Config | None = None, prefix: str | None = None) -> Networks:
+def load_networks(path: Path, config: Config | None = None) -> Networks:
     """The networks of a weights file in float32: a model, a training state, or a state dict with sizes in its metadata.
 
-    config: the sizes wanted, those of the file if None. A file without a denoiser gets a fresh one, which does
-    nothing before it is trained. Raises ModelError for a file that cannot be read, lacks other tensors, or has other sizes.
+    config: the sizes wanted, those of the file if None. A file without a denoiser gets a fresh one, which does nothing
+    before it is trained. Raises ModelError for a file that cannot be read, lacks other tensors, or has other sizes.
     """
     tensors, metadata = read_tensors(path)
-    named = prefix or ("net." if any(name.startswith("net.") for name in tensors) else "")
+    named = "net." if any(name.startswith("net.") for name in tensors) else ""
     weights = {name.removeprefix(named): t.float() for name, t in tensors.items() if name.startswith(named)}
     networks = Networks(_agreed(path, metadata, config))
     wanted = networks.state_dict()

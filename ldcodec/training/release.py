@@ -1,0 +1,33 @@
+"""Trained weights → the model file that ships."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from ldcodec.config import Config
+from ldcodec.errors import ModelError
+from ldcodec.model import INTEGER_PREFIXES, save_model
+from ldcodec.training.checkpoint import rounded
+from ldcodec.training.export import integer_tensors
+from ldcodec.training.start import load_networks, read_tensors
+
+
+def export_model(weights: Path, target: Path, config: Config | None = None, integers_of: Path | None = None) -> bytes:
+    """Writes a model file and returns its parse id.
+
+    weights: a weights file; target: the file to write; integers_of: a model whose integers are taken over as they are, for
+    weights in which only the renderer changed. Otherwise they are made from the weights as the model file stores them, the
+    large ones in half precision, so that the same weights give the same parse id. Raises ModelError for files that do not
+    fit.
+    """
+    networks = load_networks(weights, config)
+    networks.load_state_dict({name: tensor.float() for name, tensor in rounded(networks).items()})
+    integers = integer_tensors(networks) if integers_of is None else _integers(integers_of)
+    return save_model(target, networks.eval(), integers)
+
+
+def _integers(path: Path) -> dict[str, Tensor]:
+    integers = {name: tensor for name, tensor in read_tensors(path)[0].items() if name.startswith(INTEGER_PREFIXES)}
+    if not integers:
+        raise ModelError(f"{path}: holds no integers of a rate model")
+    return integers
