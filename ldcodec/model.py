@@ -106,7 +106,7 @@ def _metadata(path: Path) -> dict[str, str]:
             header = json.loads(file.read(length)) if length <= HEADER_LIMIT else {}
         metadata = header.get("__metadata__", {})
         return metadata if isinstance(metadata, dict) else {}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 
 
@@ -146,8 +146,9 @@ def _load(path: Path, _changed: int, device: torch.device) -> Model:
         raise ModelError(f"{path}: not a model of format {FORMAT}")
     try:
         config = from_mapping(json.loads(metadata["config"]))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: no readable configuration") from error
+    _check_types(path, tensors)
     identity = parse_id(tensors)
     if identity.hex() != metadata.get("parse_id"):
         raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
@@ -181,10 +182,11 @@ def _integers(
     path: Path, config: Config, tensors: dict[str, Tensor], device: torch.device
 ) -> tuple[IntegerRateModel, Tables]:
     _check_shapes(path, tensors, integer_shapes(config))
+    for name in ("coder.counts", "coder.reach"):
+        if name not in tensors:
+            raise ModelError(f"{path}: {name} is missing")
     tables = Tables(tensors["coder.counts"].long().numpy(), tensors["coder.reach"].long().numpy())
     entries = {name.removeprefix("integer."): t for name, t in tensors.items() if name.startswith("integer.")}
-    if any(t.dtype not in INTEGER_TYPES for t in entries.values()):
-        raise ModelError(f"{path}: parse-critical tensors must be integers")
     return IntegerRateModel(config, entries, device), tables
 
 
@@ -204,6 +206,13 @@ def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
             f"integer.{name}.shift": (),
         }
     return shapes
+
+
+def _check_types(path: Path, tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        critical = name.startswith(INTEGER_PREFIXES)
+        if not (tensor.dtype in INTEGER_TYPES if critical else tensor.is_floating_point()):
+            raise ModelError(f"{path}: {name} must hold {'integers' if critical else 'floats'}, not {tensor.dtype}")
 
 
 def _check_shapes(path: Path, tensors: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> None:

@@ -35,6 +35,7 @@ LIMIT = 2**15 - 1  # of |activation|
 HEAD_LIMIT = 2**23  # of |head output|
 LATENT_LIMIT = 2**22  # of |mean| and |symbol + mean|, in units of 2⁻⁶ step
 EXACT = 2**53
+TABLE_LIMIT = 2**30  # of |entry| of a table over the quality: times HEAD_LIMIT, the widest factor, it is still exact
 KNOTS = 65  # of every table over the quality
 
 
@@ -136,6 +137,8 @@ class IntegerRateModel:
         self.heads = [self._heads(k) for k in range(4)]
         names = ("factor", "floor", "reciprocal", "log_expected")
         self.tables = {name: tensors[f"table.{name}"].to(torch.int64).numpy() for name in names}
+        if any(np.abs(table).max() >= TABLE_LIMIT for table in self.tables.values()):
+            raise ModelError("integer tables: their products are not exact in float64")
         self.z_index = tensors["z_index"].to(torch.uint8).numpy()
         if self.z_index.max() >= SCALE_COUNT:
             raise ModelError("scale index of the hyper-latent out of range")
