@@ -1,0 +1,206 @@
+"""Frequency tables and range coder: the library uses the very counts of the tables, and no input makes it panic."""
+
+import hashlib
+import itertools
+import math
+
+import constriction
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ldcodec.errors import DamagedError, ModelError
+from ldcodec.ratemodel.gaussian import PRECISION, SCALE_COUNT, SCALES, SYMBOL_LIMIT, Tables, make_tables
+from ldcodec.ratemodel.network import SKIPPED_SCALES
+from ldcodec.ratemodel.rangecoder import Coder
+
+TOTAL = 1 << PRECISION
+CHECKSUM = "cee1f21340d6f0085f949a2a15adf1e82feb83109040089d983e3ec3d76e464c"
+
+Symbols = tuple[NDArray[np.int32], NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    return make_tables()
+
+
+@pytest.fixture(scope="module")
+def coder(tables: Tables) -> Coder:
+    return Coder(tables)
+
+
+def random_symbols(seed: int, count: int = 4000, spread: float = 1.0) -> Symbols:
+    """Symbols drawn from the Gaussians of random scales, rounded; some far outside their tables if spread > 1."""
+    rng = np.random.default_rng(seed)
+    indices = rng.integers(0, SCALE_COUNT, count).astype(np.uint8)
+    values = rng.normal(size=count) * np.array(SCALES)[indices] * spread
+    return np.clip(np.rint(values), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32), indices
+
+
+def encoded(coder: Coder, *parts: Symbols) -> bytes:
+    encoder = coder.encoder()
+    for symbols, indices in parts:
+        encoder.encode(symbols, indices)
+    return encoder.finish()
+
+
+def symbol_at(model: object, quantile: int) -> int:
+    """The entry that the library gives to one quantile in 0..2^24 − 1.
+
+    A fresh decoder's range is 2^64 − 1; it divides its point by range / 2^24 to get the quantile.
+    """
+    point = quantile * (((1 << 64) - 1) >> PRECISION) + 1
+    words = np.array([point >> 32, point & 0xFFFFFFFF], np.uint32)
+    return int(constriction.stream.queue.RangeDecoder(words).decode(model, 1)[0])
+
+
+def test_tables_are_the_frozen_ones(tables: Tables) -> None:
+    digest = hashlib.sha256(tables.counts.astype("<i4").tobytes() + tables.reach.astype("<i4").tobytes())
+    assert digest.hexdigest() == CHECKSUM
+
+
+def test_counts_sum_to_the_whole(tables: Tables) -> None:
+    for index in range(SCALE_COUNT):
+        full = tables.full(index)
+        assert len(full) == 2 * tables.reach[index] + 2 and full.sum() == TOTAL and full.min() >= 1
+        assert np.array_equal(full[:-1], full[-2::-1])
+
+
+@pytest.mark.parametrize("index", range(0, SCALE_COUNT, 9))
+def test_counts_follow_the_gaussian(tables: Tables, index: int) -> None:
+    scale, reach = SCALES[index], int(tables.reach[index])
+    upper = [0.5 * math.erfc((k - 0.5) / scale / math.sqrt(2)) for k in range(1, reach + 2)]  # P(s ≥ k)
+    exact = np.array([1 - 2 * upper[0], *(2 * (a - b) for a, b in itertools.pairwise(upper)), 2 * upper[-1]])
+    used = tables.half(index) * np.array([1, *[2] * reach, 1]) / TOTAL
+    assert np.abs(used - exact).max() < 1e-4
+    excess = float(np.sum(exact * np.log2(np.maximum(exact, 1e-300) / used)))  # bits a symbol
+    assert -1e-9 < excess < 1e-4
+
+
+@pytest.mark.parametrize("index", range(SCALE_COUNT))
+def test_the_library_uses_every_boundary_of_the_table(coder: Coder, index: int) -> None:
+    ends = np.cumsum(coder.tables.full(index)).tolist()
+    model = coder.models[index]
+    for entry, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        assert symbol_at(model, start) == entry
+        assert symbol_at(model, end - 1) == entry
+
+
+def test_the_networks_skip_what_the_tables_say(tables: Tables) -> None:
+    assert tables.skipped == SKIPPED_SCALES
+
+
+def test_tables_that_no_coder_can_use_are_refused(tables: Tables) -> None:
+    more, none, short = tables.counts.copy(), tables.counts.copy(), tables.reach.copy()
+    more[0] += 1
+    none[1] = 0
+    short[5] += 1
+    for counts, reach in [(more, tables.reach), (none, tables.reach), (tables.counts, short)]:
+        with pytest.raises(ModelError):
+            Tables(counts, reach)
+    with pytest.raises(ModelError):
+        Tables(tables.counts, tables.reach[:-1])
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_symbols_come_back(coder: Coder, spread: float) -> None:
+    first, second = random_symbols(1, spread=spread), random_symbols(2, 777, spread)
+    decoder = coder.decoder(encoded(coder, first, second))
+    assert np.array_equal(decoder.decode(first[1]), first[0])
+    assert np.array_equal(decoder.decode(second[1]), second[0])
+    decoder.finish()
+
+
+def test_the_largest_symbols_come_back_under_every_scale(coder: Coder) -> None:
+    reach = coder.tables.reach.astype(np.int32)
+    ends = np.stack([reach, -reach, reach + 1, -reach - 1, np.full_like(reach, SYMBOL_LIMIT)], 1)
+    symbols = np.concatenate([ends, -ends[:, -1:]], 1).astype(np.int32)
+    indices = np.repeat(np.arange(SCALE_COUNT, dtype=np.uint8), symbols.shape[1])
+    decoder = coder.decoder(encoded(coder, (symbols.ravel(), indices)))
+    assert np.array_equal(decoder.decode(indices), symbols.ravel())
+    decoder.finish()
+
+
+@pytest.mark.parametrize("symbol, index", [(SYMBOL_LIMIT + 1, 0), (-SYMBOL_LIMIT - 1, 63), (0, SCALE_COUNT)])
+def test_symbols_out_of_range_are_refused_before_the_library(coder: Coder, symbol: int, index: int) -> None:
+    with pytest.raises(ValueError):
+        encoded(coder, (np.array([symbol], np.int32), np.array([index], np.uint8)))
+
+
+def test_nothing_encodes_to_nothing(coder: Coder) -> None:
+    empty = np.empty(0, np.int32), np.empty(0, np.uint8)
+    assert encoded(coder) == encoded(coder, empty) == b""
+    decoder = coder.decoder(b"")
+    assert decoder.decode(empty[1]).shape == (0,)
+    decoder.finish()
+
+
+@pytest.mark.parametrize("extra", [1, 2, 3])
+def test_lengths_that_are_no_words_are_refused(coder: Coder, extra: int) -> None:
+    with pytest.raises(DamagedError):
+        coder.decoder(encoded(coder, random_symbols(3, 50)) + bytes(extra))
+
+
+def test_surplus_data_is_refused(coder: Coder) -> None:
+    part = random_symbols(3, 200)
+    decoder = coder.decoder(encoded(coder, part) + b"\x12\x34\x56\x78" * 4)
+    decoder.decode(part[1])
+    with pytest.raises(DamagedError):
+        decoder.finish()
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_size_is_the_information_of_the_tables(coder: Coder, spread: float) -> None:
+    symbols, indices = random_symbols(4, 20000, spread)
+    bits = 0.0
+    for symbol, index in zip(symbols.tolist(), indices.tolist(), strict=True):
+        half, reach = coder.tables.half(index), int(coder.tables.reach[index])
+        bits -= math.log2(int(half[min(abs(symbol), reach + 1)]) / TOTAL)
+        if abs(symbol) > reach:
+            bits += 2 * (abs(symbol) - reach).bit_length()
+    assert abs(len(encoded(coder, (symbols, indices))) - bits / 8) <= 0.001 * bits / 8 + 8
+
+
+def survives(coder: Coder, data: bytes, indices: NDArray[np.uint8]) -> NDArray[np.int32] | None:
+    """Symbols in range, or None for a DamagedError. Anything else, a panic of the library too, fails the test."""
+    try:
+        decoder = coder.decoder(data)
+        symbols = decoder.decode(indices)
+        decoder.finish()
+    except DamagedError:
+        return None
+    except BaseException as error:  # a panic is no Exception
+        pytest.fail(f"{type(error).__name__} from {data[:16].hex()}…: {error}")
+    assert np.abs(symbols).max(initial=0) <= SYMBOL_LIMIT
+    return symbols
+
+
+def test_data_cut_short_never_panics(coder: Coder) -> None:
+    symbols, indices = random_symbols(5, 600, 4.0)
+    data = encoded(coder, (symbols, indices))
+    for length in range(0, len(data) - 4, 4):
+        found = survives(coder, data[:length], indices)
+        assert found is None or not np.array_equal(found, symbols)
+
+
+def test_altered_data_never_panics(coder: Coder) -> None:
+    symbols, indices = random_symbols(6, 600, 4.0)
+    data = bytearray(encoded(coder, (symbols, indices)))
+    for position in range(0, len(data) - 8, 3):
+        altered = data.copy()
+        altered[position] ^= 1 << position % 8
+        found = survives(coder, bytes(altered), indices)
+        assert found is None or not np.array_equal(found, symbols)
+
+
+def test_garbage_never_panics(coder: Coder) -> None:
+    rng = np.random.default_rng(7)
+    _, indices = random_symbols(7, 500)
+    for length in range(0, 400, 4):
+        survives(coder, rng.bytes(length), indices)
+    for fill in (b"\x00", b"\xff", b"\x80\x00\x00\x00"):
+        for words in range(60):
+            survives(coder, fill * words * (4 // len(fill)), indices)
+    survives(coder, rng.bytes(40), np.full(2000, 63, np.uint8))
+    survives(coder, rng.bytes(40), np.zeros(2000, np.uint8))
