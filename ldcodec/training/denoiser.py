@@ -42,13 +42,17 @@ class DenoiserStage(Stage):
         known, u, bits = self.posterior(x, t)
         prepared = self.networks.denoiser.prepare(known)
         figures = {"bpp": bits.mean() / x[0, 0].numel()}
+        velocity = self._velocity(known, u, prepared)
+        u0 = self._start(known, prepared)
+        left = self._error(known, u0 - u)
+        figures |= {"velocity": velocity.detach(), "left": left.detach() / self._error(known, u)}
         if phase == VELOCITY:
-            return self._velocity(u, prepared, self.settings.start_share, figures)
-        velocity = self._velocity(u, prepared, 0.0, figures)
-        error = squared_error(self.decode(known, prepared), x)
-        loss = (quality.multiplier(t) * error * balance(t)).mean()
-        total = loss + self.settings.velocity_weight * velocity.loss
-        return Result(total, {**figures, "mse": error.detach().mean()})
+            share = self.settings.start_share
+            return Result(share * left + (1 - share) * velocity, figures)
+        decoded = self.networks.picture(known.centre + known.deviation * u0, t)
+        error = squared_error(decoded, x)
+        loss = (quality.multiplier(t) * error * balance(t)).mean() + self.settings.velocity_weight * velocity
+        return Result(loss, {**figures, "mse": error.detach().mean()})
 
     @torch.no_grad()
     def posterior(self, x: Tensor, t: Tensor) -> tuple[Condition, Tensor, Tensor]:
@@ -61,28 +65,29 @@ class DenoiserStage(Stage):
         centre = rated.mean + mean
         return Condition(centre, deviation, rated.scale, t), (y - centre) / deviation, rated.bits
 
-    def decode(self, known: Condition, prepared: Prepared) -> Tensor:
-        """The picture [B, 3, H, W] that decoding in one step gives: u0 = −v(0, 1)."""
-        u0 = -self.networks.denoiser(torch.zeros_like(known.centre), torch.ones_like(known.quality), prepared)
+    def decode(self, known: Condition) -> Tensor:
+        """The picture [B, 3, H, W] that decoding in one step gives."""
+        u0 = self._start(known, self.networks.denoiser.prepare(known))
         return self.networks.picture(known.centre + known.deviation * u0, known.quality)
 
-    def _velocity(self, u: Tensor, prepared: Prepared, start_share: float, figures: dict[str, Tensor]) -> Result:
-        """Squared error of v = α·ε − σ·u at random times; some crops at time 1 without noise, where decoding starts."""
-        limit = self.settings.velocity_limit
-        u = u.clamp(-limit, limit)
-        time, noise, start = self._times(u, start_share)
-        alpha, sigma = (factor[:, None, None, None] for factor in alpha_sigma(time))
-        output = self.networks.denoiser(alpha * u + sigma * noise, time, prepared)
-        error = (output - (alpha * noise - sigma * u)).square().mean((1, 2, 3))
-        if start.any():  # 1 where nothing was learnt: the share of the posterior's variance that is left
-            left = (error[start].sum() / u[start].square().mean((1, 2, 3)).sum()).detach()
-            figures = {**figures, "left": left}
-        return Result(error.mean(), {**figures, "velocity": error.detach().mean()})
+    def _start(self, known: Condition, prepared: Prepared) -> Tensor:
+        """The remainder as one step from u = 0 at time 1 restores it, −v, [B, M, h, w]."""
+        start = torch.zeros_like(known.centre)
+        return -self.networks.denoiser(start, torch.ones_like(known.quality), prepared)  # type: ignore[no-any-return]
 
-    def _times(self, u: Tensor, start_share: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Times [B], noise like u, and which crops are at the start: chosen at random, as qualities lie in order."""
-        count = len(u)
-        time = (torch.randperm(count, device=u.device) + torch.rand(1, device=u.device)) / count
-        start = torch.randperm(count, device=u.device) < round(count * start_share)
-        time = torch.where(start, torch.ones_like(time), time)
-        return time, torch.randn_like(u) * ~start[:, None, None, None], start
+    def _velocity(self, known: Condition, u: Tensor, prepared: Prepared) -> Tensor:
+        """Error of v = α·ε − σ·u at one time from each of B equal parts of 0..1, shuffled: qualities lie in order."""
+        u = u.clamp(-self.settings.velocity_limit, self.settings.velocity_limit)
+        time = (torch.randperm(len(u), device=u.device) + torch.rand(1, device=u.device)) / len(u)
+        alpha, sigma = (factor[:, None, None, None] for factor in alpha_sigma(time))
+        noise = torch.randn_like(u)
+        output = self.networks.denoiser(alpha * u + sigma * noise, time, prepared)
+        return self._error(known, output - (alpha * noise - sigma * u))
+
+    def _error(self, known: Condition, difference: Tensor) -> Tensor:
+        """Mean square of 12·d² of a difference in units of d: what it does to the latent, beside a cell of full width.
+
+        The transform is nearly orthonormal, so this is about its share of the picture's error, at every quality alike;
+        latents that are never coded are most of them, and narrow, and would drown the others.
+        """
+        return (12 * known.deviation.square() * difference.square()).mean()

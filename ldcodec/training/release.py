@@ -15,10 +15,9 @@ from ldcodec.training.start import load_networks, read_tensors
 def export_model(weights: Path, target: Path, config: Config | None = None, integers_of: Path | None = None) -> bytes:
     """Writes a model file and returns its parse id.
 
-    weights: a weights file; target: the file to write; integers_of: a model whose integers are taken over as they are, for
-    weights in which only the renderer changed. Otherwise they are made from the weights as the model file stores them, the
-    large ones in half precision, so that the same weights give the same parse id. Raises ModelError for files that do not
-    fit.
+    weights: a weights file; target: the file to write; integers_of: a model whose integers are kept, for weights in
+    which only the renderer changed. Otherwise they are made from the weights as the model file stores them, large ones
+    in half precision, so that equal weights give equal ids. Raises ModelError for files that do not fit.
     """
     networks = load_networks(weights, config)
     networks.load_state_dict({name: tensor.float() for name, tensor in rounded(networks).items()})

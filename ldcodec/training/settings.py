@@ -61,13 +61,13 @@ class Autoencoder:
 class Denoiser:
     """Stage 2: first the denoiser alone on its velocity, then denoiser and synthesis together on the picture.
 
-    start_share: share of the velocity phase's crops at time 1 with u = 0, where decoding in one step is;
-    velocity_weight: of the velocity's loss beside the picture's; velocity_limit: |u| above which a target is cut.
+    start_share: of the first phase's loss, for one step from u = 0 at time 1; the rest is the velocity's at any time;
+    velocity_weight: in the second, of the velocity's beside the picture's; velocity_limit: |u| where targets are cut.
     """
 
     minutes: float = 60.0
     shortcut_rate: float = 0.02
-    start_share: float = 0.25
+    start_share: float = 0.5
     velocity_weight: float = 0.1
     velocity_limit: float = 6.0
     velocity: Phase = field(default_factory=lambda: Phase(share=1.0, warm_up=200, descent=0.2))
@@ -76,8 +76,7 @@ class Denoiser:
     def __post_init__(self) -> None:
         _require(0 <= self.start_share <= 1, f"start_share must be from 0 to 1, not {self.start_share}")
         _require(
-            self.velocity_weight >= 0 and self.velocity_limit > 0,
-            "velocity_weight and velocity_limit must not be negative",
+            min(self.velocity_weight, self.velocity_limit) >= 0, "velocity's weight and limit must not be negative"
         )
 
 

@@ -43,7 +43,7 @@ def _measure(stage: DenoiserStage, pixels: Pixels, quality: float, device: torch
     padded = F.pad(x, (0, -width % 64, 0, -height % 64), mode="replicate")
     t = torch.tensor([quality], device=device)
     known, _, bits = stage.posterior(padded, t)
-    decoded = stage.decode(known, stage.networks.denoiser.prepare(known))
+    decoded = stage.decode(known)
     plain = stage.networks.picture(known.centre, t)
     return bits.item() / (height * width), _psnr(decoded, x), _psnr(plain, x)
 

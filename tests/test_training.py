@@ -1,0 +1,552 @@
+"""Training: settings, data, schedule, stages, checkpoints, export and evaluation, on a tiny model and made pictures."""
+
+import io
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from ldcodec import container
+from ldcodec.config import BASE, SMALL, Config
+from ldcodec.decoder import DecodeSettings, decode
+from ldcodec.diffusion.posterior import truncated_moments
+from ldcodec.encoder import PictureEncoder
+from ldcodec.errors import ModelError, PictureError, UsageError
+from ldcodec.model import Model, load_model
+from ldcodec.networks import Networks
+from ldcodec.training import checkpoint, clock, settings
+from ldcodec.training.__main__ import main
+from ldcodec.training.autoencoder import AutoencoderStage, centroid
+from ldcodec.training.curves import compare, curve_of
+from ldcodec.training.denoiser import PICTURE, VELOCITY, DenoiserStage
+from ldcodec.training.pictures import Crops, Pixels, load_pictures
+from ldcodec.training.release import export_model
+from ldcodec.training.settings import Autoencoder, Data, Denoiser, Phase, Run, Settings
+from ldcodec.training.stages import Stage
+from ldcodec.training.start import block_covariance, fresh_networks, karhunen_loeve, load_networks
+from ldcodec.training.trainer import FLAT_STATE, STATE, WEIGHTS, Trainer
+from tests.conftest import TINY, assumed_covariance, tiny_networks
+
+ROOT = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+SMALLEST = Config(
+    latent=8, width8=8, width16=8, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1
+)
+PHASE = Phase(rate=2e-3, warm_up=4, descent=0.25, batch=4, crop=64, descent_crop=64)
+SETTINGS = Settings(
+    model=SMALLEST,
+    run=Run(report_steps=1, checkpoint_minutes=1e9),
+    autoencoder=Autoencoder(phase=PHASE),
+    denoiser=Denoiser(velocity=PHASE, picture=replace(PHASE, rate=1e-3)),
+)
+
+
+def made_pictures(count: int = 3, size: tuple[int, int] = (96, 128)) -> list[Pixels]:
+    """Smooth colour waves with an edge and some noise."""
+    rng = np.random.default_rng(7)
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    found = []
+    for _ in range(count):
+        phase, period = rng.uniform(0, 6, 3), rng.uniform(8, 40, 2)
+        wave = np.sin(rows / period[0])[..., None] + np.cos(columns[..., None] / period[1] + 0.3 * phase)
+        edge = 40 * (rows * rng.uniform(0.5, 2) > columns)[..., None]
+        found.append(np.clip(110 + 40 * wave + edge + rng.normal(0, 3, (*size, 3)), 0, 255).astype(np.uint8))
+    return found
+
+
+def ticking(minutes: float = 1.0) -> Callable[[], float]:
+    """A clock on which each step takes the same number of minutes."""
+    ticks = itertools.count()
+    return lambda: 60 * minutes * next(ticks)
+
+
+def trainer(stage: Stage, folder: Path, steps: int, report: Callable[[str], None] = lambda line: None) -> Trainer:
+    crops = Crops(made_pictures(), CPU, 64)
+    return Trainer(stage, crops, steps, SETTINGS, folder, clock=ticking(), report=report)
+
+
+def fresh() -> Networks:
+    return fresh_networks(SMALLEST, assumed_covariance())
+
+
+def fixed_loss(stage: Stage, phase: int) -> float:
+    torch.manual_seed(3)
+    x = Crops(made_pictures(), CPU, 64).batch(8, 64, np.random.default_rng(5))
+    stage.enter(phase)
+    return stage.loss(x, torch.linspace(0, 1, 8), phase).loss.item()
+
+
+# settings
+
+
+@pytest.mark.parametrize(("name", "config"), [("small", SMALL), ("base", BASE)])
+def test_shipped_settings_describe_the_models_we_ship(name: str, config: Config) -> None:
+    assert settings.read_settings(ROOT / "models" / name / "training.toml").model == config
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "colour = 1",
+        "[run]\nthread = 1",
+        "[autoencoder.phase]\nlearning_rate = 1e-3",
+        '[run]\nthreads = "1"',
+        "[run]\nthreads = 1.5",
+        "[autoencoder]\nphase = 3",
+        "[autoencoder.phase]\ncrop = 100",
+        "[denoiser]\nstart_share = 2",
+        "[data]\npictures = [1]",
+        "[run\n",
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"t\.toml"):
+        settings.read_settings(tmp_path / "t.toml")
+
+
+def test_settings_are_read_and_overridden(tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text(
+        '[data]\npictures = "a/*.tar"\n[autoencoder]\nminutes = 7\nphase = { batch = 2 }\n'
+    )
+    read = settings.read_settings(tmp_path / "t.toml")
+    assert read.data.pictures == ("a/*.tar",)
+    assert (read.autoencoder.minutes, read.autoencoder.phase.batch) == (7.0, 2)
+    changed = settings.override(read, run={"threads": 3, "device": None}, autoencoder={"minutes": None})
+    assert (changed.run.threads, changed.run.device, changed.autoencoder.minutes) == (3, "auto", 7.0)
+
+
+def test_a_missing_settings_file_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        settings.read_settings(tmp_path / "none.toml")
+
+
+# schedule
+
+
+def test_learning_rate_rises_stays_and_falls() -> None:
+    phase = Phase(rate=8.0, warm_up=4, descent=0.5)
+    assert clock.learning_rate(phase, 0, 0) == 2
+    assert clock.learning_rate(phase, 0, 3) == clock.learning_rate(phase, 0.5, 100) == 8
+    assert clock.learning_rate(phase, 0.75, 100) == 4
+    assert clock.learning_rate(phase, 1, 100) == 0
+    assert clock.learning_rate(phase, 1.1, 100) == 0
+    assert clock.learning_rate(Phase(rate=8.0, warm_up=0, descent=0), 1, 0) == 8
+
+
+def test_phases_follow_each_other_and_are_never_entered_again() -> None:
+    phases = (Phase(share=1), Phase(share=3))
+    assert clock.moment(phases, 0) == clock.Moment(0, 0)
+    assert clock.moment(phases, 0.125) == clock.Moment(0, 0.5)
+    assert clock.moment(phases, 0.25) == clock.Moment(1, 0)
+    assert clock.moment(phases, 0.625) == clock.Moment(1, 0.5)
+    assert clock.moment(phases, 1.5) == clock.Moment(1, 1)
+    assert clock.moment(phases, 0.1, earliest=1) == clock.Moment(1, 0)
+    assert clock.moment((Phase(share=0), Phase(share=1)), 0.5) == clock.Moment(1, 0.5)
+
+
+def test_the_descent_takes_fewer_and_larger_crops() -> None:
+    phase = Phase(batch=16, crop=128, descent_crop=256, descent=0.3)
+    assert clock.batch_and_crop(phase, 0.69) == (16, 128)
+    assert clock.batch_and_crop(phase, 0.71) == (4, 256)
+    assert clock.batch_and_crop(replace(phase, batch=1), 0.9) == (1, 256)
+
+
+# pictures
+
+
+def test_pictures_come_from_tars_folders_and_files(tmp_path: Path) -> None:
+    Image.fromarray(made_pictures()[0]).save(tmp_path / "a.png")
+    Image.fromarray(made_pictures()[0][:, :, 0]).save(tmp_path / "b.png")
+    (tmp_path / "c.txt").write_text("no picture")
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        content = (tmp_path / "a.png").read_bytes()
+        member = tarfile.TarInfo("inner.png")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    assert [len(load_pictures([str(tmp_path / p)])) for p in ("all.tar", "a.png", "?.png", "")] == [1, 1, 2, 3]
+    grey = load_pictures([str(tmp_path / "b.png")])[0]
+    assert grey.shape == (96, 128, 3)
+    assert (grey[:, :, 0] == grey[:, :, 2]).all()
+    assert len(load_pictures([str(tmp_path / "?.png")], limit=1)) == 1
+    with pytest.raises(PictureError, match="no pictures"):
+        load_pictures([str(tmp_path / "c.txt")])
+
+
+def test_crops_come_from_pictures_that_are_large_enough() -> None:
+    light, dark = np.full((70, 90, 3), 255, np.uint8), np.zeros((70, 60, 3), np.uint8)
+    crops = Crops([light, dark], CPU, 64)
+    x = crops.batch(5, 64, np.random.default_rng(0))
+    assert x.shape == (5, 3, 64, 64)
+    assert (x == 1).all()
+    with pytest.raises(PictureError, match="128"):
+        Crops([light, dark], CPU, 128)
+
+
+def test_crops_are_turned_and_cut_anywhere() -> None:
+    ramp = np.broadcast_to(np.arange(100, dtype=np.uint8)[None, :, None], (100, 100, 3))
+    x = Crops([ramp], CPU, 64).batch(40, 64, np.random.default_rng(0)).mul(255).round()
+    rising, falling = x[:, 0, 0, -1] > x[:, 0, 0, 0], x[:, 0, 0, -1] < x[:, 0, 0, 0]
+    assert rising.any()
+    assert falling.any()
+    assert (x[:, 0, 0, 0] == x[:, 0, 0, -1]).any()
+    assert len({int(v) for v in x.amin((1, 2, 3))}) > 10
+
+
+# start
+
+
+def test_the_transform_is_orthonormal_and_sorted() -> None:
+    covariance = block_covariance(made_pictures(), blocks=4000)
+    matrix, deviation = karhunen_loeve(covariance, 40)
+    assert torch.allclose(matrix @ matrix.T, torch.eye(40), atol=1e-5)
+    assert (deviation.diff() <= 0).all()
+    variance = (matrix.double() @ torch.from_numpy(covariance) @ matrix.double().T).diagonal()
+    assert torch.allclose(variance.sqrt().float(), deviation, rtol=1e-3, atol=1e-3)
+
+
+def test_fresh_networks_are_a_transform_codec() -> None:
+    networks = fresh_networks(TINY, block_covariance(made_pictures(), blocks=20_000)).eval()
+    x = torch.from_numpy(made_pictures(1, (64, 64))[0]).permute(2, 0, 1)[None] / 255
+    t = torch.ones(1)
+    with torch.no_grad():
+        y = networks.analysis(x, t, networks.std)
+        error = (networks.synthesis(y, t, networks.std) - x).square().mean()
+    assert -10 * error.log10() > 30  # 32 of 768 dimensions of a smooth picture
+    assert torch.allclose(networks.scales(t).gain, networks.scales(t).expected / networks.std)
+
+
+def test_weights_of_every_kind_are_a_start(tmp_path: Path, tiny_model_folder: Path) -> None:
+    networks = tiny_networks()
+    wanted = networks.state_dict()
+    config = {"config": json.dumps({k: v for k, v in vars(TINY).items() if not k.startswith("denoiser")})}
+    plain = {name: tensor.half() for name, tensor in wanted.items() if not name.startswith("denoiser.")}
+    save_file(plain, tmp_path / "plain.safetensors", metadata=config)
+    for path in (tmp_path / "plain.safetensors", tiny_model_folder / "tiny" / "model.safetensors"):
+        loaded = load_networks(path, TINY).state_dict()
+        assert torch.equal(loaded["rate.steps.1.mix.bias"], wanted["rate.steps.1.mix.bias"])
+        assert torch.allclose(loaded["analysis.klt"], wanted["analysis.klt"], atol=1e-3)
+        assert all(tensor.dtype == torch.float32 for tensor in loaded.values())
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, tiny_model_folder: Path) -> None:
+    path = tiny_model_folder / "tiny" / "model.safetensors"
+    with pytest.raises(ModelError, match="context is 8"):
+        load_networks(path, replace(TINY, context=16))
+    tensors = load_file(path)
+    for name, problem in (("net.rate.z_mean", "missing"), ("net.other", "unknown")):
+        changed = {
+            k: v for k, v in {**tensors, "net.other": torch.zeros(1)}.items() if k != name or problem == "unknown"
+        }
+        if problem == "missing":
+            changed.pop("net.other")
+        save_file(changed, tmp_path / "bad.safetensors", metadata={"config": json.dumps(vars(TINY))})
+        with pytest.raises(ModelError, match=problem):
+            load_networks(tmp_path / "bad.safetensors")
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    with pytest.raises(ModelError, match="not a readable"):
+        load_networks(tmp_path / "text.safetensors")
+
+
+# stages
+
+
+def test_the_autoencoder_learns(tmp_path: Path) -> None:
+    stage = AutoencoderStage(fresh(), SETTINGS.autoencoder)
+    before = fixed_loss(stage, 0)
+    trainer(stage, tmp_path, 60).run()
+    assert fixed_loss(stage, 0) < 0.93 * before
+
+
+def test_the_light_centroid_is_near_the_exact_one() -> None:
+    symbol, scale = (
+        x.flatten() for x in torch.meshgrid(torch.arange(-6.0, 7), torch.logspace(-0.9, 2, 30), indexing="ij")
+    )
+    likely = symbol.abs() < 3.5 * scale + 0.5
+    exact = truncated_moments(symbol, scale)[0]
+    assert torch.allclose(centroid(symbol, scale)[likely], exact[likely], atol=0.01)
+    assert ((centroid(symbol, scale) - symbol).abs() <= 0.5).all()
+
+
+def test_an_untrained_denoiser_decodes_the_centroid() -> None:
+    networks = fresh()
+    stage = DenoiserStage(networks, SETTINGS.denoiser)
+    stage.enter(PICTURE)
+    x = Crops(made_pictures(), CPU, 64).batch(2, 64, np.random.default_rng(0))
+    known, u, bits = stage.posterior(x, torch.tensor([0.2, 0.9]))
+    assert torch.equal(stage.decode(known), networks.picture(known.centre, known.quality))
+    scaled = networks.analysis(x, known.quality, networks.std) * networks.scales(known.quality).gain
+    assert torch.allclose(known.centre + known.deviation * u, scaled, atol=1e-4)
+    assert bits[1] > bits[0] > 0
+
+
+def test_losses_of_an_untrained_denoiser_are_known() -> None:
+    stage = DenoiserStage(fresh(), replace(SETTINGS.denoiser, start_share=0.75, velocity_limit=1e9))
+    stage.enter(VELOCITY)
+    x = Crops(made_pictures(), CPU, 64).batch(64, 64, np.random.default_rng(0))
+    t = torch.linspace(0, 1, 64)
+    known, u, _ = stage.posterior(x, t)
+    weight = 12 * known.deviation.square()
+    start = (weight * u.square()).mean().item()
+    result = stage.loss(x, t, VELOCITY)
+    assert result.figures["left"].item() == pytest.approx(1)
+    velocity = result.figures["velocity"].item()
+    assert velocity == pytest.approx(0.5 * (weight.mean().item() + start), rel=0.05)  # α² and σ² are ½ on average
+    assert result.loss.item() == pytest.approx(0.25 * velocity + 0.75 * start, rel=1e-5)
+
+
+def test_stage_two_changes_only_the_renderer(tmp_path: Path) -> None:
+    stage = DenoiserStage(tiny_networks(SMALLEST), SETTINGS.denoiser)
+    checkpoint.write_weights(tmp_path / "before.safetensors", stage.networks, checkpoint.Progress("autoencoder"))
+    stage = DenoiserStage(load_networks(tmp_path / "before.safetensors"), SETTINGS.denoiser)
+    before = {name: tensor.clone() for name, tensor in stage.networks.state_dict().items()}
+    lines: list[str] = []
+    trainer(stage, tmp_path / "run", 12, lines.append).run()
+    after = load_networks(tmp_path / "run" / WEIGHTS).state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"denoiser", "synthesis"}
+    assert any("phase 2 of 2" in line for line in lines)
+    ids = [
+        export_model(p, tmp_path / "m.safetensors")
+        for p in (tmp_path / "before.safetensors", tmp_path / "run" / WEIGHTS)
+    ]
+    assert ids[0] == ids[1]
+
+
+def test_the_first_phase_of_stage_two_leaves_the_synthesis_alone(tmp_path: Path) -> None:
+    stage = DenoiserStage(fresh(), replace(SETTINGS.denoiser, picture=replace(PHASE, share=0.0)))
+    before = {name: tensor.clone() for name, tensor in stage.networks.state_dict().items()}
+    trainer(stage, tmp_path, 6).run()
+    after = stage.networks.state_dict()
+    assert {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])} == {"denoiser"}
+
+
+def test_stage_two_learns(tmp_path: Path) -> None:
+    stage = DenoiserStage(tiny_networks(SMALLEST), SETTINGS.denoiser)
+    before = fixed_loss(stage, PICTURE)
+    trainer(stage, tmp_path, 60).run()
+    assert fixed_loss(stage, PICTURE) < 0.97 * before
+
+
+# runs
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: AutoencoderStage(n, SETTINGS.autoencoder), lambda n: DenoiserStage(n, SETTINGS.denoiser)]
+)
+def test_a_resumed_run_equals_one_without_a_break(tmp_path: Path, make: Callable[[Networks], Stage]) -> None:
+    whole, first = trainer(make(fresh()), tmp_path / "whole", 10), trainer(make(fresh()), tmp_path / "parts", 10)
+    whole.run()
+
+    def stop_after_six(line: str) -> None:
+        first.stop = first.progress.step == 6
+
+    first.report = stop_after_six
+    first.run()
+    assert first.progress.step == 6
+    second = trainer(make(load_networks(tmp_path / "parts" / STATE)), tmp_path / "parts", 10)
+    second.resume(tmp_path / "parts" / STATE)
+    second.run()
+    assert second.progress == whole.progress
+    ours, theirs = (load_file(tmp_path / name / STATE) for name in ("parts", "whole"))
+    assert ours.keys() == theirs.keys()
+    assert any(name.startswith("second.") for name in ours)
+    for name in ours:
+        assert torch.allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_the_flat_state_is_that_before_the_descent(tmp_path: Path) -> None:
+    run = trainer(AutoencoderStage(fresh(), SETTINGS.autoencoder), tmp_path, 8)
+    run.run()
+    assert {path.name for path in tmp_path.iterdir()} == {WEIGHTS, STATE, FLAT_STATE}
+    again = trainer(AutoencoderStage(load_networks(tmp_path / FLAT_STATE), SETTINGS.autoencoder), tmp_path / "more", 20)
+    again.resume(tmp_path / FLAT_STATE)
+    assert again.progress.step == 7  # the first step at which more than three quarters of eight are over
+    again.run()
+    assert again.progress.step == 20
+    averaged, raw = load_file(tmp_path / WEIGHTS), load_file(tmp_path / STATE)
+    assert not torch.equal(averaged["net.analysis.stem.weight"].float(), raw["net.analysis.stem.weight"])
+    kept = raw["average.analysis.stem.weight"]
+    assert torch.equal(averaged["net.analysis.stem.weight"], kept.half())
+
+
+def test_a_state_whose_time_is_over_or_of_another_stage_is_refused(tmp_path: Path) -> None:
+    stage = AutoencoderStage(fresh(), SETTINGS.autoencoder)
+    trainer(stage, tmp_path, 3).run()
+    with pytest.raises(UsageError, match="minutes"):
+        trainer(stage, tmp_path, 3).resume(tmp_path / STATE)
+    with pytest.raises(ModelError, match="stage autoencoder"):
+        trainer(DenoiserStage(fresh(), SETTINGS.denoiser), tmp_path, 9).resume(tmp_path / STATE)
+    with pytest.raises(ModelError, match="not a training state"):
+        trainer(stage, tmp_path, 9).resume(tmp_path / WEIGHTS)
+
+
+def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = AutoencoderStage(fresh(), SETTINGS.autoencoder)
+    normal, calls = stage.loss, itertools.count()
+
+    def sometimes_broken(*arguments: torch.Tensor) -> object:
+        result = normal(*arguments)  # type: ignore[arg-type]
+        return result._replace(loss=result.loss * (torch.nan if next(calls) == 1 else 1))
+
+    monkeypatch.setattr(stage, "loss", sometimes_broken)
+    run = trainer(stage, tmp_path, 4)
+    run.run()
+    assert run.skipped == 1
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(tmp_path / STATE).values())
+
+
+def test_an_interrupted_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / WEIGHTS
+    checkpoint.write_tensors(path, {"a": torch.ones(3)}, {})
+    before = path.read_bytes()
+
+    def full_disk(tensors: object, target: str, metadata: object) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoint, "save_file", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        checkpoint.write_tensors(path, {"a": torch.zeros(3)}, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_validation_reports_five_qualities(tmp_path: Path) -> None:
+    lines: list[str] = []
+    run = trainer(AutoencoderStage(fresh(), SETTINGS.autoencoder), tmp_path, 2, lines.append)
+    run.held_out = made_pictures(1, (50, 70))
+    run.run()
+    rows = [line for line in lines if line.startswith("validation")]
+    bpp = [float(line.split()[3]) for line in rows]
+    assert len(rows) == 5
+    assert bpp == sorted(bpp)
+
+
+# model, evaluation, command
+
+
+def test_an_exported_model_loads_and_round_trips_a_picture(tmp_path: Path) -> None:
+    trainer(AutoencoderStage(fresh(), SETTINGS.autoencoder), tmp_path, 4).run()
+    target = tmp_path / "mine" / "model.safetensors"
+    identity = export_model(tmp_path / WEIGHTS, target)
+    loaded = load_model(str(target), "cpu")
+    assert loaded.parse_id == identity
+    picture = made_pictures(1, (70, 50))[0]
+    encoder = PictureEncoder(picture, loaded)
+    coded = encoder.code(3000)
+    decoded = decode(container.read(container.write(coded.container)), loaded, DecodeSettings())
+    assert decoded.shape == picture.shape
+    assert np.square(decoded.astype(float) - picture).mean() < 0.5 * picture.astype(float).var()
+    assert export_model(target, tmp_path / "again.safetensors") == identity
+
+
+def test_integers_can_be_kept(tmp_path: Path, tiny_model_folder: Path, model: Model) -> None:
+    networks = tiny_networks()
+    with torch.no_grad():
+        networks.rate.z_mean.add_(1)
+    checkpoint.write_weights(tmp_path / WEIGHTS, networks, checkpoint.Progress("denoiser"))
+    tiny = tiny_model_folder / "tiny" / "model.safetensors"
+    assert export_model(tmp_path / WEIGHTS, tmp_path / "a.safetensors") != model.parse_id
+    assert export_model(tmp_path / WEIGHTS, tmp_path / "b.safetensors", integers_of=tiny) == model.parse_id
+    with pytest.raises(ModelError, match="no integers"):
+        export_model(tmp_path / WEIGHTS, tmp_path / "c.safetensors", integers_of=tmp_path / WEIGHTS)
+
+
+def test_a_curve_against_itself_with_fewer_bits() -> None:
+    pytest.importorskip("bjontegaard")
+    points = [{"bpp": 0.1 * 1.6**k, "psnr": 26 + 2 * k} for k in range(8)]
+    anchor = curve_of("anchor", [*points, {"bpp": 9.0, "psnr": 30.0}])
+    assert len(anchor.bpp) == 8
+    delta = compare(anchor, curve_of("test", [{**p, "bpp": 0.9 * p["bpp"]} for p in points]))
+    assert delta.rate == pytest.approx(-10, abs=0.01)
+    assert delta.psnr is not None
+    assert delta.psnr > 0
+    assert compare(anchor, curve_of("far", [{"bpp": p["bpp"], "psnr": p["psnr"] + 50} for p in points])).rate is None
+
+
+def test_the_evaluate_command_writes_a_curve(tmp_path: Path, tiny_model_folder: Path) -> None:
+    Image.fromarray(made_pictures(1, (60, 80))[0]).save(tmp_path / "a.png")
+    out = tmp_path / "curve.json"
+    arguments = [
+        "evaluate",
+        str(tiny_model_folder / "tiny"),
+        str(tmp_path / "a.png"),
+        "--out",
+        str(out),
+        "--name",
+        "mine",
+    ]
+    result = CliRunner().invoke(
+        main, [*arguments, "--qualities", "10,50,90", "--device", "cpu"], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    curve = json.loads(out.read_text())
+    assert curve["name"] == "mine"
+    assert [point["quality"] for point in curve["points"]] == pytest.approx([10, 50, 90], abs=0.02)
+    bpp = [point["bpp"] for point in curve["points"]]
+    assert bpp == sorted(bpp)
+    coarse = curve["points"][0]
+    assert coarse["psnr_of_mean"] == pytest.approx(coarse["psnr"])
+    assert "rounded" in result.output
+
+
+@pytest.fixture
+def training_folder(tmp_path: Path) -> Iterator[Path]:
+    for number, pixels in enumerate(made_pictures()):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    lines = "\n".join(f"{name} = {value}" for name, value in vars(SMALLEST).items())
+    phase = "{ warm_up = 2, batch = 2, crop = 64, descent_crop = 64 }"
+    text = f"[model]\n{lines}\n[run]\nreport_steps = 2\n[autoencoder]\nphase = {phase}\n"
+    (tmp_path / "tiny.toml").write_text(text)
+    yield tmp_path
+
+
+def test_a_run_that_is_told_to_end_saves_first(training_folder: Path) -> None:
+    out = training_folder / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "ldcodec.training",
+        "autoencoder",
+        "--settings",
+        str(training_folder / "tiny.toml"),
+    ]
+    command += ["--data", str(training_folder / "*.png"), "--out", str(out), "--minutes", "10", "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "steps/s" in line:
+            assert "min left" in line
+            assert "bpp" in line
+            process.send_signal(signal.SIGTERM)
+            break
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, "")
+    assert {path.name for path in out.iterdir()} == {WEIGHTS, STATE}
+
+
+def test_mistakes_on_the_command_line_are_one_line(training_folder: Path) -> None:
+    command = [sys.executable, "-m", "ldcodec.training", "denoiser", "--settings", str(training_folder / "tiny.toml")]
+    command += ["--data", str(training_folder / "*.png"), "--out", str(training_folder / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == ["error: stage denoiser needs trained weights: --start FILE"]
+
+
+def test_data_settings_name_what_a_run_needs() -> None:
+    assert Data().pictures == ()
+    with pytest.raises(PictureError, match="--data"):
+        load_pictures(Data().pictures)
