@@ -1,0 +1,298 @@
+"""The integer rate model against the same networks in plain NumPy int64, and its refusals."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ldcodec import container, decoder
+from ldcodec.config import Config
+from ldcodec.encoder import PictureEncoder
+from ldcodec.errors import DamagedError, ModelError
+from ldcodec.model import Model, integer_shapes, load_model, parse_id
+from ldcodec.ratemodel import integer
+from ldcodec.ratemodel.integer import IntegerRateModel, Layer, Prior, at_quality
+
+CPU = torch.device("cpu")
+WILD = Config(latent=8, context=8, hyper=4)
+POSITIONS = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))  # of each channel group in each step
+
+Array = NDArray[np.int64]
+
+
+class Reference:
+    """The networks of docs/parsing.md, with NumPy's own integers and nothing else."""
+
+    def __init__(self, entries: dict[str, Tensor]) -> None:
+        self.entries = {name: np.asarray(tensor.numpy(), np.int64) for name, tensor in entries.items()}
+
+    def layer(self, name: str, x: Array) -> Array:
+        weight, bias, shift = (self.entries[f"{name}.{part}"] for part in ("weight", "bias", "shift"))
+        size, (height, width) = weight.shape[2], x.shape[1:]
+        padded = np.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2)))
+        total = np.zeros((len(weight), height, width), np.int64) + bias[:, None, None]
+        for row in range(size):
+            for column in range(size):
+                window = padded[:, row : row + height, column : column + width]
+                total += np.tensordot(weight[:, :, row, column], window, 1)
+        return np.floor_divide(total, 2 ** int(shift))
+
+    def hidden(self, name: str, x: Array) -> Array:
+        y = self.layer(name, x)
+        return np.clip(np.maximum(y, y >> 3), -32767, 32767)
+
+    def row(self, table: str, index: int) -> Array:
+        knot, rest = divmod(index * 64, 4095)
+        rows = self.entries[f"table.{table}"].tolist()
+        pairs = zip(rows[knot], rows[min(knot + 1, 64)], strict=True)
+        return np.array([(a * (4095 - rest) + b * rest) // 4095 for a, b in pairs])[:, None, None]
+
+    def features(self, hyper: Array, index: int) -> Array:
+        x = doubled(self.hidden("hyper.0", np.clip(hyper, -32767, 32767)))
+        x = self.hidden("hyper.2", doubled(self.hidden("hyper.1", x)))
+        return np.clip((x * self.row("factor", index)) >> 10, -32767, 32767)
+
+    def priors(self, hyper: Array, index: int, symbols: Array) -> tuple[Array, Array]:
+        """Mean and scale index of every element, [M, h, w], where `symbols` is what gets decoded."""
+        features = self.features(hyper, index)
+        decoded, mean, scale = (np.zeros_like(symbols) for _ in range(3))
+        for step, positions in enumerate(POSITIONS):
+            ratio = np.clip((decoded * self.row("reciprocal", index)) >> 12, -32767, 32767)
+            x = self.hidden(f"steps.{step}.mix", np.concatenate([features, ratio]) if step else features)
+            x = self.hidden(f"steps.{step}.spatial", x)
+            heads = [np.clip(self.layer(f"steps.{step}.{head}", x), -(2**23), 2**23) for head in ("mean", "scale")]
+            means = np.clip((heads[0] * self.row("floor", index)) >> 18, -(2**22), 2**22)
+            scales = np.clip((heads[1] + self.row("log_expected", index)) >> 8, 0, 63)
+            for area in areas(len(symbols), positions):
+                mean[area], scale[area] = means[area], scales[area]
+                decoded[area] = np.clip(symbols[area] * 64 + means[area], -(2**22), 2**22)
+        return mean, scale
+
+
+def doubled(x: Array) -> Array:
+    """[4n, h, w] → [n, 2h, 2w]: channel 4c + 2i + j becomes row i, column j of every cell of channel c."""
+    out = np.zeros((len(x) // 4, 2 * x.shape[1], 2 * x.shape[2]), np.int64)
+    for i in range(2):
+        for j in range(2):
+            out[:, i::2, j::2] = x[2 * i + j :: 4]
+    return out
+
+
+def areas(channels: int, positions: tuple[int, ...]) -> list[tuple[slice, slice, slice]]:
+    size = channels // 4
+    return [
+        (slice(group * size, (group + 1) * size), slice(p // 2, None, 2), slice(p % 2, None, 2))
+        for group, p in enumerate(positions)
+    ]
+
+
+def model_entries(folder: Path) -> dict[str, Tensor]:
+    with safe_open(str(folder / "model.safetensors"), "pt") as file:
+        return {k.removeprefix("integer."): file.get_tensor(k) for k in file.keys() if k.startswith("integer.")}  # noqa: SIM118
+
+
+def wild_entries(seed: int) -> dict[str, Tensor]:
+    """Weights, shifts and tables over their whole ranges, so that every clamp is met."""
+    rng = np.random.default_rng(seed)
+    entries: dict[str, Tensor] = {}
+    for full, shape in integer_shapes(WILD).items():
+        name = full.removeprefix("integer.")
+        if name.endswith(".weight"):
+            values = rng.integers(-(2**15), 2**15, shape) >> rng.integers(0, 8)
+        elif name.endswith(".shift"):
+            values = np.array(rng.integers(8, 21))
+        elif name.endswith(".bias"):
+            values = rng.integers(-(2**31), 2**31, shape)
+        elif name == "z_index":
+            values = rng.integers(0, 64, shape)
+        else:
+            top = {"factor": 2**13, "floor": 2**30, "reciprocal": 2**14, "log_expected": 2**22}[name.split(".")[1]]
+            values = rng.integers(-top if name == "table.log_expected" else 0, top, shape)
+        entries[name] = torch.from_numpy(np.asarray(values, np.int64))
+    return entries
+
+
+def compare(model: IntegerRateModel, reference: Reference, seed: int, size: tuple[int, int], quality: int) -> None:
+    """Random hyper-latent and symbols, large ones too; coded is all but the last row and the last two columns."""
+    rng = np.random.default_rng(seed)
+    (h, w), reach = size, rng.choice([2, 40, 32768])
+    coded = h - 1, w - 2
+    hyper = rng.integers(1 - reach, reach, (model.config.hyper, h // 4, w // 4)).astype(np.int32)
+    symbols = np.zeros((model.config.latent, h, w), np.int64)
+    symbols[:, : coded[0], : coded[1]] = rng.integers(1 - reach, reach, (model.config.latent, *coded))
+    asked: list[NDArray[np.intp]] = []
+
+    def code(prior: Prior) -> NDArray[np.int32]:
+        asked.append(prior.places)
+        assert np.array_equal(prior.mean, mean.flat[prior.places])
+        assert np.array_equal(prior.index, scale.flat[prior.places])
+        return symbols.flat[prior.places].astype(np.int32)
+
+    mean, scale = reference.priors(hyper.astype(np.int64), quality, symbols)
+    parsed = model.parse(hyper, quality, coded, code)
+    assert np.array_equal(parsed.mean, mean)
+    assert np.array_equal(parsed.index, scale)
+    assert np.array_equal(parsed.symbols, symbols)
+    assert [a.tolist() for a in asked] == expected_places(symbols.shape, coded)
+
+
+def expected_places(shape: tuple[int, ...], coded: tuple[int, int]) -> list[list[int]]:
+    """Which elements each step asks for: channel by channel, row by row, only where something is coded."""
+    inside = np.zeros(shape, bool)
+    inside[:, : coded[0], : coded[1]] = True
+    numbers = np.arange(inside.size).reshape(shape)
+    return [
+        [n for area in areas(shape[0], positions) for n in numbers[area][inside[area]].tolist()]
+        for positions in POSITIONS
+    ]
+
+
+@pytest.mark.parametrize("quality", [0, 1, 63, 64, 2047, 4032, 4094, 4095])
+def test_the_tiny_model_agrees_with_numpy(model: Model, tiny_model_folder: Path, quality: int) -> None:
+    reference = Reference(model_entries(tiny_model_folder / "tiny"))
+    for number, size in enumerate([(4, 4), (8, 4), (4, 20), (12, 16)]):
+        compare(model.integers, reference, 10 * quality + number, size, quality)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_wild_weights_agree_with_numpy(seed: int) -> None:
+    entries = wild_entries(seed)
+    reference, model = Reference(entries), IntegerRateModel(WILD, entries, CPU)
+    for number, quality in enumerate([0, 1000, 4095]):
+        compare(model, reference, 100 * seed + number, (8, 12), quality)
+
+
+def test_wild_weights_meet_the_clamps() -> None:
+    """The test above would be blind to the clamps if nothing ever reached them."""
+    rng, hidden, means, scales = np.random.default_rng(0), [], [], []
+    for seed in range(12):
+        reference = Reference(wild_entries(seed))
+        hyper, symbols = rng.integers(-40, 41, (4, 2, 3)), rng.integers(-40, 41, (8, 8, 12))
+        hidden.append(reference.features(hyper, 1000))
+        mean, scale = reference.priors(hyper, 1000, symbols)
+        means.append(mean)
+        scales.append(scale)
+    assert (np.abs(hidden) == 32767).any() and (np.abs(hidden) < 32767).any()
+    assert (np.abs(means) == 2**22).any() and (np.abs(means) < 2**22).any()
+    assert (np.array(scales) == 0).any() and (np.array(scales) == 63).any()
+
+
+def test_quality_rows_are_integer_interpolation() -> None:
+    table = np.random.default_rng(0).integers(-(2**29), 2**29, (65, 3))
+    knots = table.tolist()
+    for index in range(4096):
+        knot, rest = divmod(index * 64, 4095)
+        expected = [
+            (a * (4095 - rest) + b * rest) // 4095 for a, b in zip(knots[knot], knots[min(knot + 1, 64)], strict=True)
+        ]
+        assert at_quality(table, index).tolist() == expected
+
+
+def test_quality_rows_begin_and_end_at_the_outer_knots() -> None:
+    table = np.random.default_rng(1).integers(-1000, 1000, (65, 5))
+    assert np.array_equal(at_quality(table, 0), table[0])
+    assert np.array_equal(at_quality(table, 4095), table[64])
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_layer_at_its_bound_is_exact(size: int) -> None:
+    """Every product as large as it can be: 192 × 9 times 32767²."""
+    weight = torch.full((2, 192, size, size), 32767, dtype=torch.int16)
+    bias, x = torch.tensor([1, -1]), torch.full((192, 5, 5), 32767.0, dtype=torch.float64)
+    total = Layer("top", weight, bias, 0, CPU)(x)[:, 2, 2].tolist()
+    assert total == [192 * size**2 * 32767**2 + 1, 192 * size**2 * 32767**2 - 1]
+
+
+def test_a_layer_rounds_down() -> None:
+    layer = Layer("odd", torch.ones(1, 1, 1, 1), torch.zeros(1), 2, CPU)
+    x = torch.arange(-9, 10, dtype=torch.float64).view(1, 1, -1)
+    assert layer(x).flatten().tolist() == [n // 4 for n in range(-9, 10)]
+
+
+@pytest.mark.parametrize(
+    "weight, bias, shift", [(2**39, 0, 0), (2**37, 2**53, 0), (1, 0, -1), (1, 0, 31)], ids=["w", "b", "left", "right"]
+)
+def test_a_layer_that_may_not_be_exact_is_refused(weight: int, bias: int, shift: int) -> None:
+    with pytest.raises(ModelError, match="exact"):
+        Layer("wide", torch.full((1, 1, 1, 1), weight), torch.tensor([bias]), shift, CPU)
+
+
+@pytest.mark.parametrize("table", ["floor", "reciprocal", "log_expected", "factor"])
+def test_tables_that_may_not_be_exact_are_refused(table: str) -> None:
+    entries = wild_entries(0)
+    entries[f"table.{table}"][7, 3] = -(2**30)
+    with pytest.raises(ModelError, match="exact"):
+        IntegerRateModel(WILD, entries, CPU)
+
+
+def test_a_hyper_scale_without_a_table_is_refused() -> None:
+    entries = wild_entries(0)
+    entries["z_index"][1] = 64
+    with pytest.raises(ModelError):
+        IntegerRateModel(WILD, entries, CPU)
+
+
+def test_a_device_that_multiplies_inexactly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert integer.is_exact(CPU)
+    monkeypatch.setattr(integer, "is_exact", lambda device: False)
+    with pytest.raises(ModelError, match="exactly"):
+        IntegerRateModel(WILD, wild_entries(0), CPU)
+
+
+def altered_model(source: Path, folder: Path, alter: Callable[[dict[str, Tensor]], None], honest: bool) -> Path:
+    """A copy of a model with other tensors; honest: under the parse id that belongs to them."""
+    with safe_open(str(source / "model.safetensors"), "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    alter(tensors)
+    metadata |= {"parse_id": parse_id(tensors).hex()} if honest else {}
+    assert json.loads(metadata["config"])["latent"] == 32
+    save_file(tensors, str(folder / "model.safetensors"), metadata)
+    return folder
+
+
+def one_weight(tensors: dict[str, Tensor]) -> None:
+    tensors["integer.steps.2.spatial.weight"][3, 1, 2, 0] += 1
+
+
+def every_mean(tensors: dict[str, Tensor]) -> None:
+    tensors["integer.steps.0.mean.bias"] += 1 << 22
+
+
+def picture() -> NDArray[np.uint8]:
+    noise = np.random.default_rng(0).normal(size=(70, 50, 3)).cumsum(0).cumsum(1)
+    return (255 * (noise - noise.min()) / np.ptp(noise)).astype(np.uint8)
+
+
+def test_one_other_weight_gives_another_parse_id_and_refuses_older_files(
+    model: Model, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    other = load_model(str(altered_model(tiny_model_folder / "tiny", tmp_path, one_weight, honest=True)), "cpu")
+    assert other.parse_id != model.parse_id
+    written = PictureEncoder(picture(), model).code(2000).container
+    with pytest.raises(ModelError, match=model.parse_id.hex()):
+        decoder.parse(written, other)
+
+
+def test_weights_under_a_parse_id_that_is_not_theirs_are_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
+    folder = altered_model(tiny_model_folder / "tiny", tmp_path, one_weight, honest=False)
+    with pytest.raises(ModelError, match="parse id"):
+        load_model(str(folder), "cpu")
+
+
+def test_a_machine_that_computes_otherwise_is_told(model: Model, tiny_model_folder: Path, tmp_path: Path) -> None:
+    """Other integers under the right id stand for a machine with wrong arithmetic: the CRC of the symbols tells."""
+    other = load_model(str(altered_model(tiny_model_folder / "tiny", tmp_path, every_mean, honest=True)), "cpu")
+    written = PictureEncoder(picture(), model).code(3000)
+    assert np.array_equal(decoder.parse(written.container, model).symbols, written.parsed.symbols)
+    liar = replace(other, parse_id=model.parse_id)
+    with pytest.raises(DamagedError):
+        decoder.parse(container.read(container.write(written.container)), liar)
