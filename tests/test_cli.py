@@ -1,0 +1,615 @@
+"""The command as a user meets it: real files, pipes, signals and exit codes, with a tiny random model."""
+
+import functools
+import io
+import json
+import os
+import re
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ldcodec
+from ldcodec import cli, container
+from ldcodec.cli import files
+from ldcodec.container import Chunk, Container, Header, Slice
+from ldcodec.model import Model
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors", "tqdm")
+STARTUP_LIMIT = 0.150  # seconds
+TARGET = ["--quality", "50"]
+TINY = ["--model", "tiny"]
+
+Process = subprocess.CompletedProcess[bytes]
+Call = Callable[..., tuple[int, str, str]]
+
+
+def environment(models: Path | str = "") -> dict[str, str]:
+    """The environment of a command that finds this package and `models`, and keeps to one thread."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path, "LDCODEC_MODELS": str(models), "OMP_NUM_THREADS": "1"}
+
+
+def start(*arguments: str | Path, models: Path | str = "", **options: Any) -> "subprocess.Popen[bytes]":
+    """The command as a process of its own; Ctrl-C is not ignored in it, whatever runs the tests."""
+    for name in ("stdout", "stderr"):
+        options.setdefault(name, subprocess.PIPE)
+    options.setdefault("preexec_fn", heed_interrupts)
+    command = [sys.executable, "-m", "ldcodec", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment(models), **options)
+
+
+def heed_interrupts() -> None:
+    """What a shell does for a command in the foreground."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def command(*arguments: str | Path, models: Path | str = "", input: bytes = b"", **options: Any) -> Process:
+    """Run the command to its end."""
+    process = start(*arguments, models=models, stdin=subprocess.PIPE, **options)
+    out, err = process.communicate(input, timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def error_line(stderr: str | bytes) -> str:
+    """The only line on standard error, which is an error message."""
+    text = stderr.decode() if isinstance(stderr, bytes) else stderr
+    assert re.fullmatch(r"ldcodec: error: [^\n]+\n", text), text
+    return text
+
+
+@pytest.fixture
+def call(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Call:
+    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LDCODEC_MODELS", str(tiny_model_folder))
+    files._check_writable.cache_clear()
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = cli.run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def photo(width: int = 40, height: int = 24, seed: int = 0) -> Image.Image:
+    """Smooth noise, the same for each seed."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3)).astype(np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@functools.cache
+def png(width: int = 40, height: int = 24, seed: int = 0) -> bytes:
+    file = io.BytesIO()
+    photo(width, height, seed).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def ldc(model: Model) -> bytes:
+    """A sound file of the tiny model."""
+    return ldcodec.encode(photo(), quality=50, model=model)
+
+
+@pytest.fixture
+def sound(ldc: bytes, tmp_path: Path) -> Path:
+    """A folder with sound inputs: a.png, b.png, a.ldc."""
+    (tmp_path / "a.png").write_bytes(png())
+    (tmp_path / "b.png").write_bytes(png(seed=1))
+    (tmp_path / "k.ldc").write_bytes(ldc)
+    return tmp_path
+
+
+@pytest.fixture
+def unchanged(sound: Path) -> Iterator[Path]:
+    """The sound folder, which the test must leave as it is."""
+    before = contents(sound)
+    yield sound
+    assert contents(sound) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "k.ldc"]], ids=["help", "info"])
+def test_answers_at_once(arguments: list[str], sound: Path) -> None:
+    """Median of the processor's time: that is the time to the answer, whatever else the machine does."""
+    seconds = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert command(*arguments, cwd=sound).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert statistics.median(seconds) < STARTUP_LIMIT, seconds
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "k.ldc"], ["compress", "--help"], ["decompress", "--help"]])
+def test_imports_nothing_heavy(arguments: list[str], sound: Path) -> None:
+    code = f"import sys, ldcodec.cli; ldcodec.cli.run({arguments!r}); print('LOADED', *sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=sound, env=environment(), capture_output=True, text=True)
+    loaded = found.stdout.split("LOADED ")[1].split()
+    assert "ldcodec.cli" in loaded
+    assert "click" in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_public_names_load_on_first_use() -> None:
+    code = "import sys, ldcodec; print('torch' in sys.modules); ldcodec.encode; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert found.stdout.split() == ["False", "True"], found.stderr
+    for name in ldcodec.__all__:
+        assert getattr(ldcodec, name) is not None
+    assert set(ldcodec.__all__) <= set(dir(ldcodec))
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = ldcodec.nonsense
+
+
+def test_info_of_bytes(ldc: bytes) -> None:
+    assert ldcodec.info(ldc)["width"] == 40
+
+
+def test_there_and_back(sound: Path, tiny_model_folder: Path) -> None:
+    done = command("compress", "a.png", "--rate", "1", *TINY, "-o", "out.ldc", cwd=sound, models=tiny_model_folder)
+    assert (done.returncode, done.stderr) == (0, b"")
+    size = (sound / "out.ldc").stat().st_size
+    line = rf"a\.png → out\.ldc  40x24  {size} bytes  {8 * size / 960:.3f} bpp  \d+\.\d\d s\n"
+    assert re.fullmatch(line, done.stdout.decode())
+    assert 8 * size / 960 <= 1
+    done = command("decompress", "out.ldc", cwd=sound, models=tiny_model_folder)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert re.match(r"out\.ldc → out\.png  40x24 ", done.stdout.decode())
+    with Image.open(sound / "out.png") as restored:
+        assert (restored.size, restored.mode, restored.format) == ((40, 24), "RGB", "PNG")
+
+
+def test_pipes(tiny_model_folder: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"models": tiny_model_folder, "cwd": tmp_path}
+    packed = command("compress", "-", *TARGET, *TINY, input=png(), **options)
+    assert packed.returncode == 0, packed.stderr
+    assert container.read(packed.stdout).header.width == 40
+    assert packed.stderr.decode().startswith("standard input → standard output  40x24")
+    unpacked = command("decompress", "-", "-o", "-", "-q", input=packed.stdout, **options)
+    assert (unpacked.returncode, unpacked.stderr) == (0, b"")
+    with Image.open(io.BytesIO(unpacked.stdout)) as restored:
+        assert (restored.size, restored.format) == ((40, 24), "PNG")
+    assert not contents(tmp_path)
+
+
+def test_several_with_two_bad(sound: Path, call: Call) -> None:
+    (sound / "bad.png").write_text("text")
+    inputs = ["a.png", "bad.png", "missing.png", "b.png"]
+    code, out, err = call("compress", *inputs, "-o", "new/out", *TARGET, *TINY)
+    assert code == 1
+    assert sorted(contents(sound / "new" / "out")) == ["a.ldc", "b.ldc"]
+    assert [line.split(": ")[:3] for line in err.splitlines()] == [
+        ["ldcodec", "error", "missing.png"],
+        ["ldcodec", "error", "bad.png"],
+    ]
+    assert [line.split()[0] for line in out.splitlines()] == ["a.png", "b.png"]
+
+
+FULL_DISKS = [("compress", "a.png", *TARGET, *TINY), ("decompress", "k.ldc")]
+
+
+@pytest.mark.parametrize("arguments", FULL_DISKS, ids=["compress", "decompress"])
+def test_full_disk(arguments: tuple[str, ...], unchanged: Path, tiny_model_folder: Path) -> None:
+    """No file may grow beyond 20 bytes: one line, and the signal that comes with it kills nothing."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))
+
+    done = command(*arguments, cwd=unchanged, models=tiny_model_folder, preexec_fn=limit)
+    assert done.returncode == 1
+    assert "File too large" in error_line(done.stderr)
+
+
+SLOW_WRITE = """
+import sys, time
+from ldcodec import picture
+from ldcodec.cli import main
+
+def write(pixels, target, format):
+    target.write(b"begun")
+    target.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+
+picture.write = write
+main(["decompress", "k.ldc", "-f", "-o", "a.png"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_while_writing(number: signal.Signals, unchanged: Path, tiny_model_folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_WRITE],
+        cwd=unchanged,
+        env=environment(tiny_model_folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"writing\n"
+    assert len(list(unchanged.glob(".ldcodec-*.tmp"))) == 1
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert number.name in error_line(err)
+    assert not list(unchanged.glob(".*"))
+
+
+def test_interrupt_while_starting(unchanged: Path, tiny_model_folder: Path) -> None:
+    """Ctrl-C while torch is being imported."""
+    process = start("compress", "a.png", *TARGET, *TINY, cwd=unchanged, models=tiny_model_folder)
+    maps = Path(f"/proc/{process.pid}/maps")
+    if not maps.exists():
+        process.kill()
+        process.communicate()
+        pytest.skip("no /proc to see from outside when torch is being imported")
+    while process.poll() is None and "libtorch" not in maps.read_text():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, b"")
+    assert "SIGINT" in error_line(err)
+
+
+def test_reader_that_goes_away_is_no_error(sound: Path) -> None:
+    names = ["k.ldc"] * 2000
+    with start("info", *names, cwd=sound) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_full_standard_output(sound: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = command("info", "k.ldc", cwd=sound, stdout=full)
+    assert done.returncode == 1
+    assert "No space left" in error_line(done.stderr)
+
+
+WRONG_USES: dict[str, tuple[list[str], str]] = {
+    "unknown command": (["squeeze"], "squeeze"),
+    "unknown option": (["compress", "a.png", "--colour"], "--colour"),
+    "no input": (["compress", *TARGET], "IN..."),
+    "no target": (["compress", "a.png"], "exactly one of"),
+    "two targets": (["compress", "a.png", "--rate", "1", "--size", "9k"], "exactly one of"),
+    "rate 0": (["compress", "a.png", "--rate", "0"], "--rate"),
+    "rate nan": (["compress", "a.png", "--rate", "nan"], "--rate"),
+    "psnr inf": (["compress", "a.png", "--psnr", "inf"], "--psnr"),
+    "quality 101": (["compress", "a.png", "--quality", "101"], "--quality"),
+    "quality nan": (["compress", "a.png", "--quality", "nan"], "--quality"),
+    "size 0": (["compress", "a.png", "--size", "0"], "number of bytes"),
+    "size 0.1": (["compress", "a.png", "--size", "0.1"], "number of bytes"),
+    "size 5x": (["compress", "a.png", "--size", "5x"], "number of bytes"),
+    "size negative": (["compress", "a.png", "--size", "-5"], "number of bytes"),
+    "two to one file": (["compress", "a.png", "a.jpg", *TARGET], "would both become a.ldc"),
+    "same twice": (["compress", "a.png", "a.png", *TARGET], "would both become a.ldc"),
+    "several to a pipe": (["compress", "a.png", "b.png", "-o", "-", *TARGET], "share standard output"),
+    "stdin twice": (["compress", "-", "-", "-o", "d", *TARGET], "standard input"),
+    "stdin to folder": (["compress", "-", "-o", "./", *TARGET], "needs a file name"),
+    "source is target": (["compress", "a.png", "-o", "./a.png", "--force", *TARGET], "replace the input a.png"),
+    "source is other target": (["decompress", "b.ldc", "b.png", "-o", ".", "--force"], "replace the input b.png"),
+    "ldc beside itself": (["compress", "k.ldc", "--force", *TARGET], "replace the input k.ldc"),
+    "no cuda": (["compress", "a.png", *TINY, "--device", "cuda", *TARGET], "CUDA"),
+    "other device": (["compress", "a.png", "--device", "tpu", *TARGET], "--device"),
+    "no threads": (["compress", "a.png", "--threads", "0", *TARGET], "--threads"),
+    "unknown picture format": (["decompress", "k.ldc", "-o", "k.xyz"], "unknown extension"),
+    "no steps": (["decompress", "k.ldc", "--steps", "0"], "--steps"),
+    "realism 2": (["decompress", "k.ldc", "--realism", "2"], "--realism"),
+    "realism nan": (["decompress", "k.ldc", "--realism", "nan"], "--realism"),
+    "sampler": (["decompress", "k.ldc", "--sampler", "euler"], "--sampler"),
+    "seed": (["decompress", "k.ldc", "--seed", "-1"], "--seed"),
+    "info of nothing": (["info"], "--model"),
+    "info of both": (["info", "k.ldc", *TINY], "--model"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_USES)
+def test_wrong_use(name: str, call: Call, unchanged: Path) -> None:
+    arguments, message = WRONG_USES[name]
+    if name == "no cuda":
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has CUDA")
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert message in error_line(err)
+
+
+def test_no_command_shows_the_help(call: Call) -> None:
+    code, out, err = call()
+    assert (code, out) == (2, "")
+    assert "Commands:" in err
+
+
+def test_help_tells_the_exit_codes(call: Call) -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    assert re.findall(r"^ +(\d+)  ", out, re.MULTILINE) == ["0", "1", "2", "130"]
+    assert call("--version") == (0, f"ldcodec {ldcodec.__version__}\n", "")
+
+
+BAD_INPUTS: dict[str, tuple[list[str], str]] = {
+    "missing picture": (["compress", "no.png", *TARGET], "no.png: No such file"),
+    "missing file": (["decompress", "no.ldc"], "no.ldc: No such file"),
+    "missing info": (["info", "no.ldc"], "no.ldc: No such file"),
+    "folder": (["compress", ".", "-o", "x.ldc", *TARGET], "folder"),
+    "text": (["compress", "text.png", *TINY, *TARGET], "text.png: not a picture"),
+    "picture as ldc": (["decompress", "b.png", "-o", "x.png"], "not an .ldc file"),
+    "info of picture": (["info", "b.png"], "not an .ldc file"),
+    "wrong magic": (["decompress", "magic.ldc"], "not an .ldc file"),
+    "future version": (["decompress", "version.ldc"], "another version"),
+    "unknown chunk": (["decompress", "chunk.ldc"], "newer version"),
+    "other model's file": (["decompress", "id.ldc"], "0807060504030201"),
+    "other model": (["decompress", "id.ldc", *TINY], "id.ldc: "),
+    "unknown model": (["compress", "a.png", "--model", "nonesuch", *TARGET], "nonesuch"),
+    "unknown model of info": (["info", "--model", "nonesuch"], "nonesuch"),
+    "target exists": (["decompress", "k.ldc", "-o", "a.png"], "a.png: exists already; --force"),
+    "target is folder": (["compress", "a.png", "-o", "sub/a.ldc", "--force", *TARGET], "folder"),
+    "no such folder": (["decompress", "k.ldc", "-o", "none/k.png"], "none: No such file"),
+    "file as folder": (["decompress", "k.ldc", "-o", "text.png/k.png"], "text.png: Not a directory"),
+    "file as new folder": (["decompress", "k.ldc", "-o", "text.png/sub/"], "text.png"),
+    "unwritable folder": (["decompress", "k.ldc", "-o", "/proc/self/k.png"], "k.ldc: /proc/"),
+    "full device": (["compress", "a.png", "-o", "/dev/full", *TINY, *TARGET], "No space left"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_input(name: str, call: Call, sound: Path, ldc: bytes) -> None:
+    (sound / "text.png").write_text("this is text")
+    (sound / "magic.ldc").write_bytes(b"\x8aLDX" + ldc[4:])
+    (sound / "version.ldc").write_bytes(ldc[:4] + b"\x02" + ldc[5:])
+    header, slices = container.read(ldc).header, container.read(ldc).slices
+    stranger = Header(header.width, header.height, header.quality, False, bytes(range(8, 0, -1)))
+    (sound / "id.ldc").write_bytes(container.write(Container(stranger, slices)))
+    (sound / "chunk.ldc").write_bytes(container.write(Container(header, slices, (Chunk("Need", b""),))))
+    (sound / "sub" / "a.ldc").mkdir(parents=True)
+    before = contents(sound)
+    arguments, message = BAD_INPUTS[name]
+    code, out, err = call(*arguments)
+    assert (code, out) == (1, "")
+    assert message in error_line(err)
+    assert contents(sound) == before
+
+
+def test_every_cut_and_change_is_told_in_one_line(call: Call, ldc: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bad.ldc"
+    damaged = [ldc[:length] for length in range(len(ldc))]
+    damaged += [ldc[:i] + bytes([ldc[i] ^ (1 << i % 8)]) + ldc[i + 1 :] for i in range(len(ldc))]
+    step = max(1, len(damaged) // 400)
+    for data in damaged[::step]:
+        path.write_bytes(data)
+        code, out, err = call("decompress", "bad.ldc")
+        assert (code, out) == (1, "")
+        error_line(err)
+        assert list(contents(tmp_path)) == ["bad.ldc"]
+
+
+def test_damaged_symbols_are_told(call: Call, ldc: bytes, tmp_path: Path) -> None:
+    """A payload whose own CRC is right decodes to something else: the symbols' CRC tells."""
+    file = container.read(ldc)
+    piece = file.slices[0]
+    for payload in (b"", piece.payload[:-4], bytes(len(piece.payload)), b"\xff" * 3):
+        forged = Container(file.header, (Slice(piece.rows, payload, piece.symbols_crc),))
+        (tmp_path / "bad.ldc").write_bytes(container.write(forged))
+        code, out, err = call("decompress", "bad.ldc")
+        assert (code, out) == (1, "")
+        error_line(err)
+    assert list(contents(tmp_path)) == ["bad.ldc"]
+
+
+def test_damaged_model(call: Call, sound: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = sound / "models" / "tiny"
+    broken.mkdir(parents=True)
+    (broken / "model.safetensors").write_bytes((tiny_model_folder / "tiny" / "model.safetensors").read_bytes()[:-100])
+    monkeypatch.setenv("LDCODEC_MODELS", str(broken.parent))
+    code, out, err = call("compress", "a.png", "b.png", *TINY, *TARGET)
+    assert (code, out) == (1, "")
+    error_line(err)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory: you tried to\nallocate")])
+def test_missing_memory_is_told(error: Exception, call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ldcodec.codec.encode", Mock(side_effect=error))
+    code, _, err = call("compress", "a.png", *TINY, *TARGET)
+    assert code == 1
+    assert error_line(err) == "ldcodec: error: a.png: not enough memory\n"
+
+
+def test_defects_are_not_hidden(call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ldcodec.codec.encode", Mock(side_effect=RuntimeError("a defect")))
+    with pytest.raises(RuntimeError, match="defect"):
+        call("compress", "a.png", *TINY, *TARGET)
+
+
+def test_default_names_and_formats(call: Call, sound: Path) -> None:
+    assert call("compress", "a.png", *TARGET, *TINY)[0] == 0
+    assert call("decompress", "a.ldc", "-o", "a.webp")[0] == 0
+    assert call("decompress", "a.ldc", "-o", "a.JPG")[0] == 0
+    assert call("decompress", "a.ldc", "k.ldc", "-o", "sub")[0] == 0
+    assert call("decompress", "a.ldc", "-o", "one/")[0] == 0
+    formats = {}
+    for path in ("a.webp", "a.JPG", "sub/a.png", "sub/k.png", "one/a.png"):
+        with Image.open(sound / path) as restored:
+            formats[path] = restored.format
+    assert list(formats.values()) == ["WEBP", "JPEG", "PNG", "PNG", "PNG"]
+
+
+def test_grey_comes_back_grey(call: Call, tmp_path: Path) -> None:
+    photo(33, 9).convert("L").save(tmp_path / "g.png")
+    assert call("compress", "g.png", *TARGET, *TINY)[0] == 0
+    assert call("decompress", "g.ldc", "-o", "out.png")[0] == 0
+    with Image.open(tmp_path / "out.png") as restored:
+        assert (restored.mode, restored.size) == ("L", (33, 9))
+
+
+def test_force_replaces_the_file_and_keeps_its_rights(call: Call, sound: Path) -> None:
+    (sound / "k.png").write_bytes(b"old")
+    (sound / "k.png").chmod(0o640)
+    assert call("decompress", "k.ldc")[0] == 1
+    assert (sound / "k.png").read_bytes() == b"old"
+    assert call("decompress", "k.ldc", "--force")[0] == 0
+    assert (sound / "k.png").read_bytes().startswith(b"\x89PNG")
+    assert (sound / "k.png").stat().st_mode & 0o777 == 0o640
+
+
+def test_new_files_follow_the_umask(call: Call, sound: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        assert call("decompress", "k.ldc")[0] == 0
+    finally:
+        os.umask(old)
+    assert (sound / "k.png").stat().st_mode & 0o777 == 0o640
+
+
+def test_links_are_followed(call: Call, sound: Path) -> None:
+    (sound / "real.png").write_bytes(b"old")
+    (sound / "link.png").symlink_to("real.png")
+    assert call("decompress", "k.ldc", "-o", "link.png", "-f")[0] == 0
+    assert (sound / "link.png").is_symlink()
+    assert (sound / "real.png").read_bytes().startswith(b"\x89PNG")
+    (sound / "again.ldc").symlink_to("k.ldc")
+    code, _, err = call("compress", "k.ldc", "-o", "again.ldc", "-f", *TARGET)
+    assert code == 2
+    assert "replace the input" in error_line(err)
+
+
+def test_devices_are_written_to_and_not_replaced(call: Call, sound: Path) -> None:
+    before = os.stat("/dev/null")
+    assert call("decompress", "k.ldc", "-o", "/dev/null")[0] == 0
+    assert os.stat("/dev/null").st_ino == before.st_ino
+
+
+def test_odd_names(call: Call, sound: Path) -> None:
+    for name in ("no extension", "-dash.png", "ünï→.png", "line\nbreak.png"):
+        (sound / name).write_bytes(png())
+        code, _, err = call("compress", *TARGET, *TINY, "--", name)
+        assert (code, err) == (0, "")
+    assert {"no extension.ldc", "-dash.ldc", "ünï→.ldc", "line\nbreak.ldc"} <= set(contents(sound))
+
+
+def test_warnings_are_lines_that_name_the_file(call: Call, tmp_path: Path) -> None:
+    frames = [photo(seed=seed) for seed in (0, 1)]
+    for name in ("x.tiff", "y.tiff"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    code, out, err = call("compress", "x.tiff", "y.tiff", *TARGET, *TINY)
+    assert (code, len(out.splitlines())) == (0, 2)
+    lines = err.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [["warning", "x.tiff"], ["warning", "y.tiff"]]
+    assert call("compress", "x.tiff", *TARGET, *TINY, "-f", "--quiet") == (0, "", "")
+
+
+def test_target_out_of_reach_is_told(call: Call, sound: Path) -> None:
+    code, _, err = call("compress", "a.png", "--size", "1", *TINY)
+    assert code == 0
+    assert re.fullmatch(r"warning: a\.png: [^\n]*out of reach[^\n]*\n", err)
+
+
+def test_realism_tells_its_steps(call: Call, sound: Path) -> None:
+    code, _, err = call("decompress", "k.ldc", "--realism", "0.5")
+    assert (code, err.count("8 steps"), err.count("\n")) == (0, 1, 1)
+    assert call("decompress", "k.ldc", "--realism", "0.5", "--steps", "2", "-f")[2] == ""
+    assert call("decompress", "k.ldc", "--realism", "0.5", "-f", "-q") == (0, "", "")
+
+
+def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = Mock(return_value=np.zeros((24, 40, 3), np.uint8))
+    monkeypatch.setattr("ldcodec.codec.decode_array", decode)
+    options = ["--steps", "5", "--realism", "0.25", "--sampler", "heun", "--seed", "7"]
+    assert call("decompress", "k.ldc", *options, "--device", "cpu", "--threads", "1")[0] == 0
+    given = dict(decode.call_args.kwargs)
+    assert given.pop("model").parse_id == container.read_header((sound / "k.ldc").read_bytes()).parse_id
+    assert given == {"steps": 5, "realism": 0.25, "sampler": "heun", "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2500", 2500), ("100k", 100_000), ("100K", 100_000), ("1.5M", 1_500_000), ("2kB", 2000), (".5k", 500), ("9.", 9)],
+)
+def test_sizes(text: str, size: int, call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch, ldc: bytes) -> None:
+    encode = Mock(return_value=ldc)
+    monkeypatch.setattr("ldcodec.codec.encode", encode)
+    assert call("compress", "a.png", *TINY, "--size", text)[0] == 0
+    assert encode.call_args.kwargs["size"] == size
+
+
+def test_info_text(call: Call, sound: Path, ldc: bytes) -> None:
+    code, out, err = call("info", "k.ldc")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "k.ldc: 40x24, RGB"
+    assert f"{len(ldc)} bytes" in out
+    assert container.read(ldc).header.parse_id.hex() in out
+
+
+def test_info_json_is_an_object_a_line(call: Call, sound: Path, ldc: bytes) -> None:
+    (sound / "cut.ldc").write_bytes(ldc[:-1])
+    code, out, err = call("info", "--json", "k.ldc", "cut.ldc", "k.ldc")
+    assert code == 1
+    assert "cut.ldc" in error_line(err)
+    assert [json.loads(line) for line in out.splitlines()] == [container.describe(ldc, "k.ldc")] * 2
+
+
+def test_info_of_a_model(call: Call) -> None:
+    code, out, err = call("info", *TINY)
+    assert (code, err) == (0, "")
+    assert "kMAC/pixel" in out
+    parts = json.loads(call("info", *TINY, "--json")[1])["parts"]
+    assert sum(part["parameters"] for part in parts) > 0
+    assert all(part["kmac_per_pixel"] > 0 for part in parts)
+    assert all(f"{part['parameters']:,d}" in out for part in parts)
+
+
+def test_no_progress_bar_off_a_terminal(sound: Path, call: Call) -> None:
+    assert call("compress", "a.png", "b.png", *TARGET, *TINY)[2] == ""
+
+
+class Terminal(io.StringIO):
+    """A text stream that takes itself for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_bar_on_a_terminal(sound: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    code, out, _ = call("compress", "a.png", "b.png", *TARGET, *TINY)
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert "0/2" in terminal.getvalue()
+    terminal.truncate(0)
+    for arguments in (["a.png"], ["a.png", "b.png", "-q"]):
+        assert call("compress", *arguments, *TARGET, *TINY, "-f")[0] == 0
+        assert terminal.getvalue() == ""
+
+
+def test_nothing_binary_goes_to_a_terminal(sound: Path) -> None:
+    controller, terminal = os.openpty()
+    done = command("decompress", "k.ldc", "-o", "-", cwd=sound, stdout=terminal)
+    os.close(terminal)
+    os.close(controller)
+    assert done.returncode == 2
+    assert "terminal" in error_line(done.stderr)
