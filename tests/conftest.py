@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from ldcodec.config import Config
-from ldcodec.model import Model, load_model, save_model
+from ldcodec.errors import ModelError
+from ldcodec.model import DEFAULT_MODEL, Model, find_file, load_model, save_model
 from ldcodec.networks import Networks
 from ldcodec.training.export import integer_tensors
 from ldcodec.training.start import fresh_networks
@@ -57,3 +58,13 @@ def tiny_model(tiny_model_folder: Path) -> str:
 def model(tiny_model_folder: Path) -> Model:
     """The model `tiny`, loaded."""
     return load_model(str(tiny_model_folder / "tiny"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def shipped_model() -> Model:
+    """The model that comes with the program; only a checkout without its weights skips what needs it."""
+    try:
+        find_file(DEFAULT_MODEL)
+    except ModelError:
+        pytest.skip(f"models/{DEFAULT_MODEL} holds no weights")
+    return load_model(device="cpu")

@@ -17,7 +17,7 @@ from ldcodec import container, decoder
 from ldcodec.config import Config
 from ldcodec.encoder import PictureEncoder
 from ldcodec.errors import DamagedError, ModelError
-from ldcodec.model import Model, integer_shapes, load_model, parse_id
+from ldcodec.model import DEFAULT_MODEL, Model, find_file, integer_shapes, load_model, parse_id
 from ldcodec.ratemodel import integer
 from ldcodec.ratemodel.integer import IntegerRateModel, Layer, Prior, at_quality
 
@@ -160,6 +160,12 @@ def test_the_tiny_model_agrees_with_numpy(model: Model, tiny_model_folder: Path,
     reference = Reference(model_entries(tiny_model_folder / "tiny"))
     for number, size in enumerate([(4, 4), (8, 4), (4, 20), (12, 16)]):
         compare(model.integers, reference, 10 * quality + number, size, quality)
+
+
+@pytest.mark.parametrize("quality", [700, 3900])
+def test_the_shipped_model_agrees_with_numpy(shipped_model: Model, quality: int) -> None:
+    reference = Reference(model_entries(find_file(DEFAULT_MODEL).parent))
+    compare(shipped_model.integers, reference, quality, (4, 8), quality)
 
 
 @pytest.mark.parametrize("seed", range(12))
