@@ -27,13 +27,16 @@ def assumed_covariance() -> NDArray[np.float64]:
 
 
 def tiny_networks(config: Config = TINY) -> Networks:
-    """Networks from the KLT with every zero layer of rate model and denoiser slightly disturbed; always the same."""
+    """Networks from the KLT with every zero layer of rate model and denoiser disturbed, the context's enough to move
+    means by steps and scales by several indices; always the same.
+    """
     networks = fresh_networks(config, assumed_covariance())
     torch.manual_seed(1)
-    heads = [step.head for step in networks.rate.steps] + [networks.denoiser.head]
+    heads = [(step.head, 0.3) for step in networks.rate.steps] + [(networks.denoiser.head, 0.02)]
     with torch.no_grad():
-        for parameter in (p for head in heads for p in head.parameters()):  # type: ignore[union-attr]
-            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+        for head, amount in heads:
+            for parameter in head.parameters():  # type: ignore[union-attr]
+                parameter.add_(torch.randn_like(parameter), alpha=amount)
         networks.rate.quality.out.weight.add_(torch.randn_like(networks.rate.quality.out.weight), alpha=0.02)
         networks.rate.z_mean.add_(torch.randn_like(networks.rate.z_mean), alpha=0.2)
     return networks.eval()
