@@ -43,7 +43,7 @@ def parts(config: Config) -> list[Part]:
 
 
 def _parse(networks: Networks, z: Tensor, y: Tensor, t: Tensor) -> None:
-    """What parsing multiplies; of each head only the quarter of the outputs that a step uses, as the integer form does."""
+    """What parsing multiplies; of each head only the quarter of the outputs that a step uses."""
     features = networks.rate.features(z, t)
     for k, step in enumerate(networks.rate.steps):
         known = torch.cat([features, y], 1) if k else features

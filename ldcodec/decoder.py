@@ -21,6 +21,7 @@ from ldcodec.model import Model
 from ldcodec.ratemodel.gaussian import scale_of
 from ldcodec.ratemodel.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.ratemodel.network import SKIPPED_SCALES
+from ldcodec.ratemodel.quantiser import cells
 
 OnStep = Callable[[int], None]
 REALISTIC_STEPS = 8  # where realism is asked for and no number of steps
@@ -133,7 +134,7 @@ def condition(parsed: Parsed, header: Header, model: Model) -> Condition:
 
 def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condition:
     """Symbols, means and scales [1, M, h, w] and t [1] → centroid and deviation of each latent."""
-    centroid, deviation = truncated_moments(symbols, scale)
+    centroid, deviation = truncated_moments(symbols, scale, cells(symbols, scale))
     return Condition(mean + centroid, deviation, scale, t)
 
 

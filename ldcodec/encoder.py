@@ -20,6 +20,7 @@ from ldcodec.model import Model
 from ldcodec.ratemodel.gaussian import SYMBOL_LIMIT
 from ldcodec.ratemodel.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.ratemodel.network import SKIPPED_SCALES, Rated
+from ldcodec.ratemodel.quantiser import quantise
 from ldcodec.transforms.analysis import Base
 
 
@@ -100,14 +101,15 @@ class PictureEncoder:
         hyper, coder = latents.hyper, self.model.coder.encoder()
         coder.encode(hyper.ravel(), hyper_indices(self.model, hyper.shape))
 
-        def quantise(prior: Prior) -> NDArray[np.int32]:
+        def choose(prior: Prior) -> NDArray[np.int32]:
             centred = latents.scaled.flat[prior.places] - prior.mean * 2.0**-LATENT_BITS
-            symbols = np.clip(np.rint(centred), -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
+            symbols = quantise(torch.from_numpy(centred), torch.from_numpy(prior.index)).numpy()
+            symbols = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
             kept = prior.index >= SKIPPED_SCALES
             coder.encode(symbols[kept], prior.index[kept])
             return np.where(kept, symbols, 0)
 
-        parsed = self.model.integers.parse(hyper, latents.index, (self.rows, self.columns), quantise)
+        parsed = self.model.integers.parse(hyper, latents.index, (self.rows, self.columns), choose)
         piece = Slice(self._slice_rows(), coder.finish(), symbols_crc(hyper, parsed.symbols))
         return Coded(Container(self._header(latents.index), (piece,)), parsed)
 

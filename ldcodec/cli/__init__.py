@@ -93,7 +93,7 @@ def run(arguments: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         _drop_output()
-        return _complain(str(error), 1)
+        return _complain(error.strerror or str(error), 1)
     except MemoryError:
         return _complain("not enough memory", 1)
 

@@ -174,7 +174,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        place = f"{error.filename}: " if error.filename else ""
+        return place + (error.strerror or str(error))
     if isinstance(error, RuntimeError):
         if "memory" not in str(error):
             raise error

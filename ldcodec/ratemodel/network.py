@@ -23,6 +23,7 @@ from ldcodec.ratemodel.gaussian import (
     nearest_scale,
     scale_of,
 )
+from ldcodec.ratemodel.quantiser import quantise
 from ldcodec.transforms.blocks import QualityScale, act
 
 # Position (0..3 in reading order of a 2×2 cell) that channel group j codes in step k: ORDER[k][j].
@@ -35,7 +36,7 @@ SKIPPED_SCALES = 2  # scale indices below this are never coded; equals Tables.sk
 class Rated:
     """One latent as the rate model sees it: all [B, M, h, w] but bits, which is [B].
 
-    `mean` and `scale` of each element's Gaussian; `symbols` = round(y − mean), without gradient; `bits` include the
+    `mean` and `scale` of each element's Gaussian; `symbols` of y − mean, without gradient; `bits` include the
     hyper-latent's.
     """
 
@@ -137,8 +138,10 @@ class RateModel(nn.Module):
         return scale if self.training else scale_of(nearest_scale(scale.log()))
 
     def _symbol(self, centred: Tensor, log_scale: Tensor) -> Tensor:
-        rounded = straight_round(centred)
-        return rounded if self.training else rounded * (nearest_scale(log_scale) >= SKIPPED_SCALES)
+        if self.training:
+            return straight_round(centred)
+        index = nearest_scale(log_scale)
+        return quantise(centred, index) * (index >= SKIPPED_SCALES)
 
 
 def straight_round(x: Tensor) -> Tensor:

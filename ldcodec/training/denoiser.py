@@ -12,6 +12,7 @@ from ldcodec.diffusion.denoiser import Condition, Prepared
 from ldcodec.diffusion.posterior import truncated_moments
 from ldcodec.diffusion.schedule import alpha_sigma
 from ldcodec.networks import Networks
+from ldcodec.ratemodel.quantiser import cells
 from ldcodec.training.settings import Denoiser
 from ldcodec.training.stages import Result, Stage, balance, squared_error
 
@@ -61,7 +62,7 @@ class DenoiserStage(Stage):
         scales = networks.scales(t)
         y = networks.analysis(x, t, networks.std) * scales.gain
         rated = networks.rate(y, t, scales.expected)
-        mean, deviation = truncated_moments(rated.symbols, rated.scale)
+        mean, deviation = truncated_moments(rated.symbols, rated.scale, cells(rated.symbols, rated.scale))
         centre = rated.mean + mean
         return Condition(centre, deviation, rated.scale, t), (y - centre) / deviation, rated.bits
 
