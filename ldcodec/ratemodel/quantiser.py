@@ -4,8 +4,7 @@ A value between two symbols may take the inner one if that costs less in all, bi
 λ·error² is 26·Δ² (see `quality`), so the inner edge of the cell of |s| = k moves outwards from k − ½ by (bits(k) −
 bits(k − 1)) / 52. This is the rate-distortion optimised quantisation of the block codecs (Sullivan and Wiegand 1998,
 section on quantisation), in closed form. Only encoders choose; but a decoder that knows the edges knows the posterior
-better. On the validation pictures it saves 2 % of the bits at equal PSNR, of which 1.2 % come from the decoder's
-knowledge (docs/training.md).
+better. What it saves, and how much of that by the decoder's knowledge, is in docs/architecture.md.
 """
 
 import math
