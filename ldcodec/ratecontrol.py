@@ -45,32 +45,51 @@ def psnr_goal(psnr: float) -> Goal:
 class Search:
     """Safeguarded secant search over the indices 0..4095 for a function that grows, apart from small unevenness.
 
-    `propose` gives the next index, `tell` its value; probed indices are never proposed again.
+    `propose` gives the next index, `tell` its value; probed indices are never proposed again. Where two probes in a
+    row brought little, as where the function bends sharply, the bracket is halved instead.
     """
 
     def __init__(self, goal: Goal, start: int) -> None:
         self.goal, self.start = goal, start
         self.values: dict[int, float] = {}
+        self._progress: list[tuple[int, float]] = []  # after each probe: width of the bracket, least distance to the aim
 
     def tell(self, index: int, value: float) -> None:
         """Records a probe."""
         self.values[index] = value
+        below, above = self._bracket()
+        self._progress.append((above - below, self._distance(self.nearest())))
 
     def shift(self, amount: float) -> None:
         """Adds a constant to all values: what a more exact measure of one index has taught of the others."""
         self.values = {index: value + amount for index, value in self.values.items()}
+        self._progress.clear()
 
     def propose(self) -> int | None:
         """The most promising index not yet probed; None when the bracket around the aim is used up."""
-        below = max((i for i, v in self.values.items() if v <= self.goal.aim), default=-1)
-        above = min((i for i, v in self.values.items() if v > self.goal.aim and i > below), default=TOP_INDEX + 1)
+        below, above = self._bracket()
         if above - below <= 1:
             return None
         guess = self._secant() if self.values else self.start
+        closed = below >= 0 and above <= TOP_INDEX
+        if closed and (self._stalled() or not below < guess < above):
+            return (below + above) // 2
         return min(max(guess, below + 1), above - 1)
 
+    def _bracket(self) -> tuple[int, int]:
+        """The probed indices around the aim; −1 and 4096 where there is none."""
+        below = max((i for i, v in self.values.items() if v <= self.goal.aim), default=-1)
+        return below, min((i for i, v in self.values.items() if v > self.goal.aim and i > below), default=TOP_INDEX + 1)
+
+    def _stalled(self) -> bool:
+        """Whether the last two probes neither halved the bracket nor brought the aim four times nearer."""
+        if len(self._progress) < 3:
+            return False
+        (width, distance), (now, left) = self._progress[-3], self._progress[-1]
+        return 2 * now > width and 4 * left > distance
+
     def _secant(self) -> int:
-        nearest = sorted(self.values, key=lambda i: abs(self.values[i] - self.goal.aim))[:2]
+        nearest = sorted(self.values, key=self._distance)[:2]
         first = nearest[0]
         slope = self.goal.slope
         if len(nearest) == 2:
@@ -78,9 +97,12 @@ class Search:
             slope = min(max(measured, self.goal.slope / 8), self.goal.slope * 8)
         return first + round((self.goal.aim - self.values[first]) / slope)
 
+    def _distance(self, index: int) -> float:
+        return abs(self.values[index] - self.goal.aim)
+
     def nearest(self) -> int:
         """The probed index whose value is closest to the aim."""
-        return min(self.values, key=lambda i: abs(self.values[i] - self.goal.aim))
+        return min(self.values, key=self._distance)
 
 
 def find_index(measure: Callable[[int], float], goal: Goal, start: int, probes: int = MAX_PROBES) -> Search:

@@ -57,7 +57,9 @@ class TimeFilm(nn.Module):
 class Denoiser(nn.Module):
     """v_θ(u_t, t | condition), v = α·ε − σ·u (Salimans and Ho 2022, section 4); 0 everywhere before training.
 
-    u = (r − m)/d is the normalised remainder: zero mean and unit variance given the symbol, whatever the rate.
+    u = (r − m)/d is the normalised remainder: zero mean and unit variance given the symbol, whatever the rate. The
+    output is a + b·u, element by element, with a and b from the network: where the variance is not one after all, the
+    best v is a multiple of u_t, which cannot pass through the narrow layers.
     """
 
     def __init__(self, config: Config) -> None:
@@ -67,7 +69,7 @@ class Denoiser(nn.Module):
         self.known = nn.Conv2d(3 * config.latent, width, 1, bias=False)
         self.quality, self.film = QualityScale(width), TimeFilm(width)
         self.blocks = nn.Sequential(*(Residual(width) for _ in range(config.denoiser_blocks)))
-        self.head = nn.Conv2d(width, config.latent, 1)
+        self.head = nn.Conv2d(width, 2 * config.latent, 1)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -96,5 +98,6 @@ class Denoiser(nn.Module):
         known = condition if isinstance(condition, Prepared) else self.prepare(condition)
         scale, shift = self.film(time)
         x = (self.noisy(u) + known.features) * (known.factor * scale) + shift
-        output: Tensor = self.head(act(self.blocks(x)))
-        return output.float() * OUTPUT_SCALE
+        added, factor = (OUTPUT_SCALE * self.head(act(self.blocks(x))).float()).chunk(2, dim=1)
+        output: Tensor = added + factor * u
+        return output

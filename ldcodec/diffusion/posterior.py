@@ -33,11 +33,16 @@ def truncated_moments(symbol: Tensor, scale: Tensor, cell: Cell | None = None) -
     known = cell or Cell((mean.abs() - 0.5).clamp_(min=0), mean.abs() + 0.5)
     inner, outer = known.inner.float().flatten(), known.outer.float().flatten()
     deviation = centre_deviation(scales, outer)
-    for coded in torch.split(mean.nonzero()[:, 0], BLOCK):
+    for coded in torch.split(mean.nonzero()[:, 0], block_of(mean)):
         near = inner[coded]
         offset, deviation[coded] = edge_moments(near, outer[coded] - near, scales[coded])
         mean[coded] = (near + offset) * mean[coded].sign()
     return mean.view(symbol.shape), deviation.view(symbol.shape)
+
+
+def block_of(values: Tensor) -> int:
+    """How many elements to work on at a time: on a GPU, where each call costs more than the memory, all of them."""
+    return BLOCK if values.device.type == "cpu" else max(1, values.numel())
 
 
 def centre_deviation(scale: Tensor, edge: Tensor) -> Tensor:
@@ -48,7 +53,7 @@ def centre_deviation(scale: Tensor, edge: Tensor) -> Tensor:
     In float64, because the difference is only h²/3 where the scale is wide.
     """
     variance = scale.new_empty(scale.shape)
-    for out, part, end in zip(*(torch.split(x, BLOCK) for x in (variance, scale, edge)), strict=True):
+    for out, part, end in zip(*(torch.split(x, block_of(scale)) for x in (variance, scale, edge)), strict=True):
         k = end.double().div_(part).mul_(math.sqrt(0.5))  # h/√2
         out.copy_(1 - (2 / math.sqrt(math.pi)) * k * torch.exp(-k * k) / torch.erf(k))
         out.mul_(part * part)
