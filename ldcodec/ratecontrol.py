@@ -46,13 +46,14 @@ class Search:
     """Safeguarded secant search over the indices 0..4095 for a function that grows, apart from small unevenness.
 
     `propose` gives the next index, `tell` its value; probed indices are never proposed again. Where two probes in a
-    row brought little, as where the function bends sharply, the bracket is halved instead.
+    row brought little, as where the function bends sharply, the bracket is halved instead, or first closed at the
+    end of the range.
     """
 
     def __init__(self, goal: Goal, start: int) -> None:
         self.goal, self.start = goal, start
         self.values: dict[int, float] = {}
-        self._progress: list[tuple[int, float]] = []  # after each probe: width of the bracket, least distance to the aim
+        self._progress: list[tuple[int, float]] = []  # after each probe: width of the bracket, distance to the aim
 
     def tell(self, index: int, value: float) -> None:
         """Records a probe."""
@@ -71,10 +72,10 @@ class Search:
         if above - below <= 1:
             return None
         guess = self._secant() if self.values else self.start
-        closed = below >= 0 and above <= TOP_INDEX
-        if closed and (self._stalled() or not below < guess < above):
-            return (below + above) // 2
-        return min(max(guess, below + 1), above - 1)
+        if below < 0 or above > TOP_INDEX:
+            end = below + 1 if below < 0 else above - 1
+            return end if self._stalled() else min(max(guess, below + 1), above - 1)
+        return (below + above) // 2 if self._stalled() or not below < guess < above else guess
 
     def _bracket(self) -> tuple[int, int]:
         """The probed indices around the aim; −1 and 4096 where there is none."""

@@ -1,0 +1,183 @@
+"""The search for a quality index, on functions made up for it."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ldcodec.codec import MAX_CODINGS
+from ldcodec.quality import TOP_INDEX
+from ldcodec.ratecontrol import (
+    MAX_PROBES,
+    PSNR_TOLERANCE,
+    SIZE_TOLERANCE,
+    SLACK_BYTES,
+    TYPICAL_SLOPE,
+    Goal,
+    Search,
+    find_index,
+    psnr_goal,
+    size_goal,
+)
+
+Measure = Callable[[int], float]
+
+STARTS = 0, 700, 2048, 4095
+
+
+def photograph(index: int) -> float:
+    """log(bytes) of an ordinary picture: nearly straight, a little steeper in the middle."""
+    t = index / TOP_INDEX
+    return 8.6 + 3.8 * t + 0.3 * math.sin(3 * t)
+
+
+def flat_start(index: int) -> float:
+    """Header and empty symbols cost the same over the lowest third, then the size grows fast."""
+    return math.log(90 + 4000 * max(0.0, index / TOP_INDEX - 0.35) ** 2)
+
+
+def steep(index: int) -> float:
+    """A graphic: almost all of the growth within a fifth of the range."""
+    return 7 + 4 / (1 + math.exp(-(index - 2900) / 150))
+
+
+def noisy(index: int) -> float:
+    """Files grow in words and the encoder's choices jitter: ± 0.15 % around the trend."""
+    return photograph(index) + 0.0015 * math.sin(index * 12.9898) * math.cos(index * 78.233)
+
+
+def straight_db(index: int) -> float:
+    """PSNR of a picture that grows by 20 dB."""
+    return 24 + 20 * index / TOP_INDEX
+
+
+def bent_db(index: int) -> float:
+    """PSNR that levels off towards the top, as where the analysis cannot tell more."""
+    return 22 + 14 * (1 - math.exp(-3 * index / TOP_INDEX))
+
+
+def counted(measure: Measure) -> tuple[Measure, list[int]]:
+    asked: list[int] = []
+
+    def ask(index: int) -> float:
+        asked.append(index)
+        return measure(index)
+
+    return ask, asked
+
+
+def check_probes(asked: list[int]) -> None:
+    assert len(asked) <= MAX_PROBES
+    assert len(set(asked)) == len(asked), "an index was probed twice"
+    assert all(0 <= index <= TOP_INDEX and isinstance(index, int) for index in asked)
+
+
+def sizes_within_reach(measure: Measure) -> list[Goal]:
+    lowest, highest = math.exp(measure(0)), math.exp(measure(TOP_INDEX))
+    return [size_goal(round(lowest * (highest / lowest) ** share)) for share in np.linspace(0.02, 0.98, 25)]
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("measure", [photograph, noisy])
+def test_sizes_within_reach_are_met(measure: Measure, start: int) -> None:
+    for goal in sizes_within_reach(measure):
+        ask, asked = counted(measure)
+        search = find_index(ask, goal, start)
+        check_probes(asked)
+        assert goal.reached(search.values[search.nearest()])
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("measure", [flat_start, steep])
+def test_sizes_on_sharp_bends_are_met_by_going_on(measure: Measure, start: int) -> None:
+    """Eight probes may not do here; the codings that follow in the codec continue the same search."""
+    for goal in sizes_within_reach(measure):
+        ask, asked = counted(measure)
+        search = find_index(ask, goal, start)
+        check_probes(asked)
+        while not goal.reached(search.values[search.nearest()]):
+            index = search.propose()
+            assert index is not None
+            search.tell(index, ask(index))
+        assert len(asked) <= MAX_PROBES + MAX_CODINGS
+        assert len(set(asked)) == len(asked)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("measure", [straight_db, bent_db])
+def test_psnr_within_reach_is_met(measure: Measure, start: int) -> None:
+    for psnr in np.linspace(measure(0) + 0.2, measure(TOP_INDEX) - 0.2, 25):
+        ask, asked = counted(measure)
+        search = find_index(ask, psnr_goal(float(psnr)), start)
+        check_probes(asked)
+        assert psnr <= search.values[search.nearest()] <= psnr + PSNR_TOLERANCE
+
+
+@pytest.mark.parametrize("measure", [photograph, noisy, straight_db])
+def test_a_good_start_needs_few_probes(measure: Measure) -> None:
+    """The search is not a disguised bisection of 4096 indices."""
+    for middle in range(1600, 4000, 200):
+        value = measure(middle)
+        goal = psnr_goal(value) if measure is straight_db else size_goal(int(math.exp(value)))
+        ask, asked = counted(measure)
+        find_index(ask, goal, middle - 150)
+        assert len(asked) <= 5
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("size, end", [(1, 0), (50, 0), (10**7, TOP_INDEX)])
+def test_what_is_out_of_reach_ends_at_the_nearest_end(size: int, end: int, start: int) -> None:
+    ask, asked = counted(photograph)
+    search = find_index(ask, size_goal(size), start)
+    check_probes(asked)
+    assert search.nearest() == end
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_function_that_does_not_grow_ends(start: int) -> None:
+    for size in (40, 98, 100, 3000):
+        ask, asked = counted(lambda index: math.log(100))
+        find_index(ask, size_goal(size), start)
+        check_probes(asked)
+
+
+def test_a_search_visits_every_index_once_if_asked_for_ever() -> None:
+    """Values of pure noise: the bracket shrinks with every probe, and no index comes twice."""
+    rng = np.random.default_rng(0)
+    for trial in range(200):
+        search = Search(Goal(-0.1, 0.1, 0.0, TYPICAL_SLOPE), int(rng.integers(0, TOP_INDEX + 1)))
+        for _ in range(5000):
+            index = search.propose()
+            if index is None:
+                break
+            assert 0 <= index <= TOP_INDEX and index not in search.values
+            search.tell(index, float(rng.normal()))
+        assert search.propose() is None, trial
+
+
+def test_shifting_moves_what_the_goal_sees() -> None:
+    search = Search(Goal(9.9, 10.1, 10.0, 0.01), 1000)
+    for index in (900, 1100):
+        search.tell(index, index / 100)
+    assert search.propose() == 1000
+    search.shift(0.5)
+    assert search.values == {900: 9.5, 1100: 11.5}
+    assert search.propose() == 950
+
+
+@pytest.mark.parametrize("size", [1, 5, 9, 100, 799, 801, 50_000])
+def test_the_window_of_a_size(size: int) -> None:
+    goal = size_goal(size)
+    assert math.exp(goal.high) == pytest.approx(size)
+    allowed = max(size * SIZE_TOLERANCE, SLACK_BYTES)
+    assert math.exp(goal.low) == pytest.approx(max(1, size - allowed))
+    assert goal.low <= goal.aim <= goal.high
+    assert not goal.reached(math.log(size + 1))
+    assert goal.reached(math.log(size))
+
+
+def test_the_window_of_a_psnr() -> None:
+    goal = psnr_goal(33.0)
+    assert (goal.low, goal.high) == (33.0, 33.0 + PSNR_TOLERANCE)
+    assert goal.reached(33.0) and not goal.reached(32.999) and not goal.reached(33.11)
