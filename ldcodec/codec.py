@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,10 @@ from ldcodec.decoder import decode as decode_container
 from ldcodec.encoder import Coded, PictureEncoder
 from ldcodec.errors import LdcodecWarning, PictureError, UsageError
 from ldcodec.model import Model, find_model, load_model
-from ldcodec.ratecontrol import Search, find_index, psnr_goal, size_goal
+from ldcodec.ratecontrol import Search, find_index, guess, psnr_goal, size_goal
 
 MAX_CODINGS = 6  # of one picture with the integers and the real coder
-TYPICAL_POINT = 0.448, 0.493, 31.9  # t, bits per pixel and dB of an ordinary photograph: where a search starts
+TYPICAL_POINT = 0.448, 31.9  # t and dB of an ordinary photograph: where a search for a PSNR starts
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,8 @@ def encode_to(encoder: PictureEncoder, target: Target) -> Coded:
 
 def _encode_to_size(encoder: PictureEncoder, size: int) -> Coded:
     goal = size_goal(max(size, 1))
-    t, bpp, _ = TYPICAL_POINT
-    start = t + (goal.high - math.log(bpp * encoder.width * encoder.height / 8)) / (goal.slope * quality.TOP_INDEX)
-    search = find_index(lambda i: math.log(encoder.estimate_size(i)), goal, quality.nearest_index(start))
+    start, slope = guess(lambda i: math.log(encoder.guess_size(i)), goal.aim)
+    search = find_index(lambda i: math.log(encoder.estimate_size(i)), replace(goal, slope=slope), start)
     found = _confirm(encoder, search, lambda coded: math.log(coded.size))
     fitting = [coded for coded in found if coded.size <= size]
     best = max(fitting or found, key=lambda coded: coded.size if fitting else -coded.size)
@@ -135,7 +134,7 @@ def _encode_to_size(encoder: PictureEncoder, size: int) -> Coded:
 
 def _encode_to_psnr(encoder: PictureEncoder, psnr: float) -> Coded:
     goal = psnr_goal(psnr)
-    t, _, typical = TYPICAL_POINT
+    t, typical = TYPICAL_POINT
     start = t + (psnr - typical) / (goal.slope * quality.TOP_INDEX)
     search = find_index(encoder.estimate_psnr, goal, quality.nearest_index(start))
     found = {encoder.psnr(coded): coded for coded in _confirm(encoder, search, encoder.psnr)}

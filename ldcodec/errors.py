@@ -1,11 +1,11 @@
 """What can go wrong, as one tree; the class carries the exit code of the command line.
 
-    LdcodecError                 1
-    ├── PictureError             1   a picture cannot be read, is of an unknown kind, or cannot be written
-    ├── FormatError              1   not an .ldc file, or one this version cannot read
-    │   └── DamagedError         1   an .ldc file that is cut short or altered
-    ├── ModelError               1   weights are missing, damaged, or not the ones a file names
-    └── UsageError               2   options that contradict each other or are out of range
+LdcodecError                 1
+├── PictureError             1   a picture cannot be read, is of an unknown kind, or cannot be written
+├── FormatError              1   not an .ldc file, or one this version cannot read
+│   └── DamagedError         1   an .ldc file that is cut short or altered
+├── ModelError               1   weights are missing, damaged, or not the ones a file names
+└── UsageError               2   options that contradict each other or are out of range
 """
 
 

@@ -30,6 +30,11 @@ class Goal:
         """Whether a value lies in the window."""
         return self.low <= value <= self.high
 
+    def safe(self, value: float) -> bool:
+        """Whether an estimate lies so far inside the window that the true value should be in it too."""
+        width = self.high - self.low
+        return self.low + 0.1 * width <= value <= self.high - 0.25 * width
+
 
 def size_goal(size: int) -> Goal:
     """The window of log(bytes) for a file of at most `size` bytes."""
@@ -40,6 +45,16 @@ def size_goal(size: int) -> Goal:
 def psnr_goal(psnr: float) -> Goal:
     """The window of PSNR in dB for a picture of at least `psnr`."""
     return Goal(psnr, psnr + PSNR_TOLERANCE, psnr + 0.4 * PSNR_TOLERANCE, TYPICAL_PSNR_SLOPE)
+
+
+def guess(rough: Callable[[int], float], aim: float) -> tuple[int, float]:
+    """Where a rough function of the index, which must grow, is nearest to the aim, and how steep it is there."""
+    low, high = 0, TOP_INDEX
+    while high - low > TOP_INDEX // 32:
+        middle = (low + high) // 2
+        low, high = (middle, high) if rough(middle) <= aim else (low, middle)
+    slope = (rough(high) - rough(low)) / (high - low)
+    return (low + high) // 2, max(slope, TYPICAL_SLOPE / 8)
 
 
 class Search:
@@ -107,7 +122,7 @@ class Search:
 
 
 def find_index(measure: Callable[[int], float], goal: Goal, start: int, probes: int = MAX_PROBES) -> Search:
-    """Probes `measure` until a value is close to the aim (a quarter of the window), the bracket is used up or the
+    """Probes `measure` until a value is safely in the window, the bracket is used up or the
     probes are spent.
     """
     search = Search(goal, start)
@@ -116,6 +131,6 @@ def find_index(measure: Callable[[int], float], goal: Goal, start: int, probes: 
         if index is None:
             break
         search.tell(index, measure(index))
-        if abs(search.values[index] - goal.aim) <= (goal.high - goal.low) / 4:
+        if goal.safe(search.values[index]):
             break
     return search
