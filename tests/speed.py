@@ -1,7 +1,7 @@
 """How long a picture takes: `python -m tests.speed PICTURE... [--rate 0.5] [--threads 2]`, medians of five runs.
 
-In process, with the model loaded, then as whole processes with their CPU seconds. Not a test: figures depend on the machine
-and on what else it does.
+In process, with the model loaded, then as whole processes with their CPU seconds. Not a test: figures depend on the
+machine and on what else it does.
 """
 
 import argparse
