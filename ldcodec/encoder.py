@@ -149,5 +149,5 @@ def _padded(picture: NDArray[np.uint8], device: torch.device) -> Tensor:
     """uint8 picture → [1, 3, H, W] float32 in 0..1, the last row and column repeated up to multiples of 64."""
     height, width = picture.shape[:2]
     rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
-    x = torch.tensor(rgb, device=device).permute(2, 0, 1)[None].float() / 255
+    x = torch.tensor(np.ascontiguousarray(rgb), device=device).permute(2, 0, 1)[None].float() / 255
     return F.pad(x, (0, -width % 64, 0, -height % 64), mode="replicate")

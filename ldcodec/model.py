@@ -26,7 +26,7 @@ from ldcodec.ratemodel.gaussian import Tables
 from ldcodec.ratemodel.integer import IntegerRateModel
 from ldcodec.ratemodel.rangecoder import Coder
 
-FORMAT = "ldcodec-model-1"
+FORMAT = "ldcodec-weights-1"
 DEFAULT_MODEL = "small"
 FILE_NAME = "model.safetensors"
 SEARCH_VARIABLE = "LDCODEC_MODELS"

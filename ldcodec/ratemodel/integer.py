@@ -6,10 +6,13 @@ device; each layer proves its bound at load.
 
 Fixed point (value = integer × unit):
 
-    activations, |x| < 2¹⁵          2⁻⁸          weights, 16 bits          2⁻¹² (or coarser where a layer needs it)
+    activations, |x| < 2¹⁹          2⁻¹²         weights, 16 bits          2⁻¹² (or coarser where a layer needs it)
     mean from a head                2⁻¹⁴         scale index from a head   2⁻⁸ of an index
-    latent: mean, symbol + mean     2⁻⁶ step     expected deviation        2⁻¹⁰, its reciprocal 2⁻¹⁴
+    latent: mean, symbol + mean     2⁻⁹ step     expected deviation        2⁻¹⁰, its reciprocal 2⁻¹⁴
                                                  quality factors           2⁻¹⁰
+
+Everything is rounded down, which shifts what follows by half a unit: activations of 2⁻⁸ moved bits by a percent at low
+rates, with these units the integers predict what the floats do.
 """
 
 from collections.abc import Callable
@@ -28,14 +31,14 @@ from ldcodec.quality import TOP_INDEX
 from ldcodec.ratemodel.gaussian import SCALE_COUNT
 from ldcodec.ratemodel.network import ORDER
 
-ACTIVATION_BITS = 8  # fraction of activations
-MEAN_BITS, INDEX_BITS, LATENT_BITS = 14, 8, 6
+ACTIVATION_BITS = 12  # fraction of activations
+MEAN_BITS, INDEX_BITS, LATENT_BITS = 14, 8, 9
 FLOOR_BITS, RECIPROCAL_BITS, FACTOR_BITS = 10, 14, 10
-LIMIT = 2**15 - 1  # of |activation|
+LIMIT = 2**19 - 1  # of |activation|
 HEAD_LIMIT = 2**23  # of |head output|
-LATENT_LIMIT = 2**22  # of |mean| and |symbol + mean|, in units of 2⁻⁶ step
+LATENT_LIMIT = 2**25  # of |mean| and |symbol + mean|, in units of 2⁻⁹ step
 EXACT = 2**53
-TABLE_LIMIT = 2**30  # of |entry| of a table over the quality: times HEAD_LIMIT, the widest factor, it is still exact
+TABLE_LIMIT = 2**27  # of |entry| of a table over the quality: times LATENT_LIMIT, the widest factor, it is exact
 KNOTS = 65  # of every table over the quality
 
 
@@ -100,7 +103,7 @@ def is_exact(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Prior:
-    """What one context step tells of its elements: mean int64 in 2⁻⁶ steps and scale index uint8, both [n], and where
+    """What one context step tells of its elements: mean int64 in 2⁻⁹ steps and scale index uint8, both [n], and where
     they lie in the latent.
     """
 
@@ -111,7 +114,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A latent after the last step: symbols int32, means int64 (2⁻⁶ step) and scale indices uint8, each [M, h, w]."""
+    """A latent after the last step: symbols int32, means int64 (2⁻⁹ step) and scale indices uint8, each [M, h, w]."""
 
     symbols: NDArray[np.int32]
     mean: NDArray[np.int64]

@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ldcodec.errors import ModelError
 from ldcodec.networks import Networks
 from ldcodec.ratemodel import integer
 from ldcodec.ratemodel.gaussian import LOG_RATIO, SCALE_MIN, make_tables, nearest_scale
@@ -58,16 +59,19 @@ def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _layer(name: str, weight: Tensor, bias: Tensor, in_bits: int, out_bits: int) -> dict[str, Tensor]:
-    """Weights in 16 bits with the finest unit they fit; half of the output's unit is added to the bias, so that
-    rounding down rounds.
+    """Weights in 16 bits with the finest unit they fit, unless that would need a shift to the left; half of the
+    output's unit is added to the bias, so that rounding down rounds. Raises ModelError for a bias beyond 32 bits.
     """
     bits = WEIGHT_BITS
-    while (weight.abs().max() * 2**bits).round() >= 2**15:
+    while bits + in_bits > out_bits and (weight.abs().max() * 2**bits).round() >= 2**15:
         bits -= 1
     shift = bits + in_bits - out_bits
+    whole = (weight.double() * 2**bits).round()
     rounded = (bias.double() * 2 ** (bits + in_bits)).round() + (2 ** (shift - 1) if shift else 0)
+    if max(whole.abs().max(), rounded.abs().max()) >= 2**31:
+        raise ModelError(f"{name}: weights too large for 32-bit integers")
     return {
-        f"{name}.weight": (weight.double() * 2**bits).round().to(torch.int16),
+        f"{name}.weight": whole.to(torch.int16 if whole.abs().max() < 2**15 else torch.int32),
         f"{name}.bias": rounded.to(torch.int32),
         f"{name}.shift": torch.tensor(shift, dtype=torch.int32),
     }
