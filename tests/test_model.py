@@ -1,0 +1,337 @@
+"""Weights files: what is not whole, finite and honest is refused in one line, and a file finds the model it names."""
+
+import json
+import math
+import os
+import pickle
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ldcodec.codec import decode_array, encode
+from ldcodec.config import Config
+from ldcodec.errors import ModelError, UsageError
+from ldcodec.model import (
+    DEFAULT_MODEL,
+    FILE_NAME,
+    SEARCH_VARIABLE,
+    Model,
+    find_file,
+    find_model,
+    known_models,
+    load_model,
+    parse_id,
+    save_model,
+)
+from ldcodec.training.export import integer_tensors
+from tests.conftest import TINY, tiny_networks
+
+Tensors = dict[str, Tensor]
+Metadata = dict[str, str]
+
+
+def stored(path: Path) -> tuple[Tensors, Metadata]:
+    with safe_open(str(path), "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+@pytest.fixture
+def sound(tiny_model_folder: Path) -> tuple[Tensors, Metadata]:
+    """Tensors and metadata of the tiny model, to be spoilt."""
+    return stored(tiny_model_folder / "tiny" / FILE_NAME)
+
+
+def refused(path: Path, told: str | None = None) -> None:
+    """Loading raises a ModelError of one line that says which file, or which part of it."""
+    with pytest.raises(ModelError, match=told) as error:
+        load_model(str(path), "cpu")
+    assert "\n" not in str(error.value)
+
+
+def saved(folder: Path, tensors: Tensors, metadata: Metadata) -> Path:
+    path = folder / FILE_NAME
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(path), metadata)
+    return path
+
+
+def honest(tensors: Tensors, metadata: Metadata) -> Metadata:
+    """With the parse id that belongs to the tensors, so that it is not what gets the file refused."""
+    return metadata | {"parse_id": parse_id(tensors).hex()}
+
+
+def test_a_model_comes_back_as_it_was_saved(tiny_model_folder: Path, model: Model) -> None:
+    networks = tiny_networks()
+    assert model.name == "tiny" and model.networks.config == TINY
+    assert model.parse_id == parse_id(integer_tensors(networks))
+    found = model.networks.state_dict()
+    for name, tensor in networks.state_dict().items():
+        expected = tensor.half().float() if tensor.numel() > 1024 else tensor
+        assert torch.equal(found[name], expected), name
+    assert not any(parameter.requires_grad for parameter in model.networks.parameters())
+    assert not model.networks.training
+
+
+def test_full_precision_can_be_kept(tmp_path: Path) -> None:
+    networks = tiny_networks()
+    identity = save_model(tmp_path / "full" / FILE_NAME, networks, integer_tensors(networks), half=False)
+    found = load_model(str(tmp_path / "full"), "cpu")
+    assert found.parse_id == identity
+    assert all(torch.equal(found.networks.state_dict()[k], v) for k, v in networks.state_dict().items())
+
+
+def test_a_loaded_model_is_kept_and_a_changed_file_read_anew(tiny_model_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model_folder / "tiny", tmp_path / "copy")
+    first = load_model(str(folder), "cpu")
+    assert load_model(str(folder / FILE_NAME), "cpu") is first
+    tensors, metadata = stored(folder / FILE_NAME)
+    tensors["net.gain.out.bias"] += 1
+    saved(folder, tensors, metadata)
+    assert not torch.equal(load_model(str(folder), "cpu").networks.gain.out.bias, first.networks.gain.out.bias)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["net.std", "net.synthesis.klt", "net.denoiser.head.bias"])
+def test_values_that_are_not_finite_are_refused(
+    sound: tuple[Tensors, Metadata], tmp_path: Path, name: str, value: float
+) -> None:
+    tensors, metadata = sound
+    tensors[name].view(-1)[-1] = value
+    refused(saved(tmp_path, tensors, metadata), f"{name} .*not finite")
+
+
+def test_every_tensor_is_needed(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
+    tensors, metadata = sound
+    for name in ["coder.counts", "coder.reach", *list(tensors)[::5]]:
+        rest = {k: v for k, v in tensors.items() if k != name}
+        refused(saved(tmp_path, rest, honest(rest, metadata)), f"{name} is missing")
+
+
+@pytest.mark.parametrize(
+    "name", ["net.analysis.stem.weight", "integer.z_index", "integer.table.floor", "integer.steps.1.mix.weight"]
+)
+def test_a_wrong_shape_is_refused(sound: tuple[Tensors, Metadata], tmp_path: Path, name: str) -> None:
+    tensors, metadata = sound
+    tensors[name] = tensors[name][:-1]
+    refused(saved(tmp_path, tensors, honest(tensors, metadata)), f"{name} has shape")
+
+
+@pytest.mark.parametrize("name", ["coder.counts", "coder.reach"])
+def test_frequency_tables_of_a_wrong_shape_are_refused(
+    sound: tuple[Tensors, Metadata], tmp_path: Path, name: str
+) -> None:
+    tensors, metadata = sound
+    for wrong in (tensors[name][:-1], tensors[name][None], tensors[name][:0], tensors[name] - 1):
+        spoilt = tensors | {name: wrong}
+        refused(saved(tmp_path, spoilt, honest(spoilt, metadata)), "frequency tables")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool])
+@pytest.mark.parametrize("name", ["integer.hyper.2.weight", "coder.counts"])
+def test_parse_critical_tensors_hold_integers(
+    sound: tuple[Tensors, Metadata], tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    tensors, metadata = sound
+    tensors[name] = tensors[name].to(dtype)
+    refused(saved(tmp_path, tensors, metadata), f"{name} must hold integers")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
+def test_the_other_tensors_hold_floats(sound: tuple[Tensors, Metadata], tmp_path: Path, dtype: torch.dtype) -> None:
+    tensors, metadata = sound
+    tensors["net.synthesis.stem.weight"] = tensors["net.synthesis.stem.weight"].to(dtype)
+    refused(saved(tmp_path, tensors, metadata), "must hold floats")
+
+
+def changed(**entries: object) -> str:
+    return json.dumps(asdict(TINY) | entries)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        changed(colour=3),
+        changed(latent=33),
+        changed(latent=0),
+        changed(context=2.5),
+        changed(context=True),
+        changed(width8="8"),
+        changed(blocks8=1 << 40),
+        changed(latent=36),
+        changed(denoiser_blocks=2),
+        "{}",
+        "[]",
+        "[1]",
+        "null",
+        "7",
+        "{",
+        "",
+        "[" * 100_000,
+    ],
+    ids=lambda text: text[-24:],
+)
+def test_a_configuration_that_is_not_this_models_is_refused(
+    sound: tuple[Tensors, Metadata], tmp_path: Path, config: str
+) -> None:
+    tensors, metadata = sound
+    refused(saved(tmp_path, tensors, metadata | {"config": config}), "configuration|missing|shape")
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"format": "ldcodec-weights-0"}, "format"),
+        ({"format": None}, "format"),
+        ({"config": None}, "configuration"),
+        ({"parse_id": None}, "parse id"),
+        ({"parse_id": "00" * 8}, "parse id"),
+    ],
+)
+def test_metadata_that_lie_are_refused(
+    sound: tuple[Tensors, Metadata], tmp_path: Path, change: dict[str, str | None], told: str
+) -> None:
+    tensors, metadata = sound
+    entries = {name: value for name, value in (metadata | change).items() if value is not None}
+    refused(saved(tmp_path, tensors, entries), told)
+
+
+def no_header(length: int) -> bytes:
+    return struct.pack("<Q", length) + b"{" * 64
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x00" * 7, b"\x89PNG\r\n\x1a\n" * 20, no_header(64), no_header(1 << 62), b"text\n" * 50],
+    ids=["empty", "short", "png", "braces", "vast", "text"],
+)
+def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    refused(tmp_path / FILE_NAME, "safetensors")
+
+
+def test_a_file_cut_short_is_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
+    data = (tiny_model_folder / "tiny" / FILE_NAME).read_bytes()
+    for length in (4, 8, 100, len(data) // 2, len(data) - 1):
+        (tmp_path / FILE_NAME).write_bytes(data[:length])
+        refused(tmp_path / FILE_NAME, "safetensors")
+
+
+class Trap:
+    """Unpickled, it leaves a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.mark,)
+
+
+def test_a_pickle_is_refused_and_never_run(tmp_path: Path, sound: tuple[Tensors, Metadata]) -> None:
+    mark = tmp_path / "mark"
+    (tmp_path / FILE_NAME).write_bytes(pickle.dumps(Trap(mark)))
+    refused(tmp_path / FILE_NAME, "safetensors")
+    torch.save({"state": sound[0], "trap": Trap(mark)}, tmp_path / FILE_NAME)
+    refused(tmp_path / FILE_NAME, "safetensors")
+    assert not mark.exists()
+
+
+def test_missing_models_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SEARCH_VARIABLE, str(tmp_path))
+    for name in ("nowhere", str(tmp_path / "nowhere"), str(tmp_path), "", "a\0b", "."):
+        if name:
+            refused(Path(name), "no model")
+    with pytest.raises(ModelError, match=SEARCH_VARIABLE):
+        find_file("nowhere")
+
+
+def test_names_are_looked_up_along_the_search_path(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        SEARCH_VARIABLE, os.pathsep.join([str(tmp_path / "missing"), str(tmp_path), "", str(tiny_model_folder)])
+    )
+    assert find_file("tiny") == tiny_model_folder / "tiny" / FILE_NAME
+    shutil.copytree(tiny_model_folder / "tiny", tmp_path / "tiny")
+    assert find_file("tiny") == tmp_path / "tiny" / FILE_NAME
+    shutil.copytree(tiny_model_folder / "tiny", tmp_path / DEFAULT_MODEL)
+    assert load_model(device="cpu").name == DEFAULT_MODEL
+    assert find_file(str(tmp_path / "tiny")) == tmp_path / "tiny" / FILE_NAME
+
+
+def test_a_file_finds_its_model_by_the_parse_id(
+    model: Model, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_model_folder / "tiny", tmp_path / "renamed")
+    for junk in (b"", no_header(64), struct.pack("<Q", 100_000) + b"[" * 100_000, no_header(2) + b"[]"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / FILE_NAME).write_bytes(junk)
+        monkeypatch.setenv(SEARCH_VARIABLE, str(tmp_path))
+        assert (tmp_path / "renamed" / FILE_NAME, model.parse_id.hex()) in list(known_models())
+        assert find_model(model.parse_id, "cpu").name == "renamed"
+    picture = np.full((20, 30, 3), 77, np.uint8)
+    data = encode(picture, quality=50, model=model)
+    assert np.array_equal(decode_array(data), decode_array(data, model=model))
+
+
+def test_an_unknown_parse_id_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SEARCH_VARIABLE, str(tmp_path))
+    with pytest.raises(ModelError, match="0123456789abcdef"):
+        find_model(bytes.fromhex("0123456789abcdef"))
+
+
+def test_the_parse_id_is_that_of_the_integers_alone(sound: tuple[Tensors, Metadata]) -> None:
+    tensors, metadata = sound
+    identity = parse_id(tensors)
+    assert identity.hex() == metadata["parse_id"] and len(identity) == 8
+    assert parse_id(dict(reversed(tensors.items()))) == identity
+    assert parse_id({k: v for k, v in tensors.items() if not k.startswith("net.")}) == identity
+    rendering = {k: v + 1 if k.startswith("net.") else v for k, v in tensors.items()}
+    assert parse_id(rendering) == identity
+
+
+def test_the_parse_id_covers_every_integer(sound: tuple[Tensors, Metadata]) -> None:
+    """Value, type, shape and name of each tensor."""
+    tensors, _ = sound
+    seen = {parse_id(tensors)}
+    changes = 0
+    for name, tensor in tensors.items():
+        if name.startswith("net."):
+            continue
+        other = tensor.clone()
+        other.view(-1)[-1] += 1
+        for entries in ({name: other}, {name: tensor[None]}, {name: tensor.to(torch.int64)}, {f"{name}x": tensor}):
+            rest = {k: v for k, v in tensors.items() if k != name}
+            seen.add(parse_id(rest | entries))
+            changes += 1
+    assert len(seen) == changes + 1 and changes > 100
+
+
+def test_better_rendering_still_reads_older_files(
+    model: Model, sound: tuple[Tensors, Metadata], tmp_path: Path
+) -> None:
+    tensors, metadata = sound
+    tensors["net.synthesis.head.bias"] += 0.5
+    newer = load_model(str(saved(tmp_path, tensors, metadata)), "cpu")
+    data = encode(np.full((20, 30, 3), 77, np.uint8), quality=50, model=model)
+    assert newer.parse_id == model.parse_id
+    assert not np.array_equal(decode_array(data, model=newer), decode_array(data, model=model))
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cpu:0", "cuda"])
+def test_a_device_that_is_not_there_is_wrong_use(tiny_model_folder: Path, device: str) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(UsageError):
+        load_model(str(tiny_model_folder / "tiny"), device)
+
+
+def test_the_shipped_model_has_the_default_sizes(shipped_model: Model) -> None:
+    assert shipped_model.networks.config == Config()
