@@ -1,0 +1,80 @@
+"""What integers cost in bits: `python -m tests.cost PICTURE...`, with the default model at five qualities.
+
+Bits of the float rate model with its own scales are 100 %; beside them the same symbols under the 64 scales, then the
+real file without its header, coded with the integer networks. Not a test, but a measurement of one model.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ldcodec.encoder import PictureEncoder
+from ldcodec.model import load_model
+
+INDICES = (400, 1200, 2000, 2800, 3600)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bits by free float scales, by the 64 scales and in the file; symbols on which integers and floats differ."""
+
+    free: float
+    snapped: float
+    written: float
+    flipped: int
+
+
+class FreeScales:
+    """Stands in for the snapping of scales to the 64 values while it is entered."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.model._snapped = lambda scale: scale  # type: ignore[assignment]
+
+    def __exit__(self, *_: object) -> None:
+        del self.model._snapped
+
+
+@torch.no_grad()
+def cost(encoder: PictureEncoder, index: int) -> Cost:
+    """One picture at one quality index."""
+    rated, _ = encoder._rated(index)
+    with FreeScales(encoder.model.networks.rate):
+        free, _ = encoder._rated(index)
+    coded = encoder.code(index)
+    written = 8.0 * (coded.size - encoder.overhead())
+    flipped = int((rated.symbols[0].cpu().numpy() != coded.parsed.symbols).sum())
+    return Cost(float(free.bits), float(rated.bits), written, flipped)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pictures", nargs="+", type=Path)
+    model = load_model(device="cpu")
+    encoders = [
+        PictureEncoder(np.array(Image.open(path).convert("RGB")), model) for path in parser.parse_args().pictures
+    ]
+    everything: list[Cost] = []
+    for index in INDICES:
+        costs = [cost(encoder, index) for encoder in encoders]
+        show(f"index {index}", costs)
+        everything += costs
+    show("all", everything)
+
+
+def show(name: str, costs: list[Cost]) -> None:
+    """One line of means."""
+    free = sum(c.free for c in costs)
+    snapped, written = (100 * (sum(getattr(c, key) for c in costs) / free - 1) for key in ("snapped", "written"))
+    flipped = sum(c.flipped for c in costs) / len(costs)
+    print(f"{name}: 64 scales {snapped:+.3f} %, files {written:+.3f} %, {flipped:.0f} symbols a picture differ")
+
+
+if __name__ == "__main__":
+    main()
