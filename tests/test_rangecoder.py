@@ -162,6 +162,16 @@ def test_size_is_the_information_of_the_tables(coder: Coder, spread: float) -> N
     assert abs(len(encoded(coder, (symbols, indices))) - bits / 8) <= 0.001 * bits / 8 + 8
 
 
+@pytest.mark.parametrize("bits", [[0] * 15 + [1] * 16 + [0], [0] * 16 + [1] + [0] * 17, [0] * 3000], ids=len)
+def test_escapes_beyond_every_symbol_are_refused(coder: Coder, bits: list[int]) -> None:
+    """An escape that says 65535, one of 65536, and one that never ends."""
+    encoder = constriction.stream.queue.RangeEncoder()
+    encoder.encode(np.array([2 * int(coder.tables.reach[9]) + 1], np.int32), coder.models[9])
+    encoder.encode(np.array(bits, np.int32), coder.bit)
+    with pytest.raises(DamagedError, match="too large"):
+        coder.decoder(encoder.get_compressed().astype("<u4").tobytes()).decode(np.array([9], np.uint8))
+
+
 def survives(coder: Coder, data: bytes, indices: NDArray[np.uint8]) -> NDArray[np.int32] | None:
     """Symbols in range, or None for a DamagedError. Anything else, a panic of the library too, fails the test."""
     try:
