@@ -369,7 +369,7 @@ BAD_INPUTS: dict[str, tuple[list[str], str]] = {
     "unknown model": (["compress", "a.png", "--model", "nonesuch", *TARGET], "nonesuch"),
     "unknown model of info": (["info", "--model", "nonesuch"], "nonesuch"),
     "target exists": (["decompress", "k.ldc", "-o", "a.png"], "a.png: exists already; --force"),
-    "target is folder": (["compress", "a.png", "-o", "sub/a.ldc", "--force", *TARGET], "folder"),
+    "target is folder": (["compress", "a.png", "-o", "sub", "--force", *TARGET], "sub/a.ldc: is a folder"),
     "no such folder": (["decompress", "k.ldc", "-o", "none/k.png"], "none: No such file"),
     "file as folder": (["decompress", "k.ldc", "-o", "text.png/k.png"], "text.png: Not a directory"),
     "file as new folder": (["decompress", "k.ldc", "-o", "text.png/sub/"], "text.png"),
