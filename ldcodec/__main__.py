@@ -1,6 +1,17 @@
-"""`python -m ldcodec` is the command `ldcodec`."""
+"""The command `ldcodec`, which is `python -m ldcodec` too."""
 
-from ldcodec.cli import main
+import sys
+
+
+def start() -> None:
+    """Load the command line and run it; Ctrl-C while it loads ends in one line as well."""
+    try:
+        from ldcodec.cli import main
+    except KeyboardInterrupt:
+        sys.stderr.write("ldcodec: error: stopped\n")
+        sys.exit(130)
+    main()
+
 
 if __name__ == "__main__":
-    main()
+    start()

@@ -613,3 +613,20 @@ def test_nothing_binary_goes_to_a_terminal(sound: Path) -> None:
     os.close(controller)
     assert done.returncode == 2
     assert "terminal" in error_line(done.stderr)
+
+
+def test_interrupt_while_loading() -> None:
+    """A Ctrl-C that arrives while click is imported, played by a finder."""
+    script = """
+import sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from ldcodec.__main__ import start
+start()
+"""
+    root = str(Path(ldcodec.__file__).parent.parent)
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "ldcodec: error: stopped\n")
