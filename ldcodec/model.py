@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ldcodec.config import Config, from_mapping
@@ -65,7 +65,7 @@ def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half
     metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config)), "parse_id": identity.hex()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    save_file({**floats, **integers}, str(temporary), metadata=metadata)
+    temporary.write_bytes(save({**floats, **integers}, metadata=metadata))  # save_file would keep it from other users
     os.replace(temporary, path)
     return identity
 
