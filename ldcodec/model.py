@@ -166,7 +166,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:
-    with torch.device("meta"):
+    _check_shapes(path, tensors, outline(config))  # before anything of a claimed size is made
+    with torch.random.fork_rng(devices=[]):  # not on the meta device, whose first use imports for a second
         networks = Networks(config)
     wanted = {f"net.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
     _check_shapes(path, tensors, wanted)
@@ -188,6 +189,19 @@ def _integers(
     tables = Tables(tensors["coder.counts"].long().numpy(), tensors["coder.reach"].long().numpy())
     entries = {name.removeprefix("integer."): t for name, t in tensors.items() if name.startswith("integer.")}
     return IntegerRateModel(config, entries, device), tables
+
+
+def outline(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of one float tensor of each width, of every block."""
+    c = config
+    shapes: dict[str, tuple[int, ...]] = {"net.analysis.down.weight": (c.width16, c.width8, 2, 2)}
+    for name, count, width in (
+        ("analysis.blocks8", c.blocks8, c.width8),
+        ("analysis.blocks16", c.blocks16, c.width16),
+        ("denoiser.blocks", c.denoiser_blocks, c.denoiser),
+    ):
+        shapes |= {f"net.{name}.{k}.first.weight": (width, width, 3, 3) for k in range(count)}
+    return shapes
 
 
 def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
