@@ -542,6 +542,7 @@ def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch
     options = ["--steps", "5", "--realism", "0.25", "--sampler", "heun", "--seed", "7"]
     assert call("decompress", "k.ldc", *options, "--device", "cpu", "--threads", "1")[0] == 0
     given = dict(decode.call_args.kwargs)
+    assert callable(given.pop("on_step"))
     assert given.pop("model").parse_id == container.read_header((sound / "k.ldc").read_bytes()).parse_id
     assert given == {"steps": 5, "realism": 0.25, "sampler": "heun", "seed": 7}
 

@@ -2,7 +2,7 @@
 
 import math
 from time import perf_counter
-from typing import TypedDict
+from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 import click
 
@@ -10,7 +10,11 @@ from ldcodec import container
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
 from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, read_start
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 SAMPLERS = ("ddim", "ddpm", "heun", "sde")
+LONG_WORK = 8  # steps from which one picture has a progress bar
 
 
 class Settings(TypedDict):
@@ -66,7 +70,8 @@ def decompress(
     if realism > 0 and steps is None:
         batch.note("note: --realism above 0 takes 8 steps; --steps sets another number")
     models = Models(model, device, threads)
-    return batch.run(jobs, lambda job: _decompress(job, settings, models), force)
+    shown = not quiet and len(jobs) == 1
+    return batch.run(jobs, lambda job: _decompress(job, settings, models, shown), force)
 
 
 def _check_formats(jobs: list[Job]) -> None:
@@ -77,7 +82,7 @@ def _check_formats(jobs: list[Job]) -> None:
             format_of(job.target)
 
 
-def _decompress(job: Job, settings: Settings, models: Models) -> Result:
+def _decompress(job: Job, settings: Settings, models: Models, shown: bool) -> Result:
     with opened(job.source) as stream:
         data = read_start(stream, container.MAGIC)
     header = container.read(data).header
@@ -86,9 +91,18 @@ def _decompress(job: Job, settings: Settings, models: Models) -> Result:
     from ldcodec.codec import decode_array
 
     start = perf_counter()
-    pixels = decode_array(data, **settings, model=model)
+    with _step_bar(settings["steps"], shown) as bar:
+        pixels = decode_array(data, **settings, model=model, on_step=lambda step: bar.update())
     seconds = perf_counter() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else picture.format_of(job.target)
     with created(job.target) as stream:
         picture.write(pixels, stream, format)
     return Result(header.width, header.height, len(data), seconds)
+
+
+def _step_bar(steps: int | None, shown: bool) -> "tqdm[NoReturn]":
+    """Progress through the steps of one picture, where there are many and a terminal to show them."""
+    from tqdm import tqdm
+
+    few = not shown or (steps or 1) < LONG_WORK
+    return tqdm(total=steps, unit="step", leave=False, disable=True if few else None)
