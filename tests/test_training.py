@@ -29,7 +29,6 @@ from ldcodec.networks import Networks
 from ldcodec.training import checkpoint, clock, settings
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage, centroid
-from ldcodec.training.curves import compare, curve_of
 from ldcodec.training.denoiser import PICTURE, VELOCITY, DenoiserStage
 from ldcodec.training.pictures import Crops, Pixels, load_pictures
 from ldcodec.training.release import export_model
@@ -463,18 +462,6 @@ def test_integers_can_be_kept(tmp_path: Path, tiny_model_folder: Path, model: Mo
     assert export_model(tmp_path / WEIGHTS, tmp_path / "b.safetensors", integers_of=tiny) == model.parse_id
     with pytest.raises(ModelError, match="no integers"):
         export_model(tmp_path / WEIGHTS, tmp_path / "c.safetensors", integers_of=tmp_path / WEIGHTS)
-
-
-def test_a_curve_against_itself_with_fewer_bits() -> None:
-    pytest.importorskip("bjontegaard")
-    points = [{"bpp": 0.1 * 1.6**k, "psnr": 26 + 2 * k} for k in range(8)]
-    anchor = curve_of("anchor", [*points, {"bpp": 9.0, "psnr": 30.0}])
-    assert len(anchor.bpp) == 8
-    delta = compare(anchor, curve_of("test", [{**p, "bpp": 0.9 * p["bpp"]} for p in points]))
-    assert delta.rate == pytest.approx(-10, abs=0.01)
-    assert delta.psnr is not None
-    assert delta.psnr > 0
-    assert compare(anchor, curve_of("far", [{"bpp": p["bpp"], "psnr": p["psnr"] + 50} for p in points])).rate is None
 
 
 def test_the_evaluate_command_writes_a_curve(tmp_path: Path, tiny_model_folder: Path) -> None:

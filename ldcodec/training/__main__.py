@@ -11,13 +11,13 @@ from typing import Any
 import click
 import torch
 
+from ldcodec.bench.curves import curve_of, read_curves
 from ldcodec.decoder import DecodeSettings
 from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.model import FILE_NAME, load_model
 from ldcodec.networks import Networks
 from ldcodec.quality import TOP_INDEX, nearest_index
 from ldcodec.training.autoencoder import AutoencoderStage
-from ldcodec.training.curves import curve_of, read_curves
 from ldcodec.training.denoiser import DenoiserStage
 from ldcodec.training.evaluation import evaluate as evaluate_model
 from ldcodec.training.pictures import Crops, Pixels, load_pictures

@@ -1,14 +1,13 @@
 """A model measured as it is used: pictures to files, files to bytes, bytes to pictures."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ldcodec import container, quality
+from ldcodec.bench.metrics import psnr, squared_error
 from ldcodec.decoder import DecodeSettings, condition, parse, render
 from ldcodec.encoder import PictureEncoder
 from ldcodec.model import Model
@@ -69,13 +68,8 @@ def measure(encoder: PictureEncoder, index: int, settings: DecodeSettings) -> Me
     middle = symbols + torch.from_numpy(parsed.mean).to(known.centre) * 2.0**-LATENT_BITS
     shown = [render(known, source.header, model, settings)]
     shown += [_pixels(encoder, latent, known.quality) for latent in (known.centre, middle[None])]
-    errors = [float(np.square(pixels.astype(np.float64) - encoder.picture).mean()) for pixels in shown]
+    errors = [squared_error(encoder.picture, pixels) for pixels in shown]
     return Measured(8 * len(data) / (encoder.height * encoder.width), *errors)
-
-
-def psnr(error: float) -> float:
-    """Peak signal-to-noise ratio in dB of a mean squared error in 0..255 units."""
-    return 10 * math.log10(255**2 / max(error, 1e-10))
 
 
 def _pixels(encoder: PictureEncoder, latent: Tensor, t: Tensor) -> Pixels:

