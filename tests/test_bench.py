@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -553,6 +554,26 @@ def test_the_report_stands_alone_and_escapes_what_it_is_told(
     assert data["exhibits"][0]["shown"][0]["src"].startswith("data:image/")
     for one in data["exhibits"][0]["shown"][2:]:
         assert one["bpp"] == pytest.approx(data["exhibits"][0]["shown"][1]["bpp"], rel=0.25)
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_browser_without_a_network_draws_the_report(finished: tuple[Sweep, summary.Summary], tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    sweep, made_of = finished
+    shown = list(exhibits(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.way))
+    report.write(made_of, shown, tmp_path / "report.html", "made pictures", "ldcodec bench")
+    profile, page = f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "report.html").as_uri()
+    command = [str(BROWSER), "--headless=new", *OFFLINE, profile, "--virtual-time-budget=5000", "--dump-dom", page]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert dom.count('class="trace scatter') == len(made_of.curves)
+    if made_of.comparisons:
+        assert re.search(r"<td[^>]*>[+−]\d+\.\d %</td>", dom)
+    assert re.search(r'id="above"[^>]*src="data:image/', dom)
+    assert re.search(r'id="said-right">JPEG 4:2:0 · \d\.\d{3} bpp · \d\d\.\d\d dB', dom)
 
 
 def report_library() -> str:
