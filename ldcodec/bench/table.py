@@ -10,7 +10,9 @@ RUN_COLUMNS: RunColumns = (
     ("bpp", "bpp", 4),
     ("psnr", "PSNR dB", 2),
     ("psnr_of_mean_mse", "of mean", 2),
-    *((name, measure.title[:8], 4 if name != "ssimulacra2" else 2) for name, measure in MEASURES.items()),
+    ("ms_ssim", "MS-SSIM", 4),
+    ("lpips", "LPIPS", 4),
+    ("ssimulacra2", "SSIMU 2", 2),
     ("encode_s", "encode s", 3),
     ("decode_s", "decode s", 3),
 )
@@ -35,7 +37,7 @@ def run_line(codec: Codec, point: Point, columns: RunColumns) -> str:
 def comparison(summary: Summary) -> list[str]:
     """A line for each curve: bits and dB against the anchor over the range that both cover, seconds and memory."""
     head = f"{'against ' + summary.anchor:<27}{'BD-rate':>10}{'BD-PSNR':>10}{'over dB':>12}"
-    times = "".join(f"{title:>11}" for title in ("encode s", "decode s", "encode MB", "decode MB"))
+    times = "".join(f"{title:>9}" for title in ("enc s", "dec s", "enc MB", "dec MB"))
     return [head + times, *(_line(summary, curve) for curve in summary.curves)]
 
 
@@ -43,8 +45,8 @@ def _line(summary: Summary, curve: Curve) -> str:
     delta = summary.delta(summary.anchor, curve.name)
     cells = f"{'anchor':>10}{'':>10}{'':>12}" if curve.name == summary.anchor else delta_cells(delta)
     costs = [mean_cost(curve, key) for key in ("encode_s", "decode_s", "encode_mb", "decode_mb")]
-    times = [f"{cost:11.3f}" if cost is not None else f"{'-':>11}" for cost in costs[:2]]
-    memory = [f"{cost:11.0f}" if cost is not None else f"{'-':>11}" for cost in costs[2:]]
+    times = [f"{cost:9.3f}" if cost is not None else f"{'-':>9}" for cost in costs[:2]]
+    memory = [f"{cost:9.0f}" if cost is not None else f"{'-':>9}" for cost in costs[2:]]
     return f"{curve.title[:26]:<27}{cells}" + "".join(times + memory)
 
 
@@ -66,11 +68,14 @@ def mean_cost(curve: Curve, key: str) -> float | None:
     return max(values) if key.endswith("_mb") else sum(values) / len(values)
 
 
-def note(summary: Summary) -> str:
-    """How the deltas are made and what the times are of."""
-    return (
-        f"BD-rate: bits at equal PSNR, negative is better; {METHOD.capitalize()} interpolation over log rate, "
-        "over the named range of PSNR only. "
-        f"Seconds: means over settings and pictures, {summary.threads} thread(s) a codec, {summary.jobs} at a time. "
-        "MB: the most that coding one picture took."
-    )
+def note(summary: Summary) -> list[str]:
+    """How the deltas are made and what times and memory are of."""
+    deltas = [
+        "BD-rate: bits at equal PSNR, negative is better; BD-PSNR: dB at equal bits. "
+        f"{METHOD.capitalize()} over log rate, over the named range of PSNR only."
+    ]
+    threads = f"{summary.threads} thread{'' if summary.threads == 1 else 's'} a codec"
+    return (deltas if summary.comparisons else []) + [
+        f"Seconds: means over settings and pictures, in process, {threads}, {summary.jobs} at a time. "
+        "MB: the most that one picture took."
+    ]

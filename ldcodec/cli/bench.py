@@ -161,7 +161,7 @@ class Terminal:
 
         if summary.measured:
             self.say()
-            for line in [*table.comparison(summary), table.note(summary)]:
+            for line in [*table.comparison(summary), *table.note(summary)]:
                 self.say(line)
         self.say()
         for path in paths:
