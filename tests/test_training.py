@@ -26,7 +26,7 @@ from ldcodec.encoder import PictureEncoder
 from ldcodec.errors import ModelError, PictureError, UsageError
 from ldcodec.model import Model, load_model
 from ldcodec.networks import Networks
-from ldcodec.training import checkpoint, clock, settings
+from ldcodec.training import checkpoint, clock, profiling, settings
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage, centroid
 from ldcodec.training.curves import compare, curve_of
@@ -536,6 +536,29 @@ def test_a_run_that_is_told_to_end_saves_first(training_folder: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     assert {path.name for path in out.iterdir()} == {WEIGHTS, STATE}
+
+
+def test_the_profile_command_says_where_a_step_goes(training_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiling, "DENSE", (1, 8, 8))
+    arguments = ["--settings", str(training_folder / "tiny.toml"), "--data", str(training_folder / "*.png")]
+    arguments += ["--batch", "2", "--crop", "64", "--steps", "2", "--device", "cpu"]
+    result = CliRunner().invoke(main, ["profile", *arguments], catch_exceptions=False)
+    speed, shares, work, table = result.output.split("\n", 3)
+    assert speed.startswith("2 crops of 64x64: ")
+    parts = [part.split() for part in shares.split(", ")]
+    assert [part[0] for part in parts] == ["data", "forward", "backward", "optimiser"]
+    assert sum(int(part[1]) for part in parts) == pytest.approx(100, abs=2)
+    assert "GFLOP a step" in work
+    assert "aten::convolution_backward" in table
+
+
+def test_profiled_parts_are_the_best_of_their_own() -> None:
+    measured = [profiling.Times(1, 5, 3, 4), profiling.Times(2, 2, 9, 1)]
+    assert profiling.best_times(measured) == profiling.Times(1, 2, 3, 1)
+
+
+def test_the_arithmetic_of_a_product_is_counted() -> None:
+    assert profiling.arithmetic(lambda: torch.ones(2, 3) @ torch.ones(3, 5)) == 2 * 2 * 3 * 5
 
 
 def test_mistakes_on_the_command_line_are_one_line(training_folder: Path) -> None:
