@@ -31,6 +31,7 @@ from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage, centroid
 from ldcodec.training.curves import compare, curve_of
 from ldcodec.training.denoiser import PICTURE, VELOCITY, DenoiserStage
+from ldcodec.training.optimiser import stage_optimiser
 from ldcodec.training.pictures import Crops, Pixels, load_pictures
 from ldcodec.training.release import export_model
 from ldcodec.training.settings import Autoencoder, Data, Denoiser, Phase, Run, Settings
@@ -391,6 +392,33 @@ def test_a_state_whose_time_is_over_or_of_another_stage_is_refused(tmp_path: Pat
         trainer(DenoiserStage(fresh(), SETTINGS.denoiser), tmp_path, 9).resume(tmp_path / STATE)
     with pytest.raises(ModelError, match="not a training state"):
         trainer(stage, tmp_path, 9).resume(tmp_path / WEIGHTS)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e2], ids=["short", "clipped"])
+def test_steps_are_those_of_adamw_on_clipped_gradients(size: float) -> None:
+    ours, theirs = fresh(), fresh()
+    for networks in (ours, theirs):
+        networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = AutoencoderStage(ours, SETTINGS.autoencoder)
+    optimiser = stage_optimiser(stage)
+    names = stage.parameters()
+    parameters = [p for name, p in theirs.named_parameters() if name in names]
+    groups = [{"params": [p], "lr": 1e-3 * stage.rate_factor(n)} for n, p in zip(names, parameters, strict=True)]
+    expected = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0)
+    for group in optimiser.param_groups:
+        group["lr"] = 1e-3 * group["factor"]
+    for _ in range(3):
+        for p, q in zip(names.values(), parameters, strict=True):
+            p.grad = size * torch.randn_like(p)
+            q.grad = p.grad.clone()
+        assert optimiser.clipped_step()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        expected.step()
+    for p, q in zip(names.values(), parameters, strict=True):
+        assert torch.allclose(p, q, rtol=1e-5, atol=1e-7)
+        assert {name: t.shape for name, t in optimiser.state[p].items()} == {
+            name: t.shape for name, t in expected.state[q].items()
+        }
 
 
 def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
