@@ -26,10 +26,11 @@ from ldcodec.encoder import PictureEncoder
 from ldcodec.errors import ModelError, PictureError, UsageError
 from ldcodec.model import Model, load_model
 from ldcodec.networks import Networks
-from ldcodec.training import checkpoint, clock, settings
+from ldcodec.training import checkpoint, clock, profiling, settings
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage, centroid
 from ldcodec.training.denoiser import PICTURE, VELOCITY, DenoiserStage
+from ldcodec.training.optimiser import stage_optimiser
 from ldcodec.training.pictures import Crops, Pixels, load_pictures
 from ldcodec.training.release import export_model
 from ldcodec.training.settings import Autoencoder, Data, Denoiser, Phase, Run, Settings
@@ -392,6 +393,33 @@ def test_a_state_whose_time_is_over_or_of_another_stage_is_refused(tmp_path: Pat
         trainer(stage, tmp_path, 9).resume(tmp_path / WEIGHTS)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e2], ids=["short", "clipped"])
+def test_steps_are_those_of_adamw_on_clipped_gradients(size: float) -> None:
+    ours, theirs = fresh(), fresh()
+    for networks in (ours, theirs):
+        networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = AutoencoderStage(ours, SETTINGS.autoencoder)
+    optimiser = stage_optimiser(stage)
+    names = stage.parameters()
+    parameters = [p for name, p in theirs.named_parameters() if name in names]
+    groups = [{"params": [p], "lr": 1e-3 * stage.rate_factor(n)} for n, p in zip(names, parameters, strict=True)]
+    expected = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0)
+    for group in optimiser.param_groups:
+        group["lr"] = 1e-3 * group["factor"]
+    for _ in range(3):
+        for p, q in zip(names.values(), parameters, strict=True):
+            p.grad = size * torch.randn_like(p)
+            q.grad = p.grad.clone()
+        assert optimiser.clipped_step()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        expected.step()
+    for p, q in zip(names.values(), parameters, strict=True):
+        assert torch.allclose(p, q, rtol=1e-5, atol=1e-7)
+        assert {name: t.shape for name, t in optimiser.state[p].items()} == {
+            name: t.shape for name, t in expected.state[q].items()
+        }
+
+
 def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = AutoencoderStage(fresh(), SETTINGS.autoencoder)
     normal, calls = stage.loss, itertools.count()
@@ -523,6 +551,29 @@ def test_a_run_that_is_told_to_end_saves_first(training_folder: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     assert {path.name for path in out.iterdir()} == {WEIGHTS, STATE}
+
+
+def test_the_profile_command_says_where_a_step_goes(training_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiling, "DENSE", (1, 8, 8))
+    arguments = ["--settings", str(training_folder / "tiny.toml"), "--data", str(training_folder / "*.png")]
+    arguments += ["--batch", "2", "--crop", "64", "--steps", "2", "--device", "cpu"]
+    result = CliRunner().invoke(main, ["profile", *arguments], catch_exceptions=False)
+    speed, shares, work, table = result.output.split("\n", 3)
+    assert speed.startswith("2 crops of 64x64: ")
+    parts = [part.split() for part in shares.split(", ")]
+    assert [part[0] for part in parts] == ["data", "forward", "backward", "optimiser"]
+    assert sum(int(part[1]) for part in parts) == pytest.approx(100, abs=2)
+    assert "GFLOP a step" in work
+    assert "aten::convolution_backward" in table
+
+
+def test_profiled_parts_are_the_best_of_their_own() -> None:
+    measured = [profiling.Times(1, 5, 3, 4), profiling.Times(2, 2, 9, 1)]
+    assert profiling.best_times(measured) == profiling.Times(1, 2, 3, 1)
+
+
+def test_the_arithmetic_of_a_product_is_counted() -> None:
+    assert profiling.arithmetic(lambda: torch.ones(2, 3) @ torch.ones(3, 5)) == 2 * 2 * 3 * 5
 
 
 def test_mistakes_on_the_command_line_are_one_line(training_folder: Path) -> None:

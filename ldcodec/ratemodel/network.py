@@ -9,6 +9,7 @@ The four-step order is the quadtree of DCVC (Li et al. 2023, section 3.3): chann
 cells; after every step each cell has something decoded. A file is never parsed with these floats: see `integer`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,8 +48,8 @@ class Rated:
 
 
 class Step(nn.Module):
-    """One context step: features [B, ctx, h, w] (and what is decoded, [B, M, h, w]) → mean and log-scale of every
-    element.
+    """One context step: features [B, ctx, h, w] (and what is decoded, [B, M, h, w]) and the step's number → mean and
+    log-scale of the quarter of the elements that the step codes, [4, B, n, M/4] as one entry of `by_step`.
     """
 
     def __init__(self, config: Config, first: bool) -> None:
@@ -57,8 +58,13 @@ class Step(nn.Module):
         self.mix = nn.Conv2d(c.context + (0 if first else c.latent), c.context, 1)
         self.spatial, self.head = nn.Conv2d(c.context, c.context, 3, padding=1), nn.Conv2d(c.context, 2 * c.latent, 1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_scale = (OUTPUT_SCALE * self.head(act(self.spatial(act(self.mix(x))))).float()).chunk(2, 1)
+    def forward(self, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        hidden = _picked(cells(act(self.spatial(act(self.mix(x))))), ORDER[step])
+        _, b, n, c = hidden.shape
+        weight = self.head.weight.view(2, 4, -1, c).transpose(0, 1).reshape(4, -1, c)
+        bias = self.head.bias.view(2, 4, 1, -1).transpose(0, 1).reshape(4, 1, -1)  # type: ignore[union-attr]
+        raw = torch.baddbmm(bias, hidden.view(4, b * n, c), weight.transpose(1, 2))
+        mean, log_scale = (OUTPUT_SCALE * raw).float().view(4, b, n, -1).chunk(2, -1)
         return mean, log_scale
 
 
@@ -116,20 +122,32 @@ class RateModel(nn.Module):
         """
         z = self.hyper_latent(y)
         z_bits = information(self._noisy(z), self._snapped(self.hyper_scale())[:, None, None].expand_as(z))
-        features = self.features(straight_round(z), t)
-        decoded, mean, log_scale, symbols = (torch.zeros_like(y) for _ in range(4))
-        floor, log_expected = expected.clamp(min=1), expected.log()
-        for k, mask in enumerate(step_masks(y, coded)):
-            raw_mean, raw_log = self.steps[k](torch.cat([features, decoded / floor], 1) if k else features)
-            mean = mean + raw_mean * floor * mask.any_
-            log_scale = log_scale + (raw_log + log_expected) * mask.any_
-            symbol = self._symbol(y - raw_mean * floor, raw_log + log_expected) * mask.coded
-            symbols = symbols + symbol.detach()
-            decoded = decoded + (symbol + raw_mean * floor) * mask.any_
+        given = _Given(by_step(y), _channel_groups(expected), None if coded is None else by_step(coded[None, None]))
+        mean, log_scale, symbols = self._steps(self.features(straight_round(z), t), given)
         scale = self._snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))
-        y_bits = information(self._noisy(y - mean) if self.training else symbols, scale)
-        y_bits = y_bits if coded is None else y_bits * coded
-        return Rated(mean, scale, symbols, y_bits.sum((1, 2, 3)) + z_bits.sum((1, 2, 3)))
+        y_bits = information(self._noisy(given.y - mean) if self.training else symbols, scale)
+        y_bits = y_bits if given.coded is None else y_bits * given.coded
+        bits = y_bits.sum((0, 1, 3, 4)) + z_bits.sum((1, 2, 3))
+        mean, scale, symbols = (whole(part, y.shape[2:]) for part in (mean, scale, symbols))
+        return Rated(mean, scale, symbols, bits)
+
+    def _steps(self, features: Tensor, given: "_Given") -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, log-scale and symbols of all elements, each as by `by_step`."""
+        kind = autocast_kind(features)
+        features, floor, log_expected = features.to(kind), given.expected.clamp(min=1), given.expected.log()
+        blank = torch.zeros_like(given.y[0], dtype=kind)
+        means, log_scales, symbols, seen = [], [], [], [blank] * 4
+        for k, y in enumerate(given.y.unbind()):
+            x = torch.cat([features, whole(torch.stack(seen), features.shape[2:])], 1) if k else features
+            raw_mean, raw_log = self.steps[k](x, k)
+            means.append(raw_mean * floor)
+            log_scales.append(raw_log + log_expected)
+            with torch.no_grad():
+                symbol = self._symbol(y - means[k], log_scales[k])
+                symbols.append(symbol if given.coded is None else symbol * given.coded[k])
+                decoded = symbols[k] + means[k]
+            seen[k] = ((y + (decoded - y).detach()) / floor).to(kind)
+        return torch.stack(means), torch.stack(log_scales), torch.stack(symbols)
 
     def _noisy(self, centred: Tensor) -> Tensor:
         return centred + torch.rand_like(centred) - 0.5 if self.training else torch.round(centred)
@@ -139,9 +157,20 @@ class RateModel(nn.Module):
 
     def _symbol(self, centred: Tensor, log_scale: Tensor) -> Tensor:
         if self.training:
-            return straight_round(centred)
+            return torch.round(centred)
         index = nearest_scale(log_scale)
         return quantise(centred, index) * (index >= SKIPPED_SCALES)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the four steps start from: the latent, its expected deviation [4, B, 1, M/4], and a mask of what a file
+    codes; latent and mask as by `by_step`.
+    """
+
+    y: Tensor
+    expected: Tensor
+    coded: Tensor | None
 
 
 def straight_round(x: Tensor) -> Tensor:
@@ -149,21 +178,48 @@ def straight_round(x: Tensor) -> Tensor:
     return x + (torch.round(x) - x).detach()
 
 
-@dataclass(frozen=True)
-class StepMask:
-    """Elements of one step, [M, h, w] of 0 and 1: all of them, and those that a file codes."""
-
-    any_: Tensor
-    coded: Tensor
+def autocast_kind(x: Tensor) -> torch.dtype:
+    """The type in which convolutions of x compute."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def step_masks(y: Tensor, coded: Tensor | None) -> list[StepMask]:
-    """The four steps of a latent [B, M, h, w]; together they cover every element once."""
-    cell = torch.eye(4, device=y.device).view(4, 2, 2)
-    channels, h, w = y.shape[1:]
-    masks = []
-    for order in ORDER:
-        groups = torch.cat([cell[p].expand(channels // 4, 2, 2) for p in order])
-        every = groups.repeat(1, (h + 1) // 2, (w + 1) // 2)[:, :h, :w]
-        masks.append(StepMask(every, every if coded is None else every * coded))
-    return masks
+def cells(x: Tensor) -> Tensor:
+    """[B, C, h, w], h and w even → [4, B, h·w/4, C]: first the position in its 2×2 cell, in reading order."""
+    b, c, h, w = x.shape
+    squares = x.permute(0, 2, 3, 1).reshape(b, h // 2, 2, w // 2, 2, c)
+    return squares.permute(2, 4, 0, 1, 3, 5).reshape(4, b, h * w // 4, c)
+
+
+def by_step(x: Tensor) -> Tensor:
+    """Elements of a latent [B, M, h, w] by the step that codes them and the channel group: [4, 4, B, h·w/4, M/4].
+
+    Of a mask [1, 1, h, w], which is the same for all channels: [4, 4, 1, h·w/4, 1].
+    """
+    b, channels, h, w = x.shape
+    grouped = cells(x).view(4, b, h * w // 4, -1, max(1, channels // 4)).movedim(3, 1).expand(4, 4, -1, -1, -1)
+    return _picked(grouped.flatten(0, 1), _SOURCES).view(4, 4, b, h * w // 4, -1)
+
+
+def whole(parts: Tensor, size: torch.Size) -> Tensor:
+    """The inverse of `by_step`: [4, 4, B, h·w/4, M/4] → [B, M, h, w] in channels-last memory, `size` being h and w."""
+    _, _, b, _, c = parts.shape
+    h, w = size
+    squares = _picked(parts.flatten(0, 1), _TARGETS).view(2, 2, 4, b, h // 2, w // 2, c)
+    return squares.permute(3, 4, 0, 5, 1, 2, 6).reshape(b, h, w, 4 * c).permute(0, 3, 1, 2)
+
+
+def _picked(parts: Tensor, order: Sequence[int]) -> Tensor:
+    """parts[order]; an index in a list would be copied to the device first, and its gradient scattered one by one."""
+    listed = parts.unbind()
+    return torch.stack([listed[place] for place in order])
+
+
+def _channel_groups(x: Tensor) -> Tensor:
+    """[B, M, 1, 1] → [4, B, 1, M/4]."""
+    return x.view(len(x), 4, 1, -1).movedim(1, 0)
+
+
+# Position and channel group, 4·p + j, of the elements in step k's group j, in that order; and the inverse.
+_SOURCES = [4 * position + group for order in ORDER for group, position in enumerate(order)]
+_TARGETS = [_SOURCES.index(place) for place in range(16)]

@@ -21,9 +21,10 @@ from ldcodec.training.autoencoder import AutoencoderStage
 from ldcodec.training.denoiser import DenoiserStage
 from ldcodec.training.evaluation import evaluate as evaluate_model
 from ldcodec.training.pictures import Crops, Pixels, load_pictures
+from ldcodec.training.profiling import Step, report
 from ldcodec.training.release import export_model
 from ldcodec.training.report import comparison, table
-from ldcodec.training.settings import Settings, override, read_settings
+from ldcodec.training.settings import Phase, Settings, override, read_settings
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, load_networks
 from ldcodec.training.trainer import Trainer
@@ -79,6 +80,28 @@ def autoencoder(**options: object) -> None:
 def denoiser(**options: object) -> None:
     """Stage 2: denoiser and synthesis on frozen symbols."""
     _train("denoiser", options)
+
+
+@main.command()
+@click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="TOML file; see docs/training.md.")
+@click.option("--start", type=click.Path(path_type=Path), help="Weights; without them the networks are fresh.")
+@click.option("--data", multiple=True, help="Pictures: tar, folder, file or a pattern of them; repeatable.")
+@click.option("--batch", default=8, show_default=True, help="Crops a step.")
+@click.option("--crop", default=192, show_default=True, help="Side of a crop, a multiple of 64.")
+@click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="The best of them counts.")
+@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--device", help="auto, cpu or cuda.")
+def profile(batch: int, crop: int, steps: int, **options: object) -> None:
+    """Where the time of a step of stage 1 goes, and its arithmetic beside what the device can do."""
+    phase = Phase(batch=batch, crop=crop)  # refuses what a run would refuse
+    settings = _settings("autoencoder", {**options, "validation": (), "seed": None, "minutes": None})
+    torch.set_num_threads(settings.run.threads)
+    device = _device(settings.run.device)
+    found = load_pictures(settings.data.pictures)
+    networks = _networks("autoencoder", settings, found, options["start"], None)
+    stage = _stage("autoencoder", networks, settings, device)
+    for line in report(Step(stage, Crops(found, device, crop), phase.batch, phase.crop), steps):
+        _say(line)
 
 
 @main.command()
@@ -140,11 +163,8 @@ def _train(name: str, options: dict[str, object]) -> None:
     device = _device(settings.run.device)
     found = load_pictures(settings.data.pictures)
     click.echo(f"{len(found)} training pictures, {device}")
-    start, resume = options["start"], options["resume"]
-    networks = _networks(name, settings, found, start, resume)
-    networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stage = _stage(name, networks, settings)
-    _compile(networks, device)
+    resume = options["resume"]
+    stage = _stage(name, _networks(name, settings, found, options["start"], resume), settings, device)
     largest = max(max(p.crop, p.descent_crop if p.descent else 0) for p in stage.phases)
     held_out = (
         load_pictures(settings.data.validation, settings.data.validation_pictures) if settings.data.validation else []
@@ -184,7 +204,10 @@ def _networks(name: str, settings: Settings, found: list[Pixels], start: object,
     return fresh_networks(settings.model, block_covariance(found), settings.run.seed)
 
 
-def _stage(name: str, networks: Networks, settings: Settings) -> Stage:
+def _stage(name: str, networks: Networks, settings: Settings, device: torch.device) -> Stage:
+    """A stage whose networks are on the device and laid out and compiled for it."""
+    networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _compile(networks, device)
     if name == "autoencoder":
         return AutoencoderStage(networks, settings.autoencoder)
     return DenoiserStage(networks, settings.denoiser)

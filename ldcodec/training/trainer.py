@@ -17,6 +17,7 @@ from ldcodec.errors import UsageError
 from ldcodec.networks import Networks
 from ldcodec.training.checkpoint import Progress, read_state, write_state, write_weights
 from ldcodec.training.clock import Moment, batch_and_crop, descends, learning_rate, moment
+from ldcodec.training.optimiser import stage_optimiser
 from ldcodec.training.pictures import Crops, Pixels
 from ldcodec.training.settings import Run, Settings
 from ldcodec.training.stages import Stage, qualities
@@ -58,7 +59,7 @@ class Trainer:
         self.device = stage.networks.std.device
         self.parameters = stage.parameters()
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
-        self.optimiser = _optimiser(stage)
+        self.optimiser = stage_optimiser(stage)
         self.progress, self.stop, self.skipped = Progress(stage.name), False, 0
         self.window = Window(defaultdict(lambda: torch.zeros((), device=self.device)), defaultdict(int), 0, 0.0)
 
@@ -149,17 +150,11 @@ class Trainer:
             result = self.stage.loss(x, t, here.phase)
         self.optimiser.zero_grad(set_to_none=True)
         result.loss.backward()  # type: ignore[no-untyped-call]
-        self._apply()
+        if not self.optimiser.clipped_step():
+            self.skipped += 1  # a single bad batch costs nothing
         self._count({"loss": result.loss.detach(), **result.figures})
         if (step + 1) % AVERAGED_EVERY == 0:
             self._average(step + 1)
-
-    def _apply(self) -> None:
-        """A clipped step; one whose gradient is not finite is left out, so that a single bad batch costs nothing."""
-        if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)):
-            self.optimiser.step()
-        else:
-            self.skipped += 1
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -188,15 +183,6 @@ class Trainer:
     def _write_state(self, name: str) -> None:
         record = json.dumps(asdict(self.settings))
         write_state(self.folder / name, self.stage.networks, self.average, self.optimiser, self.progress, record)
-
-
-def _optimiser(stage: Stage) -> torch.optim.AdamW:
-    """One parameter group for each learning rate relative to the phase's, kept under `factor`."""
-    groups: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
-    for name, parameter in stage.parameters().items():
-        groups[stage.rate_factor(name)].append(parameter)
-    listed = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
-    return torch.optim.AdamW(listed, betas=(0.9, 0.98), weight_decay=0, fused=True)
 
 
 def _figure(name: str, value: float) -> str:

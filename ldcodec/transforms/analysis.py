@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, empty, nn
 
 from ldcodec.config import Config
-from ldcodec.transforms.blocks import QualityScale, Residual, act, blockwise
+from ldcodec.transforms.blocks import QualityScale, Residual, act, blockwise, gathered, regrouped
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,16 @@ class Analysis(nn.Module):
 
     def base(self, x: Tensor) -> Base:
         """x: [B, 3, H, W] in 0..1, H and W multiples of 64 → what no quality changes, once for a rate search."""
-        features = act(self.blocks8(self.stem(2 * F.pixel_unshuffle(x - 0.5, 8))))
-        return Base(features, blockwise(self.klt, F.pixel_unshuffle(255 * (x - 0.5), 16)))
+        centred = x - 0.5
+        stem = F.conv2d(gathered(2 * centred, 8), regrouped(self.stem.weight, 8, 1), self.stem.bias, padding=1)
+        return Base(act(self.blocks8(stem)), blockwise(255 * regrouped(self.klt, 16, 1), gathered(centred, 16)))
 
     def finish(self, base: Base, t: Tensor, std: Tensor) -> Tensor:
         """t: [B] in 0..1; std: [M, 1, 1], the deviation of each latent over the training pictures → latent [B, M, h,
         w], gain not applied.
         """
         hidden = self.blocks16(self.down(base.features * self.quality8(t)))
-        residual: Tensor = self.head(act(hidden) * self.quality16(t)) * 0.1 * std.clamp(4, 64)
+        residual: Tensor = self.head(act(hidden) * self.quality16(t)) * (0.1 * std.clamp(4, 64))
         return residual.float() + base.linear
 
     def forward(self, x: Tensor, t: Tensor, std: Tensor) -> Tensor:

@@ -21,8 +21,7 @@ class Residual(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch: Tensor = self.second(act(self.first(act(x))))
-        return x + 0.25 * branch
+        return torch.add(x, self.second(act(self.first(act(x)))), alpha=0.25)
 
 
 class QualityScale(nn.Module):
@@ -42,4 +41,35 @@ class QualityScale(nn.Module):
 def blockwise(matrix: Tensor, x: Tensor) -> Tensor:
     """The same matrix [n, m] on the channels of every position, in float32: [B, m, h, w] → [B, n, h, w]."""
     with torch.autocast(x.device.type, enabled=False):
-        return torch.matmul(matrix, x.float().flatten(2)).view(len(x), -1, *x.shape[2:])
+        return F.linear(x.float().permute(0, 2, 3, 1), matrix).permute(0, 3, 1, 2)
+
+
+def gathered(x: Tensor, r: int) -> Tensor:
+    """Squares of r×r positions to channels, [B, C, r·h, r·w] → [B, r²·C, h, w]: pixel_unshuffle, but in the order
+    (row, column, channel).
+
+    In channels-last memory this moves runs of r·C values where pixel_unshuffle's order (channel, row, column) moves
+    single ones; what reads or writes such channels has its weights `regrouped` instead.
+    """
+    b, c, h, w = x.shape
+    squares = x.permute(0, 2, 3, 1).reshape(b, h // r, r, w // r, r, c).transpose(2, 3)
+    return squares.reshape(b, h // r, w // r, r * r * c).permute(0, 3, 1, 2)
+
+
+def spread(x: Tensor, r: int) -> Tensor:
+    """The inverse of `gathered`: [B, r²·C, h, w] → [B, C, r·h, r·w]."""
+    b, c, h, w = x.shape
+    squares = x.permute(0, 2, 3, 1).reshape(b, h, w, r, r, c // r**2).transpose(2, 3)
+    return squares.reshape(b, h * r, w * r, c // r**2).permute(0, 3, 1, 2)
+
+
+def regrouped(weight: Tensor, r: int, dim: int = 0) -> Tensor:
+    """A weight whose dimension `dim` runs over (channel, row, column) → the same over (row, column, channel)."""
+    before, count, after = weight.shape[:dim], weight.shape[dim], weight.shape[dim + 1 :]
+    return weight.reshape(*before, count // r**2, r**2, *after).transpose(dim, dim + 1).reshape(weight.shape)
+
+
+def convolved_and_spread(layer: nn.Conv2d, x: Tensor, r: int) -> Tensor:
+    """pixel_shuffle(layer(x), r) for a layer of stride 1."""
+    bias = None if layer.bias is None else regrouped(layer.bias, r)
+    return spread(F.conv2d(x, regrouped(layer.weight, r), bias, padding=layer.padding), r)

@@ -5,11 +5,10 @@ latent ─┬─ conv3×3 ─ ×q16(t) ─ blocks at 1/16 ─ act ─ conv1×1 �
         └─ Kᵀ ─ shuffle 16 ────────────────────────────────────────────────┘
 """
 
-import torch.nn.functional as F
 from torch import Tensor, empty, nn
 
 from ldcodec.config import Config
-from ldcodec.transforms.blocks import QualityScale, Residual, act, blockwise
+from ldcodec.transforms.blocks import QualityScale, Residual, act, blockwise, convolved_and_spread, regrouped, spread
 
 
 class Synthesis(nn.Module):
@@ -30,6 +29,7 @@ class Synthesis(nn.Module):
         0..1, not clipped.
         """
         hidden = self.blocks16(self.stem(latent / std.clamp(min=4)) * self.quality16(t))
-        hidden = self.blocks8(F.pixel_shuffle(self.up(act(hidden)), 2) * self.quality8(t))
-        residual = 0.05 * F.pixel_shuffle(self.head(act(hidden)), 8)
-        return residual.float() + F.pixel_shuffle(blockwise(self.klt.t(), latent), 16) / 255 + 0.5
+        hidden = self.blocks8(convolved_and_spread(self.up, act(hidden), 2) * self.quality8(t))
+        residual = 0.05 * convolved_and_spread(self.head, act(hidden), 8)
+        linear = spread(blockwise(regrouped(self.klt, 16, 1).t() / 255, latent), 16)
+        return residual.float() + linear + 0.5
