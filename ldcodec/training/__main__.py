@@ -205,9 +205,8 @@ def _networks(name: str, settings: Settings, found: list[Pixels], start: object,
 
 
 def _stage(name: str, networks: Networks, settings: Settings, device: torch.device) -> Stage:
-    """A stage whose networks are on the device and laid out and compiled for it."""
+    """A stage whose networks are on the device and laid out for it."""
     networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    _compile(networks, device)
     if name == "autoencoder":
         return AutoencoderStage(networks, settings.autoencoder)
     return DenoiserStage(networks, settings.denoiser)
@@ -217,13 +216,6 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("no CUDA device on this machine")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _compile(networks: Networks, device: torch.device) -> None:
-    """Only where kernel launches bound the speed; on a CPU compiling takes longer than it saves."""
-    if device.type == "cuda":
-        for part in (networks.analysis, networks.rate, networks.denoiser, networks.synthesis):
-            part.compile()
 
 
 def _stop_politely(trainer: Trainer) -> None:

@@ -24,18 +24,21 @@ class ClippedAdam(torch.optim.AdamW):
         super().__init__(groups, betas=BETAS, eps=EPSILON, weight_decay=0, fused=True)
 
     @torch.no_grad()
-    def clipped_step(self) -> bool:
-        """One step; does nothing and returns False if the gradient is not finite."""
+    def clipped_step(self) -> Tensor:
+        """One step; changes nothing and returns 1, else 0, if the gradient is not finite.
+
+        Nothing waits for a GPU here: it is told what to do if the norm turns out so or so.
+        """
         moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in moved])
-        if not torch.isfinite(norm):
-            return False
-        excess = norm / NORM_LIMIT
+        broken = (~torch.isfinite(norm)).float()
+        excess = (norm / NORM_LIMIT).clamp(min=1)
+        needed = excess.is_cuda or bool(excess > 1)  # dividing by it is one more pass over the gradients
         for group in self.param_groups:
-            self._move(group, excess if excess > 1 else None)
-        return True
+            self._move(group, excess if needed else None, broken)
+        return broken
 
-    def _move(self, group: dict[str, Any], excess: Tensor | None) -> None:
+    def _move(self, group: dict[str, Any], excess: Tensor | None, broken: Tensor) -> None:
         moved = [p for p in group["params"] if p.grad is not None]
         held = [self._held(p) for p in moved]
         adamw(
@@ -47,6 +50,7 @@ class ClippedAdam(torch.optim.AdamW):
             [state["step"] for state in held],
             fused=True,
             grad_scale=excess,
+            found_inf=broken,
             amsgrad=False,
             beta1=BETAS[0],
             beta2=BETAS[1],

@@ -17,6 +17,7 @@ from ldcodec.errors import UsageError
 from ldcodec.networks import Networks
 from ldcodec.training.checkpoint import Progress, read_state, write_state, write_weights
 from ldcodec.training.clock import Moment, batch_and_crop, descends, learning_rate, moment
+from ldcodec.training.learning import Learner
 from ldcodec.training.optimiser import stage_optimiser
 from ldcodec.training.pictures import Crops, Pixels
 from ldcodec.training.settings import Run, Settings
@@ -60,7 +61,9 @@ class Trainer:
         self.parameters = stage.parameters()
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimiser = stage_optimiser(stage)
-        self.progress, self.stop, self.skipped = Progress(stage.name), False, 0
+        self.learner = Learner(stage, self.optimiser)
+        self.progress, self.stop = Progress(stage.name), False
+        self.skipped = torch.zeros((), device=self.device)
         self.window = Window(defaultdict(lambda: torch.zeros((), device=self.device)), defaultdict(int), 0, 0.0)
 
     @property
@@ -140,19 +143,11 @@ class Trainer:
     def _update(self, here: Moment) -> None:
         phase, step = self.stage.phases[here.phase], self.progress.step
         rate = learning_rate(phase, here.done, step - self.progress.phase_step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["factor"]
         torch.manual_seed(self.habits.seed * 1_000_003 + step)
         count, size = batch_and_crop(phase, here.done)
         x = self.crops.batch(count, size, np.random.default_rng((self.habits.seed, step)))
         t = qualities(count, self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            result = self.stage.loss(x, t, here.phase)
-        self.optimiser.zero_grad(set_to_none=True)
-        result.loss.backward()  # type: ignore[no-untyped-call]
-        if not self.optimiser.clipped_step():
-            self.skipped += 1  # a single bad batch costs nothing
-        self._count({"loss": result.loss.detach(), **result.figures})
+        self._count(self.learner.step(x, t, here.phase, rate))
         if (step + 1) % AVERAGED_EVERY == 0:
             self._average(step + 1)
 
@@ -164,6 +159,7 @@ class Trainer:
 
     def _count(self, figures: dict[str, Tensor]) -> None:
         self.window.steps += 1
+        self.skipped += figures["skipped"]
         for name, value in figures.items():
             self.window.sums[name] += value
             self.window.counts[name] += 1
@@ -171,13 +167,13 @@ class Trainer:
     def _line(self) -> str:
         """The progress line; starts a new window."""
         window, now = self.window, self.progress.minutes
-        means = {name: (total / window.counts[name]).item() for name, total in window.sums.items()}
+        means = {name: (sum_ / window.counts[name]).item() for name, sum_ in window.sums.items() if name != "skipped"}
         speed = window.steps / max(1e-9, 60 * (now - window.minutes))
         window.sums.clear()
         window.counts.clear()
         window.steps, window.minutes = 0, now
         parts = [f"{self.progress.step} steps", *(_figure(*pair) for pair in means.items())]
-        skipped = [f"{self.skipped} steps skipped"] if self.skipped else []
+        skipped = [f"{self.skipped:.0f} steps skipped"] if self.skipped else []
         return ", ".join([*parts, f"{speed:.2f} steps/s", *skipped, f"{max(0.0, self.minutes - now):.1f} min left"])
 
     def _write_state(self, name: str) -> None:

@@ -1,0 +1,101 @@
+"""One step of learning: gradient of a stage's loss, then the optimiser. On a GPU compiled, recorded once and replayed.
+
+A step of `small` is over a thousand kernels of a few microseconds. Launched one by one they leave the GPU idle most of
+the time; as a CUDA graph they are one launch (Ng, "Getting started with CUDA graphs", 2019).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ldcodec.training.optimiser import ClippedAdam
+from ldcodec.training.stages import Stage
+
+Figures = dict[str, Tensor]
+WARM_UP = 3  # steps made before one is recorded: compilation and the libraries' choice of algorithms happen in them
+
+
+class Learner:
+    """Makes the steps of a stage, with one optimiser."""
+
+    def __init__(self, stage: Stage, optimiser: ClippedAdam) -> None:
+        self.stage, self.optimiser = stage, optimiser
+        self.device = stage.networks.std.device
+        self.recordings: dict[tuple[int, torch.Size], Recording] = {}
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")  # the linear part of the transforms, by TF32
+            for group in optimiser.param_groups:  # a tensor, so that a recorded step sees it change
+                group["lr"] = torch.zeros((), device=self.device)
+
+    def step(self, x: Tensor, t: Tensor, phase: int, rate: float) -> Figures:
+        """x: [B, 3, H, W] in 0..1; t: quality in 0..1, [B]; rate: the learning rate.
+
+        Returns what is to be reported, means over the batch, among it `loss` and `skipped`, 1 if the gradient was not
+        finite and the weights stay as they were. The next step may overwrite it.
+        """
+        self._set(rate)
+        if self.device.type != "cuda":
+            return self._learn(self.stage.loss, x, t, phase)
+        key = phase, x.shape
+        if key not in self.recordings:
+            self.recordings = {key: self._recording(phase)}  # the memory of the last one is free again
+        return self.recordings[key].run(x, t)
+
+    def _set(self, rate: float) -> None:
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * group["factor"])
+            else:
+                group["lr"] = rate * group["factor"]
+
+    def _recording(self, phase: int) -> "Recording":
+        loss = torch.compile(self.stage.loss, dynamic=False)
+        return Recording(lambda x, t: self._learn(loss, x, t, phase), lambda: self.optimiser.zero_grad(True))
+
+    def _learn(self, loss: Callable[..., object], x: Tensor, t: Tensor, phase: int) -> Figures:
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=x.device.type != "cuda"):
+            result = loss(x, t, phase)
+        result.loss.backward()  # type: ignore[attr-defined]
+        skipped = self.optimiser.clipped_step()
+        return {"loss": result.loss.detach(), **result.figures, "skipped": skipped}  # type: ignore[attr-defined]
+
+
+@dataclass
+class Recording:
+    """Steps of one shape on a GPU: a few made as they come, then one recorded and from then on replayed."""
+
+    learn: Callable[[Tensor, Tensor], Figures]
+    forget: Callable[[], None]
+    made: int = 0
+
+    def run(self, x: Tensor, t: Tensor) -> Figures:
+        """Makes a step on inputs of the same shapes as before."""
+        if self.made == 0:
+            self.x, self.t = x.clone(), t.clone()
+            self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self.x.copy_(x)
+        self.t.copy_(t)
+        if self.made < WARM_UP:
+            self._warm_up()
+        elif self.made == WARM_UP:
+            self._record()
+        if self.made >= WARM_UP:
+            self.graph.replay()
+        self.made += 1
+        return self.figures
+
+    def _warm_up(self) -> None:
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            self.figures = self.learn(self.x, self.t)
+        torch.cuda.current_stream().wait_stream(self.stream)
+
+    def _record(self) -> None:
+        self.forget()  # the gradients of the recorded step lie in its own memory
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.figures = self.learn(self.x, self.t)
