@@ -435,6 +435,21 @@ def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pyte
     assert all(torch.isfinite(tensor).all() for tensor in load_file(tmp_path / STATE).values())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's own, while it traces
+def test_a_steady_stage_is_one_graph_whose_loss_is_that_of_plain_code() -> None:
+    stage = AutoencoderStage(fresh().to(CPU), SETTINGS.autoencoder)
+    stage.enter(0)
+    x, t = torch.rand(2, 3, 64, 64), torch.tensor([0.2, 0.8])
+    compiled = torch.compile(stage.loss, dynamic=False, fullgraph=True, backend="aot_eager")
+    torch.manual_seed(0)
+    expected = stage.loss(x, t, 0)
+    torch.manual_seed(0)
+    result = compiled(x, t, 0)
+    assert stage.steady
+    assert torch.allclose(result.loss, expected.loss, rtol=0.02)  # noise in another order
+    assert torch.allclose(result.figures["mse"], expected.figures["mse"])
+
+
 def test_an_interrupted_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / WEIGHTS
     checkpoint.write_tensors(path, {"a": torch.ones(3)}, {})

@@ -23,6 +23,7 @@ class DenoiserStage(Stage):
     """Encoder and rate model stay as they are, bit for bit, and so does the parse id."""
 
     name = "denoiser"
+    steady = False  # the posterior looks for the symbols that are not zero
 
     def __init__(self, networks: Networks, settings: Denoiser) -> None:
         super().__init__(networks, (settings.velocity, settings.picture), settings.shortcut_rate)

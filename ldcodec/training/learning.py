@@ -37,7 +37,7 @@ class Learner:
         finite and the weights stay as they were. The next step may overwrite it.
         """
         self._set(rate)
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or not self.stage.steady:
             return self._learn(self.stage.loss, x, t, phase)
         key = phase, x.shape
         if key not in self.recordings:
