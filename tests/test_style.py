@@ -30,8 +30,9 @@ LAYERS = (
     "transforms",
     "quality",
     "config",
-    "picture",
+    "pictures",
     "container",
+    "chunks",
     "bytefields",
     "errors",
 )

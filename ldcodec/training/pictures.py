@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldcodec import picture
 from ldcodec.errors import LdcodecWarning, PictureError
+from ldcodec.pictures.read import read
 
 Pixels = NDArray[np.uint8]
 
@@ -63,9 +63,12 @@ def _read(data: bytes) -> Pixels | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LdcodecWarning)
         try:
-            pixels = picture.read(io.BytesIO(data))
+            picture = read(io.BytesIO(data))
         except PictureError:
             return None
+    if picture.alpha is not None:  # what alpha hides is no photograph
+        return None
+    pixels = picture.pixels
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
