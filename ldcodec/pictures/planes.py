@@ -43,6 +43,8 @@ def read_webp(data: bytes, size: tuple[int, int], grey: bool) -> Pixels:
     """
     if webp_size(data) != size:
         raise DamagedError(f"its WebP data are damaged or not a picture of {size[0]}x{size[1]} pixels")
+    if Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > 2 * Image.MAX_IMAGE_PIXELS:  # Pillow's own rule
+        raise DamagedError(f"its WebP data: {reason(Image.DecompressionBombError())}")
     pixels = _decoded(data, "WEBP", size, "RGB")
     return np.ascontiguousarray(pixels[:, :, 1]) if grey else pixels
 
