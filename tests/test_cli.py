@@ -10,6 +10,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from PIL import Image
 import ldcodec
 from ldcodec import cli, container
 from ldcodec.cli import files
+from ldcodec.cli.foreign import foreign_lines_as_warnings
 from ldcodec.container import Chunk, Container, Header, Slice
 from ldcodec.model import Model
 from ldcodec.pictures.picture import Picture
@@ -618,6 +620,53 @@ def test_warnings_are_lines_that_name_the_file(call: Call, tmp_path: Path) -> No
     lines = err.splitlines()
     assert [line.split(": ")[:2] for line in lines] == [["warning", "x.tiff"], ["warning", "y.tiff"]]
     assert call("compress", "x.tiff", *TARGET, *TINY, "-f", "--quiet") == (0, "", "")
+
+
+def damaged_fax(path: Path) -> None:
+    """A TIFF file of two pages whose pixels libtiff cannot make sense of everywhere; Pillow reads it all the same."""
+    page = Image.fromarray(np.random.default_rng(0).random((60, 200)) < 0.5)
+    page.save(path, compression="group4", save_all=True, append_images=[page])
+    data = bytearray(path.read_bytes())
+    with Image.open(path) as image:
+        (start,) = image.tag_v2[273]  # type: ignore[attr-defined]
+    data[start + 100 : start + 104] = b"\xff" * 4
+    path.write_bytes(data)
+
+
+def test_what_a_library_writes_becomes_a_warning(tmp_path: Path) -> None:
+    damaged_fax(tmp_path / "x.tif")
+    process = command("compress", "x.tif", "--lossless", cwd=tmp_path)
+    lines = process.stderr.decode().splitlines()
+    assert (process.returncode, len(lines)) == (0, 2)
+    assert lines[0] == "warning: x.tif: it holds several pictures, of which only the first is kept"
+    assert re.fullmatch(r"warning: x\.tif: it may be damaged: Fax4Decode: .* \(and \d+ lines more\)", lines[1])
+    assert command("compress", "x.tif", "--lossless", "-f", "-q", cwd=tmp_path).stderr == b""
+
+
+def test_standard_error_comes_back_whatever_reading_ends_with(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "x.tif").write_bytes(b"no TIFF")
+    assert call("compress", "x.tif", "--lossless")[0] == 1
+    os.write(2, b"still here\n")
+    assert call("compress", "missing", "--lossless")[2].startswith("still here\n")
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["standard error closed", "no place for temporary files"])
+def test_reading_does_not_depend_on_standard_error(
+    closed: bool, sound: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, function = ("dup", os.dup) if closed else ("TemporaryFile", tempfile.TemporaryFile)
+    monkeypatch.setattr(os if closed else tempfile, name, Mock(wraps=function, side_effect=OSError))
+    with foreign_lines_as_warnings():
+        os.write(2, b"seen\n")
+    monkeypatch.undo()
+    assert call("info")[2].startswith("seen\n")
+
+
+def test_a_picture_is_read_without_standard_error(sound: Path) -> None:
+    """The picture itself may have the number of standard error then."""
+    process = command("compress", "a.png", "--lossless", cwd=sound, stderr=None, preexec_fn=lambda: os.close(2))
+    assert process.returncode == 0
+    assert (sound / "a.ldc").is_file()
 
 
 def test_target_out_of_reach_is_told(call: Call, sound: Path) -> None:

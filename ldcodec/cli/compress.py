@@ -11,6 +11,7 @@ import click
 from ldcodec import container
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
 from ldcodec.cli.files import Job, created, opened, plan, times_of
+from ldcodec.cli.foreign import foreign_lines_as_warnings
 
 if TYPE_CHECKING:
     from ldcodec.model import Model
@@ -119,7 +120,7 @@ def _compress(job: Job, order: Order, models: Models) -> Result:
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are told once, as ours
     times = times_of(job.source) if order.preserve else None
-    with opened(job.source) as stream:
+    with opened(job.source) as stream, foreign_lines_as_warnings():
         picture = read(stream, job.source_name, order.frame)
     model = None if order.lossless else models.chosen()
     start = perf_counter()
