@@ -15,7 +15,7 @@ import ldcodec
 from ldcodec import chunks, container
 from ldcodec.codec import decode_array, decode_picture, encode
 from ldcodec.container import Chunk, Container, Header, Slice
-from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, UsageError
+from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, PictureError, UsageError
 from ldcodec.model import Model
 from ldcodec.pictures import lossless, parts, planes
 from ldcodec.pictures.picture import Picture
@@ -188,11 +188,26 @@ def test_other_sizes_are_refused_before_anything_is_opened(monkeypatch: pytest.M
 
 
 def test_pillows_limit_of_pixels_holds_inside_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(DamagedError, match="more pixels than is safe"):
-        lossless.restore(with_chunk("PNGI", planes.png(grey())))
-    with pytest.raises(DamagedError, match="more pixels than is safe"):
-        lossless.restore(with_chunk("WEBP", planes.webp(grey())))
+    png, webp = planes.png(grey()), planes.webp(grey())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 17)  # twice that are 34, one less than 7×5
+    for kind, data in (("PNGI", png), ("WEBP", webp)):
+        with pytest.raises(DamagedError, match="more pixels than is safe"):
+            lossless.restore(with_chunk(kind, data))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 18)
+    for kind, data in (("PNGI", png), ("WEBP", webp)):
+        assert np.array_equal(lossless.restore(with_chunk(kind, data)), grey())  # and Pillow's warning is not passed on
+
+
+def test_nothing_is_written_that_could_not_be_read_again(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    flat = np.full((64, 64, 3), 9, np.uint8)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 32 - 1)
+    assert not container.read(encode(flat, quality=100, model=model)).lossless
+    with pytest.raises(PictureError, match="64x64 are too many pixels"):
+        encode(flat, lossless=True)
+    with pytest.raises(PictureError, match="64x64 are too many pixels"):
+        encode(np.dstack([flat, disc(64, 64)]), quality=50, model=model)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 32)
+    assert container.read(encode(flat, quality=100, model=model)).lossless
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNGI", "ALPH"])

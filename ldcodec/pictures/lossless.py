@@ -17,7 +17,10 @@ GAIN = 0.5  # the whole may code this much better than its sample: more to refer
 
 
 def store(picture: Picture) -> Container:
-    """A file that holds every pixel exactly, the colours under transparency too."""
+    """A file that holds every pixel exactly, the colours under transparency too.
+
+    Raises PictureError for more pixels than `planes.readable` allows.
+    """
     size = picture.width, picture.height
     fits = planes.fits_webp(picture.pixels)
     whole = Chunk(chunks.WEBP if fits else chunks.PNG, (planes.webp if fits else planes.png)(picture.pixels))
@@ -40,6 +43,8 @@ def restore(source: Container) -> Pixels:
 
 def smaller(picture: Picture, coded: Container) -> Container | None:
     """The picture without loss, if that takes fewer bytes than its coded form; what alpha hides is black there."""
+    if not planes.readable(picture.width, picture.height):
+        return None
     if not promising(picture.pixels, sum(len(piece.payload) for piece in coded.slices)):
         return None
     exact = store(_blackened(picture))

@@ -11,7 +11,10 @@ _WEBP, _PNG = b"\0", b"\1"
 
 
 def pack(picture: Picture) -> tuple[Chunk, ...]:
-    """The chunks of a picture's profile, Exif, XMP and alpha, as far as it has them."""
+    """The chunks of a picture's profile, Exif, XMP and alpha, as far as it has them.
+
+    Raises PictureError for an alpha plane of more pixels than `planes.readable` allows.
+    """
     texts = ((chunks.ICC, picture.icc), (chunks.EXIF, picture.exif), (chunks.XMP, picture.xmp))
     found = [Chunk(kind, chunks.pack(text)) for kind, text in texts if text is not None]
     if picture.alpha is not None:
