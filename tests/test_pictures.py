@@ -432,3 +432,13 @@ def test_stripped_pictures_are_srgb(pixels: Pixels) -> None:
     assert np.abs(stripped.pixels - expected).max() < 3
     assert stripped.pixels.shape == pixels.shape
     assert np.array_equal(strip(Picture(pixels, None, SRGB)).pixels, pixels)
+
+
+@pytest.mark.parametrize("pixels", [colours(), grey()], ids=["RGB", "grey"])
+def test_stripping_a_damaged_profile_leaves_the_numbers_and_tells(pixels: Pixels) -> None:
+    """Its header is sound, so that it was kept; without tags no colour can be computed from it."""
+    space = b"GRAY" if pixels.ndim == 2 else b"RGB "
+    with pytest.warns(LdcodecWarning, match="damaged and is not applied"):
+        stripped = strip(Picture(pixels, None, profile(space, linear()[:128] + bytes(4) + linear()[132:])))
+    assert stripped.icc is None
+    assert np.array_equal(stripped.pixels, pixels)

@@ -41,12 +41,16 @@ def space(icc: bytes) -> bytes | None:
 
 
 def to_srgb(picture: Picture) -> Picture:
-    """The picture in sRGB, without a profile; grey stays grey."""
+    """The picture in sRGB, without a profile; grey stays grey. A damaged profile is left out with a warning."""
     if picture.icc is None or _names_srgb(picture.icc):
         return replace(picture, icc=None)
     image = Image.fromarray(picture.pixels)
     image = image.convert("RGB") if space(picture.icc) == b"RGB " else image
-    converted = np.array(_through(image, _opened(picture.icc)))
+    try:
+        converted = np.array(_through(image, _opened(picture.icc)))
+    except ImageCms.PyCMSError:
+        warn("its colour profile is damaged and is not applied")
+        return replace(picture, icc=None)
     return replace(picture, pixels=converted[:, :, 1].copy() if picture.grey else converted, icc=None)
 
 
