@@ -9,12 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec import container, picture, quality
+from ldcodec import container, quality
 from ldcodec.decoder import DecodeSettings, OnStep
 from ldcodec.decoder import decode as decode_container
 from ldcodec.encoder import Coded, PictureEncoder
-from ldcodec.errors import LdcodecWarning, PictureError, UsageError
+from ldcodec.errors import LdcodecWarning, UsageError
 from ldcodec.model import Model, find_model, load_model
+from ldcodec.pictures import lossless as exact
+from ldcodec.pictures import metadata, parts
+from ldcodec.pictures.picture import Picture, from_array
+from ldcodec.pictures.read import from_image
+from ldcodec.pictures.transparency import filled
+from ldcodec.pictures.write import to_image
 from ldcodec.ratecontrol import Search, find_index, guess, psnr_goal, size_goal
 
 MAX_CODINGS = 6  # of one picture with the integers and the real coder
@@ -42,26 +48,74 @@ class Target:
         if self.quality is not None and self.quality > 100:
             raise UsageError(f"quality must be from 0 to 100, not {self.quality}")
 
+    def bytes(self, pixels: int) -> int | None:
+        """The most bytes that a file of so many pixels may have; None if the target sets no limit."""
+        return self.size if self.rate is None else math.floor(self.rate * pixels / 8)
+
 
 def encode(
-    image: Image.Image | NDArray[np.uint8],
+    image: Image.Image | NDArray[np.uint8] | Picture,
     *,
     rate: float | None = None,
     size: int | None = None,
     psnr: float | None = None,
     quality: float | None = None,
+    lossless: bool = False,
+    strip: bool = False,
+    fallback: bool = True,
     model: Model | None = None,
 ) -> bytes:
     """A picture as the bytes of an .ldc file.
 
-    image: PIL image, or uint8 array (H, W, 3) RGB or (H, W) grey. Exactly one target: rate, bits per pixel of the
-    whole file, never exceeded; size in bytes, likewise; psnr in dB, reached; quality from 0 to 100. A target out of
-    the model's reach gives the nearest end and an LdcodecWarning. Raises UsageError, PictureError or ModelError.
+    image: PIL image, or uint8 array (H, W, 3) RGB, (H, W) grey or either with alpha, (H, W, 4) or (H, W, 2). Exactly
+    one target: rate, bits per pixel of the whole file, never exceeded; size in bytes, likewise; psnr in dB, reached;
+    quality from 0 to 100; or lossless, every pixel exact. A target out of the model's reach gives the nearest end and
+    an LdcodecWarning. strip leaves out Exif, XMP and profile (the picture is turned into sRGB first). fallback: where
+    the file would be larger than a lossless one, that is given. Raises UsageError, PictureError or ModelError.
     """
+    source = as_picture(image)
+    source = metadata.strip(source) if strip else source
+    if lossless:
+        if any(value is not None for value in (rate, size, psnr, quality)):
+            raise UsageError("give either lossless or one of rate, size, psnr and quality")
+        return container.write(exact.store(source))
     target = Target(rate, size, psnr, quality)
-    pixels = picture.from_image(image) if isinstance(image, Image.Image) else _from_array(image)
-    encoder = PictureEncoder(pixels, model or load_model())
-    return container.write(encode_to(encoder, target).container)
+    coded, complaint = encode_to(_encoder(source, model or load_model()), target)
+    data = container.write(coded.container)
+    found = exact.smaller(source, coded.container) if fallback else None
+    if found is not None:
+        data, complaint = container.write(found), None
+        limit = target.bytes(source.width * source.height)
+        if limit is not None and len(data) > limit:
+            complaint = _out_of_reach(limit, len(data))
+    if complaint is not None:
+        warnings.warn(complaint, LdcodecWarning, stacklevel=2)
+    return data
+
+
+def decode_picture(
+    data: bytes,
+    *,
+    steps: int | None = None,
+    realism: float = 0.0,
+    sampler: str = "ddim",
+    seed: int = 0,
+    model: Model | None = None,
+    on_step: OnStep | None = None,
+) -> Picture:
+    """The picture of an .ldc file with its alpha and metadata.
+
+    steps of the reverse diffusion (default 1, or 8 with realism); realism from 0, the least error, to 1, a draw from
+    what the symbols allow; sampler ddim, ddpm, heun or sde; seed of the noise. Raises FormatError, DamagedError,
+    ModelError or UsageError.
+    """
+    settings = DecodeSettings(steps, realism, sampler, seed)
+    source = container.read(data)
+    if source.lossless:
+        return parts.unpack(exact.restore(source), source)
+    model = model or find_model(source.header.parse_id)
+    parts.alpha(source)  # refused, if it is to be, before the work
+    return parts.unpack(decode_container(source, model, settings, on_step), source)
 
 
 def decode_array(
@@ -74,15 +128,13 @@ def decode_array(
     model: Model | None = None,
     on_step: OnStep | None = None,
 ) -> NDArray[np.uint8]:
-    """The picture of an .ldc file as a uint8 array (H, W, 3) or (H, W).
+    """The picture of an .ldc file as a uint8 array, (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
 
-    steps of the reverse diffusion (default 1, or 8 with realism); realism from 0, the least error, to 1, a draw from
-    what the symbols allow; sampler ddim, ddpm, heun or sde; seed of the noise. Raises FormatError, DamagedError,
-    ModelError or UsageError.
+    It is what `numpy.asarray` makes of the image that `decode` gives. Arguments and errors as for decode_picture.
     """
-    settings = DecodeSettings(steps, realism, sampler, seed)
-    source = container.read(data)
-    return decode_container(source, model or find_model(source.header.parse_id), settings, on_step)
+    return decode_picture(
+        data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model, on_step=on_step
+    ).array()
 
 
 def decode(
@@ -94,45 +146,51 @@ def decode(
     seed: int = 0,
     model: Model | None = None,
 ) -> Image.Image:
-    """The picture of an .ldc file as a PIL image of mode RGB or L; arguments and errors as for decode_array."""
-    return picture.to_image(decode_array(data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model))
+    """The picture of an .ldc file as a PIL image of mode RGB, RGBA, L or LA.
+
+    Its `info` holds icc_profile, exif and xmp where the file does. Arguments and errors as for decode_picture.
+    """
+    return to_image(decode_picture(data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model))
 
 
-def _from_array(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise PictureError(f"an array must be uint8 of shape (H, W, 3) or (H, W), not {array.dtype} {array.shape}")
-    problem = container.size_problem(array.shape[1], array.shape[0])
-    if problem:
-        raise PictureError(f"the picture cannot be stored: {problem}")
-    return array
+def as_picture(image: Image.Image | NDArray[np.uint8] | Picture) -> Picture:
+    """Whatever `encode` takes as a picture. Raises PictureError."""
+    if isinstance(image, Picture):
+        return image
+    return from_image(image) if isinstance(image, Image.Image) else from_array(image)
 
 
-def encode_to(encoder: PictureEncoder, target: Target) -> Coded:
-    """A picture coded for a target; warns with LdcodecWarning where the target is out of reach."""
+def _encoder(source: Picture, model: Model) -> PictureEncoder:
+    """The colours that alpha hides are smoothed first: they need not be kept, only be cheap."""
+    pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
+    return PictureEncoder(pixels, model, parts.pack(source))
+
+
+def _out_of_reach(size: int, nearest: int) -> str:
+    return f"a file of {size} bytes is out of reach; the nearest has {nearest}"
+
+
+def encode_to(encoder: PictureEncoder, target: Target) -> tuple[Coded, str | None]:
+    """A picture coded for a target, and what is to be told where the target is out of reach."""
     if target.quality is not None:
-        return encoder.code(quality.nearest_index(target.quality / 100))
+        return encoder.code(quality.nearest_index(target.quality / 100)), None
     if target.psnr is not None:
         return _encode_to_psnr(encoder, target.psnr)
-    pixels = encoder.width * encoder.height
-    size = target.size if target.size is not None else math.floor((target.rate or 0) * pixels / 8)
-    return _encode_to_size(encoder, size)
+    return _encode_to_size(encoder, target.bytes(encoder.width * encoder.height) or 0)
 
 
-def _encode_to_size(encoder: PictureEncoder, size: int) -> Coded:
+def _encode_to_size(encoder: PictureEncoder, size: int) -> tuple[Coded, str | None]:
     goal = size_goal(max(size, 1))
     start, slope = guess(lambda i: math.log(encoder.guess_size(i)), goal.aim)
     search = find_index(lambda i: math.log(encoder.estimate_size(i)), replace(goal, slope=slope), start)
     found = _confirm(encoder, search, lambda coded: math.log(coded.size))
     fitting = [coded for coded in found if coded.size <= size]
     best = max(fitting or found, key=lambda coded: coded.size if fitting else -coded.size)
-    if not fitting or (not goal.reached(math.log(best.size)) and best.container.header.quality == quality.TOP_INDEX):
-        warnings.warn(
-            f"a file of {size} bytes is out of reach; the nearest has {best.size}", LdcodecWarning, stacklevel=4
-        )
-    return best
+    at_end = best.container.header.quality == quality.TOP_INDEX and not goal.reached(math.log(best.size))
+    return best, _out_of_reach(size, best.size) if at_end or not fitting else None
 
 
-def _encode_to_psnr(encoder: PictureEncoder, psnr: float) -> Coded:
+def _encode_to_psnr(encoder: PictureEncoder, psnr: float) -> tuple[Coded, str | None]:
     goal = psnr_goal(psnr)
     t, typical = TYPICAL_POINT
     start = t + (psnr - typical) / (goal.slope * quality.TOP_INDEX)
@@ -140,9 +198,9 @@ def _encode_to_psnr(encoder: PictureEncoder, psnr: float) -> Coded:
     found = {encoder.psnr(coded): coded for coded in _confirm(encoder, search, encoder.psnr)}
     reached = [value for value in found if value >= psnr]
     value = min(reached) if reached else max(found)
-    if not reached or (value > goal.high and found[value].container.header.quality == 0):
-        warnings.warn(f"{psnr:.2f} dB are out of reach; the nearest is {value:.2f} dB", LdcodecWarning, stacklevel=4)
-    return found[value]
+    at_end = value > goal.high and found[value].container.header.quality == 0
+    complaint = f"{psnr:.2f} dB are out of reach; the nearest is {value:.2f} dB"
+    return found[value], complaint if at_end or not reached else None
 
 
 def _confirm(encoder: PictureEncoder, search: Search, measure: Callable[[Coded], float]) -> list[Coded]:

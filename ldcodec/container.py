@@ -7,6 +7,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from ldcodec import chunks as chunk_types
 from ldcodec.bytefields import Cursor, u32, varint
 from ldcodec.errors import DamagedError, FormatError
 
@@ -23,8 +24,6 @@ PARSE_ID_BYTES = 8
 FLAG_EXTENDED = 1 << 15
 FLAG_GREY = 1 << 14
 FLAGS_RESERVED = 3 << 12
-
-KNOWN_CHUNKS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,15 @@ class Container:
     header: Header
     slices: tuple[Slice, ...]
     chunks: tuple[Chunk, ...] = ()
+
+    def chunk(self, kind: str) -> bytes | None:
+        """What the chunk of this type holds; None without one."""
+        return next((chunk.data for chunk in self.chunks if chunk.kind == kind), None)
+
+    @property
+    def lossless(self) -> bool:
+        """Whether a chunk holds the picture exactly, so that no model is needed."""
+        return any(chunk.kind in chunk_types.WHOLE_PICTURES for chunk in self.chunks)
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,8 @@ def describe(data: bytes, name: str = "") -> dict[str, object]:
         "width": header.width,
         "height": header.height,
         "grey": header.grey,
+        "alpha": container.chunk(chunk_types.ALPHA) is not None,
+        "lossless": container.lossless,
         "quality_index": header.quality,
         "quality": round(100 * header.quality / MAX_QUALITY, 2),
         "parse_id": header.parse_id.hex(),
@@ -209,9 +219,21 @@ def _check(container: Container) -> None:
     for chunk in container.chunks:
         if not _is_kind(chunk.kind):
             raise FormatError(f"chunk type {chunk.kind!r} is not four ASCII letters")
+    problem = chunk_types.problem([chunk.kind for chunk in container.chunks], header.parse_id)
+    if problem is not None:
+        raise FormatError(f"the file would contradict itself: {problem}")
     if len(container.chunks) > MAX_CHUNKS or len(container.slices) > MAX_SLICES:
         raise FormatError(f"more than {MAX_CHUNKS} chunks or {MAX_SLICES} slices")
     _check_rows(header, [piece.rows for piece in container.slices])
+
+
+def _check_chunks(header: Header, kinds: list[str]) -> None:
+    for kind in kinds:
+        if kind[0].isupper() and kind not in chunk_types.CRITICAL:
+            raise FormatError(f"the file needs a newer version of ldcodec: chunk type {kind} is unknown")
+    problem = chunk_types.problem(kinds, header.parse_id)
+    if problem is not None:
+        raise FormatError(f"the file contradicts itself: {problem}")
 
 
 def _check_rows(header: Header, rows: list[int]) -> None:
@@ -273,7 +295,5 @@ def _check_layout(header: Header, entries: list[_Entry]) -> None:
     problem = size_problem(header.width, header.height)
     if problem is not None:
         raise FormatError(f"the picture cannot be read: {problem}")
-    for entry in entries:
-        if entry.kind[:1].isupper() and entry.kind not in KNOWN_CHUNKS:
-            raise FormatError(f"the file needs a newer version of ldcodec: chunk type {entry.kind} is unknown")
+    _check_chunks(header, [entry.kind for entry in entries if entry.kind])
     _check_rows(header, [entry.rows for entry in entries if not entry.kind])

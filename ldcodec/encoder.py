@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ldcodec import container, quality
-from ldcodec.container import Container, Header, Slice
+from ldcodec.container import Chunk, Container, Header, Slice
 from ldcodec.decoder import DecodeSettings, condition, hyper_indices, posterior, render, symbols_crc
 from ldcodec.diffusion.denoiser import Condition
 from ldcodec.model import Model
@@ -51,9 +51,9 @@ class Coded:
 class PictureEncoder:
     """One picture on its way into a file: what no quality changes is computed once, at construction."""
 
-    def __init__(self, picture: NDArray[np.uint8], model: Model) -> None:
-        """picture: uint8 (H, W, 3) RGB or (H, W) grey."""
-        self.picture, self.model = picture, model
+    def __init__(self, picture: NDArray[np.uint8], model: Model, chunks: tuple[Chunk, ...] = ()) -> None:
+        """picture: uint8 (H, W, 3) RGB or (H, W) grey; chunks: what the file holds beside it, counted in every size."""
+        self.picture, self.model, self.chunks = picture, model, chunks
         self.height, self.width = picture.shape[:2]
         self.rows, self.columns = container.coded_size(self.width, self.height)
         with torch.no_grad():
@@ -99,7 +99,7 @@ class PictureEncoder:
 
     def overhead(self) -> int:
         """Bytes of the file around the coded symbols."""
-        return len(container.write(Container(self._header(0), (Slice(self._slice_rows(), b"", 0),))))
+        return len(container.write(Container(self._header(0), (Slice(self._slice_rows(), b"", 0),), self.chunks)))
 
     @torch.no_grad()
     def latents(self, index: int) -> Latents:
@@ -127,7 +127,7 @@ class PictureEncoder:
 
         parsed = self.model.integers.parse(hyper, latents.index, (self.rows, self.columns), choose)
         piece = Slice(self._slice_rows(), coder.finish(), symbols_crc(hyper, parsed.symbols))
-        return Coded(Container(self._header(latents.index), (piece,)), parsed)
+        return Coded(Container(self._header(latents.index), (piece,), self.chunks), parsed)
 
     def psnr(self, coded: Coded) -> float:
         """Peak signal-to-noise ratio in dB of what a decoder makes of a file with default settings."""

@@ -10,6 +10,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,8 +24,10 @@ from PIL import Image
 import ldcodec
 from ldcodec import cli, container
 from ldcodec.cli import files
+from ldcodec.cli.foreign import foreign_lines_as_warnings
 from ldcodec.container import Chunk, Container, Header, Slice
 from ldcodec.model import Model
+from ldcodec.pictures.picture import Picture
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors", "tqdm")
@@ -222,16 +225,16 @@ def test_full_disk(arguments: tuple[str, ...], unchanged: Path, tiny_model_folde
 
 SLOW_WRITE = """
 import sys, time
-from ldcodec import picture
+from ldcodec.pictures import write as module
 from ldcodec.cli import main
 
-def write(pixels, target, format):
+def write(picture, target, format):
     target.write(b"begun")
     target.flush()
     print("writing", flush=True)
     time.sleep(60)
 
-picture.write = write
+module.write = write
 main(["decompress", "k.ldc", "-f", "-o", "a.png"])
 """
 
@@ -293,6 +296,10 @@ def test_full_standard_output(sound: Path) -> None:
 WRONG_USES: dict[str, tuple[list[str], str]] = {
     "unknown command": (["squeeze"], "squeeze"),
     "unknown option": (["compress", "a.png", "--colour"], "--colour"),
+    "lossless and a target": (["compress", "a.png", "--lossless", *TARGET], "exactly one of"),
+    "lossless and quality 0": (["compress", "a.png", "--lossless", "--quality", "0"], "exactly one of"),
+    "lossless without fallback": (["compress", "a.png", "--lossless", "--no-fallback"], "contradict"),
+    "frame 0": (["compress", "a.png", "--frame", "0", *TARGET], "--frame"),
     "no input": (["compress", *TARGET], "IN..."),
     "no target": (["compress", "a.png"], "exactly one of"),
     "two targets": (["compress", "a.png", "--rate", "1", "--size", "9k"], "exactly one of"),
@@ -368,6 +375,7 @@ BAD_INPUTS: dict[str, tuple[list[str], str]] = {
     "other model": (["decompress", "id.ldc", *TINY], "id.ldc: "),
     "unknown model": (["compress", "a.png", "--model", "nonesuch", *TARGET], "nonesuch"),
     "unknown model of info": (["info", "--model", "nonesuch"], "nonesuch"),
+    "no such frame": (["compress", "a.png", "--frame", "2", *TARGET, *TINY], "no picture number 2"),
     "target exists": (["decompress", "k.ldc", "-o", "a.png"], "a.png: exists already; --force"),
     "target is folder": (["compress", "a.png", "-o", "sub", "--force", *TARGET], "sub/a.ldc: is a folder"),
     "no such folder": (["decompress", "k.ldc", "-o", "none/k.png"], "none: No such file"),
@@ -486,6 +494,97 @@ def test_new_files_follow_the_umask(call: Call, sound: Path) -> None:
     assert (sound / "k.png").stat().st_mode & 0o777 == 0o640
 
 
+def test_times_are_kept(call: Call, sound: Path) -> None:
+    """The time of reading is that before the command itself read the file."""
+    before = 1_000_000_000_123_456_000, 1_100_000_000_987_654_000
+    os.utime(sound / "a.png", ns=before)
+    assert call("compress", "a.png", *TARGET, *TINY)[0] == 0
+    assert call("decompress", "a.ldc", "-o", "out.png")[0] == 0
+    for name in ("a.ldc", "out.png"):
+        status = (sound / name).stat()
+        assert status.st_mtime_ns == before[1]
+    assert (sound / "out.png").stat().st_atime_ns == before[0]
+    assert call("compress", "a.png", *TARGET, *TINY, "-f", "--no-preserve")[0] == 0
+    assert call("decompress", "a.ldc", "-o", "out.png", "-f", "--no-preserve")[0] == 0
+    for name in ("a.ldc", "out.png"):
+        assert (sound / name).stat().st_mtime > time.time() - 60
+
+
+def whole_picture(path: Path) -> Image.Image:
+    """A picture with alpha, Exif and XMP in a file."""
+    image = photo()
+    image.putalpha(photo(seed=5).getchannel("R"))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    image.save(path, exif=exif, xmp=b"<xmp/>", lossless=True, exact=True)
+    return image.transpose(Image.Transpose.ROTATE_270)
+
+
+@pytest.mark.parametrize("target", [["--lossless"], TARGET], ids=["lossless", "lossy"])
+def test_all_of_a_picture_comes_back(target: list[str], call: Call, tmp_path: Path) -> None:
+    upright = whole_picture(tmp_path / "w.webp")
+    assert call("compress", "w.webp", *target, *TINY)[::2] == (0, "")
+    assert call("decompress", "w.ldc", "-o", "w.png")[::2] == (0, "")
+    with Image.open(tmp_path / "w.png") as restored:
+        assert (restored.mode, restored.size) == ("RGBA", (24, 40))
+        assert restored.getchannel("A").tobytes() == upright.getchannel("A").tobytes()
+        assert (restored.tobytes() == upright.tobytes()) == (target == ["--lossless"])
+        assert (restored.getexif()[0x0112], restored.getexif()[0x010F]) == (1, "Maker")
+        assert restored.info["xmp"] == b"<xmp/>"
+    assert call("compress", "w.webp", *target, *TINY, "--strip", "-f")[0] == 0
+    assert [chunk.kind for chunk in container.read((tmp_path / "w.ldc").read_bytes()).chunks][:1] == ["ALPH"]
+    code, _, err = call("decompress", "w.ldc", "-o", "w.jpg")
+    assert (code, err) == (0, "warning: w.ldc: JPEG holds no transparency: the picture is laid onto white\n")
+
+
+def test_frames_are_chosen(call: Call, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (9, 5), colour) for colour in ("red", "lime", "blue")]
+    frames[0].save(tmp_path / "x.tiff", save_all=True, append_images=frames[1:])
+    assert call("compress", "x.tiff", "--lossless", "--frame", "2")[::2] == (0, "")
+    assert call("decompress", "x.ldc", "-q") == (0, "", "")
+    with Image.open(tmp_path / "x.png") as restored:
+        assert restored.convert("RGB").getpixel((3, 3)) == (0, 255, 0)
+
+
+def test_lossless_files_need_no_model(sound: Path) -> None:
+    """Neither torch is loaded nor weights are looked for, and the pixels are those that were given."""
+    code = """
+import sys
+from ldcodec import cli
+assert cli.run(["compress", "a.png", "--lossless"]) == 0
+assert cli.run(["decompress", "a.ldc", "-o", "out.png"]) == 0
+print("torch" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=sound, env=environment(), capture_output=True, text=True)
+    lines = found.stdout.splitlines()
+    assert (lines[-1], found.stderr) == ("False", "")
+    assert all(line.endswith("  lossless") for line in lines[:2])
+    with Image.open(sound / "out.png") as restored:
+        assert restored.tobytes() == photo().tobytes()
+
+
+def test_a_smaller_lossless_file_stands_in(call: Call, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), "teal").save(tmp_path / "flat.png")
+    code, out, _ = call("compress", "flat.png", "--quality", "100", *TINY)
+    assert (code, out.rstrip().endswith("lossless")) == (0, True)
+    code, out, _ = call("compress", "flat.png", "--quality", "100", *TINY, "--no-fallback", "-f")
+    assert (code, out.rstrip().endswith("lossless")) == (0, False)
+
+
+def test_info_tells_alpha_chunks_and_losslessness(call: Call, tmp_path: Path) -> None:
+    whole_picture(tmp_path / "w.webp")
+    assert call("compress", "w.webp", "--lossless")[0] == 0
+    out = call("info", "w.ldc")[1]
+    assert out.startswith("w.ldc: 24x40, RGB with alpha, lossless\n")
+    for text in ("exif of ", "xmpp of ", "ALPH of ", "WEBP of ", "every pixel exact", "no model is needed"):
+        assert text in out
+    told = json.loads(call("info", "w.ldc", "--json")[1])
+    assert (told["alpha"], told["lossless"]) == (True, True)
+    assert call("compress", "w.webp", *TARGET, *TINY, "-f")[0] == 0
+    told = json.loads(call("info", "w.ldc", "--json")[1])
+    assert (told["alpha"], told["lossless"]) == (True, False)
+
+
 def test_links_are_followed(call: Call, sound: Path) -> None:
     (sound / "real.png").write_bytes(b"old")
     (sound / "link.png").symlink_to("real.png")
@@ -523,6 +622,53 @@ def test_warnings_are_lines_that_name_the_file(call: Call, tmp_path: Path) -> No
     assert call("compress", "x.tiff", *TARGET, *TINY, "-f", "--quiet") == (0, "", "")
 
 
+def damaged_fax(path: Path) -> None:
+    """A TIFF file of two pages whose pixels libtiff cannot make sense of everywhere; Pillow reads it all the same."""
+    page = Image.fromarray(np.random.default_rng(0).random((60, 200)) < 0.5)
+    page.save(path, compression="group4", save_all=True, append_images=[page])
+    data = bytearray(path.read_bytes())
+    with Image.open(path) as image:
+        (start,) = image.tag_v2[273]  # type: ignore[attr-defined]
+    data[start + 100 : start + 104] = b"\xff" * 4
+    path.write_bytes(data)
+
+
+def test_what_a_library_writes_becomes_a_warning(tmp_path: Path) -> None:
+    damaged_fax(tmp_path / "x.tif")
+    process = command("compress", "x.tif", "--lossless", cwd=tmp_path)
+    lines = process.stderr.decode().splitlines()
+    assert (process.returncode, len(lines)) == (0, 2)
+    assert lines[0] == "warning: x.tif: it holds several pictures, of which only the first is kept"
+    assert re.fullmatch(r"warning: x\.tif: it may be damaged: Fax4Decode: .* \(and \d+ lines more\)", lines[1])
+    assert command("compress", "x.tif", "--lossless", "-f", "-q", cwd=tmp_path).stderr == b""
+
+
+def test_standard_error_comes_back_whatever_reading_ends_with(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "x.tif").write_bytes(b"no TIFF")
+    assert call("compress", "x.tif", "--lossless")[0] == 1
+    os.write(2, b"still here\n")
+    assert call("compress", "missing", "--lossless")[2].startswith("still here\n")
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["standard error closed", "no place for temporary files"])
+def test_reading_does_not_depend_on_standard_error(
+    closed: bool, sound: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, function = ("dup", os.dup) if closed else ("TemporaryFile", tempfile.TemporaryFile)
+    monkeypatch.setattr(os if closed else tempfile, name, Mock(wraps=function, side_effect=OSError))
+    with foreign_lines_as_warnings():
+        os.write(2, b"seen\n")
+    monkeypatch.undo()
+    assert call("info")[2].startswith("seen\n")
+
+
+def test_a_picture_is_read_without_standard_error(sound: Path) -> None:
+    """The picture itself may have the number of standard error then."""
+    process = command("compress", "a.png", "--lossless", cwd=sound, stderr=None, preexec_fn=lambda: os.close(2))
+    assert process.returncode == 0
+    assert (sound / "a.ldc").is_file()
+
+
 def test_target_out_of_reach_is_told(call: Call, sound: Path) -> None:
     code, _, err = call("compress", "a.png", "--size", "1", *TINY)
     assert code == 0
@@ -537,8 +683,8 @@ def test_realism_tells_its_steps(call: Call, sound: Path) -> None:
 
 
 def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decode = Mock(return_value=np.zeros((24, 40, 3), np.uint8))
-    monkeypatch.setattr("ldcodec.codec.decode_array", decode)
+    decode = Mock(return_value=Picture(np.zeros((24, 40, 3), np.uint8)))
+    monkeypatch.setattr("ldcodec.codec.decode_picture", decode)
     options = ["--steps", "5", "--realism", "0.25", "--sampler", "heun", "--seed", "7"]
     assert call("decompress", "k.ldc", *options, "--device", "cpu", "--threads", "1")[0] == 0
     given = dict(decode.call_args.kwargs)

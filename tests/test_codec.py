@@ -241,7 +241,7 @@ def test_a_grey_picture_costs_no_more_than_the_same_in_rgb(model: Model) -> None
     [
         np.zeros((8, 8, 3), np.float32),
         np.zeros((8, 8, 3), np.uint16),
-        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 5), np.uint8),
         np.zeros((8, 8, 1), np.uint8),
         np.zeros(8, np.uint8),
         np.zeros((2, 8, 8, 3), np.uint8),

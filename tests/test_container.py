@@ -198,6 +198,7 @@ def test_describe() -> None:
     data = container.write(value)
     fields = container.describe(data, "a.ldc")
     assert (fields["name"], fields["width"], fields["height"], fields["grey"]) == ("a.ldc", 33, 200, True)
+    assert (fields["alpha"], fields["lossless"]) == (False, False)
     assert (fields["quality_index"], fields["quality"], fields["parse_id"]) == (4095, 100.0, PARSE_ID.hex())
     assert (fields["version"], fields["bytes"], fields["payload_bytes"]) == (1, len(data), 9)
     assert fields["overhead_bytes"] == len(data) - 9
@@ -243,9 +244,9 @@ def test_documented_extended_example() -> None:
 def test_documented_checksums_are_told_right() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     told = re.findall(r"`([0-9a-f ]{11})` \|[^|]* CRC 0x([0-9A-F]{8})(?:, of the (\d+) bytes above)?", text)
-    assert len(told) == 9
+    assert len(told) == 15
     for stored, value, covered in told:
         assert bytes.fromhex(stored) == bytes.fromhex(value)[::-1]
         if covered:
-            heading = {27: "Simple form", 48: "Extended form"}[int(covered)]
+            heading = {27: "Simple form", 48: "Extended form", 56: "A picture without loss"}[int(covered)]
             assert zlib.crc32(documented_bytes(heading)[: int(covered)]) == int(value, 16)

@@ -31,8 +31,9 @@ LAYERS = (
     "transforms",
     "quality",
     "config",
-    "picture",
+    "pictures",
     "container",
+    "chunks",
     "bytefields",
     "errors",
 )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ldcodec import picture
 from ldcodec.bench.codec import Pixels
 from ldcodec.errors import LdcodecError, LdcodecWarning, PictureError
+from ldcodec.pictures import read as picture_files
 
 PACKAGE, FOLDER = "skimage", "data"  # scikit-image ships a few photographs as plain files
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
@@ -90,9 +90,13 @@ def crc_of(pixels: Pixels) -> str:
 def read(path: Path) -> Pixels:
     """uint8 (H, W, 3); a grey picture gets three equal channels, since every codec is to do the same work.
 
-    Raises PictureError as `picture.read` does; its warnings, about what a file holds beside pixels, do not matter here.
+    Raises PictureError as `pictures.read.read` does, and for transparency, which not every codec can hold; warnings of
+    what a file holds beside pixels do not matter here.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LdcodecWarning)
-        pixels = picture.read(path)
+        found = picture_files.read(path)
+    if found.alpha is not None:
+        raise PictureError(f"{path}: it is transparent in places, and not every codec can hold that")
+    pixels = found.pixels
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)

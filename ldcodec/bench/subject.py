@@ -48,9 +48,9 @@ def _codec(subject: Subject, name: str, title: str, target: str, scale: tuple[fl
     def to_bytes(pixels: Pixels, setting: float) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LdcodecWarning)  # of a rate out of reach: the row tells the real one
-            if target == "rate":
-                return encode(pixels, rate=setting, model=model)
-            return encode(pixels, quality=setting, model=model)
+            if target == "rate":  # without fallback: a lossless file that happens to be smaller is not this codec's
+                return encode(pixels, rate=setting, fallback=False, model=model)
+            return encode(pixels, quality=setting, fallback=False, model=model)
 
     def to_pixels(data: bytes) -> Pixels:
         return decode_array(data, steps=subject.steps, realism=subject.realism, model=model)

@@ -20,16 +20,20 @@ Option = Callable[[Callable[..., int]], Callable[..., int]]
 
 @dataclass(frozen=True)
 class Result:
-    """What is told of a finished job: the picture's size in pixels, the .ldc file's in bytes, coding time."""
+    """What is told of a finished job: the picture's size in pixels, the .ldc file's in bytes, coding time, and whether
+    the file holds the picture without loss.
+    """
 
     width: int
     height: int
     file_bytes: int
     seconds: float
+    lossless: bool = False
 
     def __str__(self) -> str:
         bpp = 8 * self.file_bytes / (self.width * self.height)
-        return f"{self.width}x{self.height}  {self.file_bytes} bytes  {bpp:.3f} bpp  {self.seconds:.2f} s"
+        line = f"{self.width}x{self.height}  {self.file_bytes} bytes  {bpp:.3f} bpp  {self.seconds:.2f} s"
+        return line + ("  lossless" if self.lossless else "")
 
 
 @dataclass
@@ -122,6 +126,7 @@ def coding_options(command: Callable[..., int]) -> Callable[..., int]:
         click.option("--model", metavar="NAME|PATH", help="Model to use instead of the default one."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
         click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads to use."),
+        click.option("--no-preserve", is_flag=True, help="Do not give the output the times of its input."),
         click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
         click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
     ]

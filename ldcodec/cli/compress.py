@@ -2,13 +2,20 @@
 
 import math
 import re
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import click
 
+from ldcodec import container
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
-from ldcodec.cli.files import Job, created, opened, plan
+from ldcodec.cli.files import Job, created, opened, plan, times_of
+from ldcodec.cli.foreign import foreign_lines_as_warnings
+
+if TYPE_CHECKING:
+    from ldcodec.model import Model
+    from ldcodec.pictures.picture import Picture
 
 UNITS = {"": 1, "k": 1000, "m": 1000_000}
 POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -21,6 +28,23 @@ class Target(TypedDict, total=False):
     size: int
     psnr: float
     quality: float
+    lossless: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the options ask for, the same for every input."""
+
+    target: Target
+    strip: bool
+    fallback: bool
+    frame: int | None
+    preserve: bool
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every pixel is to be kept exactly."""
+        return self.target.get("lossless", False)
 
 
 def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -52,44 +76,67 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     metavar="0..100",
     help="The model's own scale, without any search.",
 )
+@click.option("--lossless", is_flag=True, help="Keep every pixel exactly, without the model.")
+@click.option("--no-fallback", is_flag=True, help="Use the codec even where a lossless file would be smaller.")
+@click.option("--strip", is_flag=True, help="Leave out Exif, XMP and colour profile (pixels become sRGB).")
+@click.option(
+    "--frame", type=click.IntRange(1), metavar="N", help="Which of several pictures in a file; 1 is the first."
+)
 def compress(
     inputs: tuple[str, ...],
     output: str | None,
     model: str | None,
     device: str,
     threads: int | None,
+    no_preserve: bool,
     quiet: bool,
     force: bool,
+    no_fallback: bool,
+    strip: bool,
+    frame: int | None,
     **targets: Any,
 ) -> int:
     """Compress pictures to .ldc files.
 
-    IN is any picture file, or - for standard input. Give exactly one of --rate, --size, --psnr and --quality.
-    The output stands beside its input (img.png becomes img.ldc) unless -o says otherwise.
+    IN is any picture file, or - for standard input. Give exactly one of --rate, --size, --psnr, --quality and
+    --lossless. The output stands beside its input (img.png becomes img.ldc) unless -o says otherwise.
     """
-    given = {name: value for name, value in targets.items() if value is not None}
+    given = {name: value for name, value in targets.items() if value}
+    given |= {"quality": 0.0} if targets["quality"] == 0 else {}
     if len(given) != 1:
-        raise click.UsageError("give exactly one of --rate, --size, --psnr and --quality")
-    target = cast(Target, given)
+        raise click.UsageError("give exactly one of --rate, --size, --psnr, --quality and --lossless")
+    if no_fallback and "lossless" in given:
+        raise click.UsageError("--no-fallback and --lossless contradict each other")
+    order = Order(cast(Target, given), strip, not no_fallback, frame, not no_preserve)
     jobs = plan(inputs, output, ".ldc")
     models = Models(model, device, threads)
-    return Batch(quiet).run(jobs, lambda job: _compress(job, target, models), force)
+    return Batch(quiet).run(jobs, lambda job: _compress(job, order, models), force)
 
 
-def _compress(job: Job, target: Target, models: Models) -> Result:
+def _compress(job: Job, order: Order, models: Models) -> Result:
     import logging
 
-    from ldcodec import picture
+    from ldcodec.pictures.read import read
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are told once, as ours
-    with opened(job.source) as stream:
-        pixels = picture.read(stream, job.source_name)
-    model = models.chosen()
+    times = times_of(job.source) if order.preserve else None
+    with opened(job.source) as stream, foreign_lines_as_warnings():
+        picture = read(stream, job.source_name, order.frame)
+    model = None if order.lossless else models.chosen()
+    start = perf_counter()
+    data = _encoded(picture, order, model)
+    seconds = perf_counter() - start
+    with created(job.target, times) as stream:
+        stream.write(data)
+    return Result(picture.width, picture.height, len(data), seconds, container.read(data).lossless)
+
+
+def _encoded(picture: "Picture", order: Order, model: "Model | None") -> bytes:
+    """Without loss nothing of the codec is needed, so that nothing of it is loaded."""
+    if order.lossless:
+        from ldcodec.pictures import lossless, metadata
+
+        return container.write(lossless.store(metadata.strip(picture) if order.strip else picture))
     from ldcodec.codec import encode
 
-    start = perf_counter()
-    data = encode(pixels, **target, model=model)
-    seconds = perf_counter() - start
-    with created(job.target) as stream:
-        stream.write(data)
-    return Result(pixels.shape[1], pixels.shape[0], len(data), seconds)
+    return encode(picture, **order.target, strip=order.strip, fallback=order.fallback, model=model)

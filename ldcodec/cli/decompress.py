@@ -8,10 +8,12 @@ import click
 
 from ldcodec import container
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
-from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, read_start
+from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, read_start, times_of
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+    from ldcodec.pictures.picture import Picture
 
 SAMPLERS = ("ddim", "ddpm", "heun", "sde")
 LONG_WORK = 8  # steps from which one picture has a progress bar
@@ -51,6 +53,7 @@ def decompress(
     model: str | None,
     device: str,
     threads: int | None,
+    no_preserve: bool,
     quiet: bool,
     force: bool,
     steps: int | None,
@@ -71,33 +74,46 @@ def decompress(
         batch.note("note: --realism above 0 takes 8 steps; --steps sets another number")
     models = Models(model, device, threads)
     shown = not quiet and len(jobs) == 1
-    return batch.run(jobs, lambda job: _decompress(job, settings, models, shown), force)
+    return batch.run(jobs, lambda job: _decompress(job, settings, models, shown, not no_preserve), force)
 
 
 def _check_formats(jobs: list[Job]) -> None:
-    from ldcodec.picture import format_of
+    from ldcodec.pictures.write import format_of
 
     for job in jobs:
         if job.target != STREAM and not is_special(job.target):
             format_of(job.target)
 
 
-def _decompress(job: Job, settings: Settings, models: Models, shown: bool) -> Result:
+def _decompress(job: Job, settings: Settings, models: Models, shown: bool, preserve: bool) -> Result:
+    times = times_of(job.source) if preserve else None
     with opened(job.source) as stream:
         data = read_start(stream, container.MAGIC)
-    header = container.read(data).header
-    model = models.of_file(header.parse_id)
-    from ldcodec import picture
-    from ldcodec.codec import decode_array
-
+    source = container.read(data)
     start = perf_counter()
-    with _step_bar(settings["steps"], shown) as bar:
-        pixels = decode_array(data, **settings, model=model, on_step=lambda step: bar.update())
+    if source.lossless:
+        picture = _restored(source)
+    else:
+        model = models.of_file(source.header.parse_id)
+        from ldcodec.codec import decode_picture
+
+        start = perf_counter()
+        with _step_bar(settings["steps"], shown) as bar:
+            picture = decode_picture(data, **settings, model=model, on_step=lambda step: bar.update())
     seconds = perf_counter() - start
-    format = "PNG" if job.target == STREAM or is_special(job.target) else picture.format_of(job.target)
-    with created(job.target) as stream:
-        picture.write(pixels, stream, format)
-    return Result(header.width, header.height, len(data), seconds)
+    from ldcodec.pictures.write import format_of, write
+
+    format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
+    with created(job.target, times) as stream:
+        write(picture, stream, format)
+    return Result(picture.width, picture.height, len(data), seconds, source.lossless)
+
+
+def _restored(source: container.Container) -> "Picture":
+    """A picture without loss, for which nothing of the codec is loaded."""
+    from ldcodec.pictures import lossless, parts
+
+    return parts.unpack(lossless.restore(source), source)
 
 
 def _step_bar(steps: int | None, shown: bool) -> "tqdm[NoReturn]":

@@ -92,12 +92,24 @@ def opened(source: str) -> Iterator[BinaryIO]:
         yield stream
 
 
+def times_of(source: str) -> tuple[int, int] | None:
+    """When the input was last read and changed, in nanoseconds since 1970; None for what is no regular file.
+
+    To be asked before the input is opened, which counts as reading.
+    """
+    with suppress(OSError):
+        status = os.stat(source)
+        if source != STREAM and stat.S_ISREG(status.st_mode):
+            return status.st_atime_ns, status.st_mtime_ns
+    return None
+
+
 @contextmanager
-def created(target: str) -> Iterator[BinaryIO]:
+def created(target: str, times: tuple[int, int] | None = None) -> Iterator[BinaryIO]:
     """The output as a binary stream; a file takes its name only once it is complete.
 
     It is written under another name in the same folder and renamed; whatever ends the writing early, a signal
-    included, removes it and leaves an older file of that name untouched.
+    included, removes it and leaves an older file of that name untouched. `times`, as of `times_of`, become the file's.
     """
     if target == STREAM:
         if sys.stdout is None:
@@ -108,18 +120,21 @@ def created(target: str) -> Iterator[BinaryIO]:
         with _named(target), open(target, "wb") as stream:
             yield stream
     else:
-        with _named(target), _renamed_when_complete(os.path.realpath(target)) as stream:
+        with _named(target), _renamed_when_complete(os.path.realpath(target), times) as stream:
             yield stream
 
 
 @contextmanager
-def _renamed_when_complete(target: str) -> Iterator[BinaryIO]:
+def _renamed_when_complete(target: str, times: tuple[int, int] | None) -> Iterator[BinaryIO]:
     unfinished = os.path.join(os.path.dirname(target), f".ldcodec-{os.urandom(8).hex()}.tmp")
     try:
         with open(unfinished, "xb") as stream:
             yield stream
         if os.path.exists(target):
             os.chmod(unfinished, stat.S_IMODE(os.stat(target).st_mode))
+        if times is not None:
+            with suppress(OSError):  # some file systems keep no such times
+                os.utime(unfinished, ns=times)
         os.replace(unfinished, target)
     except BaseException:
         with suppress(OSError):

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import click
 
 from ldcodec import container
+from ldcodec.chunks import ALPHA
 from ldcodec.cli.batch import Batch
 from ldcodec.cli.files import name_of, opened, read_start
 
@@ -36,13 +37,17 @@ def _file_text(data: bytes, name: str) -> str:
     header, payload = file.header, sum(len(piece.payload) for piece in file.slices)
     chunks = ", ".join(f"{chunk.kind} of {len(chunk.data)} bytes" for chunk in file.chunks)
     quality = 100 * header.quality / container.MAX_QUALITY
+    colours = ("grey" if header.grey else "RGB") + (" with alpha" if file.chunk(ALPHA) is not None else "")
+    exact = file.lossless
     lines = [
-        f"{name}: {header.width}x{header.height}, {'grey' if header.grey else 'RGB'}",
+        f"{name}: {header.width}x{header.height}, {colours}{', lossless' if exact else ''}",
         f"  file      {len(data)} bytes, {8 * len(data) / (header.width * header.height):.3f} bpp",
         f"  payload   {payload} bytes, slices: {len(file.slices)}",
         f"  overhead  {len(data) - payload} bytes, chunks: {chunks or 'none'}",
-        f"  quality   {quality:.1f} of 100 (index {header.quality} of {container.MAX_QUALITY})",
-        f"  parse id  {header.parse_id.hex()}",
+        "  quality   every pixel exact"
+        if exact
+        else f"  quality   {quality:.1f} of 100 (index {header.quality} of {container.MAX_QUALITY})",
+        f"  parse id  {'none: no model is needed' if exact else header.parse_id.hex()}",
         f"  version   {container.VERSION}",
     ]
     return "\n".join(lines)

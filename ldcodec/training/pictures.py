@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldcodec import picture
 from ldcodec.errors import LdcodecWarning, PictureError
+from ldcodec.pictures.read import read
 
 Pixels = NDArray[np.uint8]
 
@@ -28,7 +28,7 @@ def load_pictures(patterns: Iterable[str], limit: int | None = None) -> list[Pix
     passed over; raises PictureError if none is left.
     """
     patterns = list(patterns)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # also mends what the threads do to the filters, which all of them share
         warnings.simplefilter("ignore", LdcodecWarning)
         found = list(itertools.islice(_all(patterns), limit))
     if not found:
@@ -63,9 +63,12 @@ def _files(path: Path) -> Iterator[bytes]:
 
 def _read(data: bytes) -> Pixels | None:
     try:
-        pixels = picture.read(io.BytesIO(data))
+        picture = read(io.BytesIO(data))
     except PictureError:
         return None
+    if picture.alpha is not None:  # what alpha hides is no photograph
+        return None
+    pixels = picture.pixels
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 

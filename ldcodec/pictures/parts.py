@@ -1,0 +1,64 @@
+"""`Picture` ⇄ the chunks that hold all of it but the pixels."""
+
+from ldcodec import chunks
+from ldcodec.container import Chunk, Container, Header
+from ldcodec.errors import DamagedError
+from ldcodec.pictures import planes
+from ldcodec.pictures.picture import Picture, Pixels
+from ldcodec.pictures.pillow import warn
+
+_WEBP, _PNG = b"\0", b"\1"
+
+
+def pack(picture: Picture) -> tuple[Chunk, ...]:
+    """The chunks of a picture's profile, Exif, XMP and alpha, as far as it has them.
+
+    Raises PictureError for an alpha plane of more pixels than `planes.readable` allows.
+    """
+    texts = ((chunks.ICC, picture.icc), (chunks.EXIF, picture.exif), (chunks.XMP, picture.xmp))
+    found = [Chunk(kind, chunks.pack(text)) for kind, text in texts if text is not None]
+    if picture.alpha is not None:
+        found.append(Chunk(chunks.ALPHA, _packed_alpha(picture.alpha)))
+    return tuple(found)
+
+
+def unpack(pixels: Pixels, source: Container) -> Picture:
+    """The picture of a file whose pixels, uint8 (H, W, 3) or (H, W), were decoded.
+
+    Raises DamagedError if its alpha cannot be read; metadata that cannot are left out with an LdcodecWarning.
+    """
+    icc, exif, xmp = (_text(source, kind) for kind in (chunks.ICC, chunks.EXIF, chunks.XMP))
+    return Picture(pixels, alpha(source), icc, exif, xmp)
+
+
+def alpha(source: Container) -> Pixels | None:
+    """The alpha plane of a file, uint8 (H, W), or None if all is opaque. Raises DamagedError."""
+    data = source.chunk(chunks.ALPHA)
+    if data is None:
+        return None
+    read = {_WEBP: planes.read_webp, _PNG: planes.read_png}.get(data[:1])
+    if read is None:
+        raise DamagedError(f"chunk {chunks.ALPHA} is coded in an unknown way")
+    try:
+        return read(data[1:], _size(source.header), True)
+    except DamagedError as error:
+        raise DamagedError(f"chunk {chunks.ALPHA}: {error}") from error
+
+
+def _packed_alpha(plane: Pixels) -> bytes:
+    forms = [_PNG + planes.png(plane)]
+    if planes.fits_webp(plane):
+        forms.append(_WEBP + planes.webp(plane))
+    return min(forms, key=len)
+
+
+def _text(source: Container, kind: str) -> bytes | None:
+    data = source.chunk(kind)
+    text = None if data is None else chunks.unpack(data)
+    if data is not None and text is None:
+        warn(f"chunk {kind} cannot be read and is left out")
+    return text
+
+
+def _size(header: Header) -> tuple[int, int]:
+    return header.width, header.height

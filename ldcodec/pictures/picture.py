@@ -1,0 +1,68 @@
+"""`Picture`: what a picture consists of for the codec, and the arrays that stand for it in Python."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldcodec.container import size_problem
+from ldcodec.errors import PictureError
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An upright picture of 8 bits a sample.
+
+    pixels: uint8 (H, W, 3) RGB or (H, W) grey, in the colours of `icc`, or in sRGB without one; alpha: uint8 (H, W),
+    0 transparent to 255 opaque, None if all is opaque; exif (a TIFF stream, without the "Exif" mark of JPEG) and
+    xmp (an XML packet) as they stood in the file, but that no orientation is left to apply.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def grey(self) -> bool:
+        """Whether a pixel is one number, not three."""
+        return self.pixels.ndim == 2
+
+    def array(self) -> Pixels:
+        """One uint8 array as Pillow and OpenCV shape it: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), alpha last."""
+        return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
+
+
+def from_array(array: NDArray[Any]) -> Picture:
+    """A picture of a uint8 array (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGB and alpha.
+
+    Raises PictureError for any other shape or type.
+    """
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and channels not in (2, 3, 4)):
+        raise PictureError(f"an array must be uint8 of shape (H, W) or (H, W, 2 to 4), not {array.dtype} {array.shape}")
+    problem = size_problem(array.shape[1], array.shape[0])
+    if problem:
+        raise PictureError(f"the picture cannot be stored: {problem}")
+    if channels in (1, 3):
+        return Picture(array)
+    return Picture(array[:, :, 0] if channels == 2 else array[:, :, :3], visible(array[:, :, -1]))
+
+
+def visible(alpha: Pixels) -> Pixels | None:
+    """An alpha plane, uint8 (H, W), or None where it hides nothing."""
+    return None if bool((alpha == 255).all()) else np.ascontiguousarray(alpha)

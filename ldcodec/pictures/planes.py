@@ -1,0 +1,96 @@
+"""Exact pixels ⇄ bytes, for what a file stores without loss: WebP where its limits allow, PNG elsewhere.
+
+What comes out of a file is not trusted: sizes are compared before anything is decoded.
+"""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from ldcodec.errors import DamagedError, PictureError
+from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.pillow import reason
+
+WEBP_SIDE = 16383  # the largest width and height of WebP
+EFFORT = {"method": 6, "quality": 80}  # 0.3 s a Kodak picture; quality 100 takes 7 s and saves 1 % at most
+
+
+def fits_webp(pixels: Pixels) -> bool:
+    """Whether both sides are within WebP's limits."""
+    return bool(max(pixels.shape[:2]) <= WEBP_SIDE)
+
+
+def readable(width: int, height: int) -> bool:
+    """Whether a picture of this size, in pixels, could be read again: Pillow refuses twice its MAX_IMAGE_PIXELS."""
+    return Image.MAX_IMAGE_PIXELS is None or width * height <= 2 * Image.MAX_IMAGE_PIXELS
+
+
+def webp(pixels: Pixels, method: int = EFFORT["method"], quality: int = EFFORT["quality"]) -> bytes:
+    """uint8 (H, W, 3) or (H, W) as lossless WebP in its simple layout; grey has three equal channels there.
+
+    Raises PictureError for more pixels than could be read again.
+    """
+    _check(pixels)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert("RGB").save(file, "WEBP", lossless=True, method=method, quality=quality)
+    return file.getvalue()
+
+
+def png(pixels: Pixels) -> bytes:
+    """uint8 (H, W, 3) or (H, W) as PNG: zlib over filtered rows. Raises PictureError as `webp` does."""
+    _check(pixels)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=9)
+    return file.getvalue()
+
+
+def read_webp(data: bytes, size: tuple[int, int], grey: bool) -> Pixels:
+    """The pixels, uint8 (H, W) if grey, else (H, W, 3), of what `webp` wrote.
+
+    Raises DamagedError for any other layout or another size (width, height). Pillow would allocate for the size that
+    the data claim as soon as it opens them, so this is compared before.
+    """
+    if webp_size(data) != size:
+        raise DamagedError(f"its WebP data are damaged or not a picture of {size[0]}x{size[1]} pixels")
+    if not readable(*size):  # which Pillow asks of PNG itself, but not of WebP
+        raise DamagedError(f"its WebP data: {reason(Image.DecompressionBombError())}")
+    pixels = _decoded(data, "WEBP", size, "RGB")
+    return np.ascontiguousarray(pixels[:, :, 1]) if grey else pixels
+
+
+def read_png(data: bytes, size: tuple[int, int], grey: bool) -> Pixels:
+    """The pixels of what `png` wrote; shapes and errors as for `read_webp`."""
+    return _decoded(data, "PNG", size, "L" if grey else "RGB")
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that lossless WebP data in the simple layout, without alpha, claim; None for anything else."""
+    fields = int.from_bytes(data[21:25], "little")
+    alpha = fields >> 28 & 1
+    if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F or alpha:
+        return None
+    return (fields & 0x3FFF) + 1, (fields >> 14 & 0x3FFF) + 1
+
+
+def _check(pixels: Pixels) -> None:
+    height, width = pixels.shape[:2]
+    if not readable(width, height):
+        raise PictureError(f"{width}x{height} are too many pixels for alpha or a picture without loss")
+
+
+def _decoded(data: bytes, format: str, size: tuple[int, int], mode: str) -> Pixels:
+    """Opening reads the header only, and Pillow refuses there more pixels than is safe."""
+    try:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(data), formats=[format]) as image,
+        ):
+            if (image.size, image.mode) != (size, mode):
+                raise DamagedError(f"its {format} data are no {mode} picture of {size[0]}x{size[1]} pixels")
+            return np.array(image)
+    except DamagedError:
+        raise
+    except Exception as error:  # as for any picture, see `guarded`
+        raise DamagedError(f"its {format} data: {reason(error)}") from error

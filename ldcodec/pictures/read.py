@@ -1,0 +1,78 @@
+"""Picture files and Pillow images → `Picture`.
+
+Nothing is lost in silence: what cannot be kept is refused with a PictureError or told in an LdcodecWarning.
+"""
+
+import io
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from ldcodec.container import size_problem
+from ldcodec.errors import PictureError
+from ldcodec.pictures import colour, metadata, transparency
+from ldcodec.pictures.picture import Picture
+from ldcodec.pictures.pillow import guarded, warn
+
+
+def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = None) -> Picture:
+    """Read a picture file, upright.
+
+    `name` is what messages call the file; `frame`, counted from 1, is the one of several pictures to take. Raises
+    PictureError for what is missing, damaged, too large or no picture; warns with LdcodecWarning where less is kept
+    than the file holds.
+    """
+    name = name or (str(source) if isinstance(source, Path) else "the picture")
+    with guarded(name):
+        stored = source if isinstance(source, Path) else io.BytesIO(source.read())
+        with Image.open(stored) as image:
+            if frame is not None:
+                _go_to(image, frame)
+            picture = _picture(image)
+            if frame is None:
+                _warn_of_frames(image)
+    return picture
+
+
+def from_image(image: Image.Image) -> Picture:
+    """A Pillow image as a picture, upright. Raises and warns as `read` does."""
+    with guarded("the picture"):
+        return _picture(image)
+
+
+def _picture(image: Image.Image) -> Picture:
+    problem = size_problem(*image.size)
+    if problem is not None:
+        raise PictureError(f"cannot be stored: {problem}")
+    _warn_of_depth(image)
+    image.load()
+    exif, xmp = metadata.collect(image)
+    upright = metadata.upright(image)
+    opaque, alpha = transparency.split(upright)
+    pixels, icc = colour.plain(opaque, image.info.get("icc_profile"))
+    return Picture(pixels, alpha, icc, exif, xmp)
+
+
+def _go_to(image: Image.Image, frame: int) -> None:
+    count = getattr(image, "n_frames", 1)
+    if not 1 <= frame <= count:
+        raise PictureError(f"it has no picture number {frame}, but {count} in all")
+    image.seek(frame - 1)
+
+
+def _warn_of_depth(image: Image.Image) -> None:
+    """Pillow itself cuts 16-bit colour to 8 bits while it decodes; only the tiles, before loading, tell."""
+    if image.mode.startswith("I") or re.search(r";16[BLN]", str(getattr(image, "tile", ""))):
+        warn("its samples of 16 bits are reduced to 8")
+
+
+def _warn_of_frames(image: Image.Image) -> None:
+    """Must come last: counting frames may move the file to another one."""
+    try:
+        several = getattr(image, "is_animated", False)
+    except Exception:  # a damaged later frame
+        several = True
+    if several:
+        warn("it holds several pictures, of which only the first is kept")

@@ -1,0 +1,138 @@
+"""Every size and every kind of content: no failure, and no file that is larger than it must be."""
+
+import itertools
+import warnings
+from collections.abc import Callable
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from ldcodec import container
+from ldcodec.codec import decode_array, encode
+from ldcodec.errors import LdcodecWarning
+from ldcodec.model import Model
+from ldcodec.pictures import lossless, planes
+from ldcodec.pictures.picture import Picture, Pixels
+from tests.test_codec import noise, texture
+
+OVERHEAD = 60  # bytes of an .ldc file around lossless WebP
+
+
+def checkerboard(height: int, width: int) -> Pixels:
+    squares = (np.indices((height, width)).sum(0) % 2 * 255).astype(np.uint8)
+    return np.repeat(squares[:, :, None], 3, 2)
+
+
+def line(height: int, width: int) -> Pixels:
+    """One black row on white."""
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[height // 2] = 0
+    return pixels
+
+
+def screenshot(height: int, width: int) -> Pixels:
+    """Windows, a toolbar and lines of text."""
+    image = Image.new("RGB", (width, height), (240, 240, 240))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, width, 24), (40, 60, 120))
+    for top in range(32, height - 12, 14):
+        draw.text((10, top), "The quick brown fox jumps over the lazy dog. " * 4, (20, 20, 20))
+    if min(width, height) > 40:
+        draw.rectangle((width // 2, height // 2, width - 10, height - 10), (255, 255, 255), (90, 90, 90))
+    return np.asarray(image).copy()
+
+
+def flat(height: int, width: int) -> Pixels:
+    return np.full((height, width, 3), (10, 130, 200), np.uint8)
+
+
+CONTENTS: dict[str, Callable[[int, int], Pixels]] = {
+    "flat": flat,
+    "noise": noise,
+    "checkerboard": checkerboard,
+    "line": line,
+    "screenshot": screenshot,
+}
+each_content = pytest.mark.parametrize("content", CONTENTS)
+
+
+def test_every_length_of_a_side(model: Model) -> None:
+    for length in range(1, 131):
+        pixels = texture(length, 3) if length % 2 else texture(2, length)
+        data = encode(pixels, quality=40, fallback=False, model=model)
+        assert decode_array(data, model=model).shape == pixels.shape
+        assert len(data) < 200 + length  # the tiny model's; about 130 bytes at 130 pixels
+
+
+SIZES = [(1, 1), (1, 977), (977, 1), *itertools.product((63, 64, 65), repeat=2), (7, 4096), (4096, 7)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@each_content
+def test_sizes_at_the_borders(model: Model, content: str, size: tuple[int, int]) -> None:
+    pixels = CONTENTS[content](*size)
+    for target in ({"quality": 100.0}, {"rate": 0.5}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LdcodecWarning)
+            data = encode(pixels, **target, model=model)  # type: ignore[arg-type]
+        assert len(data) <= len(planes.webp(pixels)) + OVERHEAD
+        assert decode_array(data, model=model).shape == pixels.shape
+
+
+@each_content
+def test_no_file_is_much_larger_than_lossless_webp(shipped_model: Model, content: str) -> None:
+    pixels = CONTENTS[content](300, 420)
+    exact = len(planes.webp(pixels))
+    for quality in (10, 50, 100):
+        data = encode(pixels, quality=quality, model=shipped_model)
+        assert len(data) <= exact + OVERHEAD
+        if container.read(data).lossless:
+            assert np.array_equal(decode_array(data), pixels)
+        coded = encode(pixels, quality=quality, fallback=False, model=shipped_model)
+        assert not container.read(coded).lossless
+        assert len(data) <= len(coded) < pixels.size + 1000
+
+
+def test_a_screenshot_at_high_quality_becomes_lossless(shipped_model: Model) -> None:
+    pixels = screenshot(300, 420)
+    for target in ({"quality": 100.0}, {"psnr": 45.0}):
+        data = encode(pixels, **target, model=shipped_model)  # type: ignore[arg-type]
+        assert container.read(data).lossless
+        assert np.array_equal(decode_array(data), pixels)
+
+
+def test_of_a_photograph_only_a_sample_is_coded_without_loss(
+    shipped_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webp = Mock(side_effect=planes.webp)
+    monkeypatch.setattr(planes, "webp", webp)
+    pixels = texture(320, 480)
+    assert not container.read(encode(pixels, quality=90, model=shipped_model)).lossless
+    assert [call.args[0].shape for call in webp.call_args_list] == [(256, 256, 3)]
+
+
+def test_what_is_told_is_true_of_the_file_that_was_stored(model: Model) -> None:
+    """The codec cannot reach so many bytes, the lossless file need not; so few neither of them can reach."""
+    pixels = flat(200, 300)
+    data = encode(pixels, size=100_000, model=model)
+    assert container.read(data).lossless
+    with pytest.warns(LdcodecWarning, match=f"of 20 bytes is out of reach; the nearest has {len(data)}"):
+        assert encode(pixels, size=20, model=model) == data
+
+
+def test_the_stand_in_hides_what_alpha_hides() -> None:
+    """Noise behind alpha 0 is kept by choice and blackened where the stand-in was to be small."""
+    alpha = np.zeros((64, 64), np.uint8)
+    alpha[:8] = 255
+    picture = Picture(noise(64, 64), alpha)
+    kept = lossless.store(picture)
+    coded = container.Container(kept.header, (container.Slice(4, bytes(9000), 0),))
+    coded = container.Container(container.Header(64, 64, 0, False, bytes(range(8))), coded.slices)
+    found = lossless.smaller(picture, coded)
+    assert found is not None
+    assert len(container.write(found)) < 0.2 * len(container.write(kept))
+    assert np.array_equal(lossless.restore(found)[:8], picture.pixels[:8])
+    assert not lossless.restore(found)[8:].any()
+    assert np.array_equal(lossless.restore(kept), picture.pixels)

@@ -1,0 +1,70 @@
+"""Files of earlier versions decode: their symbols exactly, their pixels as close as floats allow.
+
+The model lies beside them, so that neither new weights nor another version of torch makes them unreadable. The
+originals are `tests.test_codec.texture(45, 70, 3)` and the green of `texture(33, 50, 4)`, at quality 55; the whole
+picture is `texture(45, 70, 5)` behind a disc, and the exact one, all in PNG, the green of `texture(9, 14, 6)`.
+"""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ldcodec import container
+from ldcodec.codec import decode_array, decode_picture
+from ldcodec.decoder import parse
+from ldcodec.model import Model, load_model
+from tests.test_codec import Pixels, psnr, texture
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES: dict[str, tuple[Pixels, str]] = {
+    "rgb.ldc": (texture(45, 70, 3), "ecf7125b"),
+    "grey.ldc": (texture(33, 50, 4)[:, :, 1], "0209be51"),
+}
+TEXTS = (b"profile " * 9, b"II*\0\x08\0\0\0\0\0\0\0\0\0", b"<x:xmpmeta/>")
+
+
+def checksum(pixels: Pixels) -> str:
+    """Of pixels that are exact; those made anew might differ by a rounding on another machine."""
+    return f"{zlib.crc32(pixels.tobytes()):08x}"
+
+
+@pytest.fixture(scope="module")
+def golden_model() -> Model:
+    return load_model(str(GOLDEN / "tiny"), "cpu")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_version_0_1_decode(golden_model: Model, name: str) -> None:
+    original, symbols = FILES[name]
+    data = (GOLDEN / name).read_bytes()
+    source = container.read(data)
+    parse(source, golden_model)
+    assert f"{source.slices[0].symbols_crc:08x}" == symbols
+    found = decode_array(data, model=golden_model)
+    assert found.shape == original.shape and found.dtype == np.uint8
+    assert psnr(found, original) > 19.5
+
+
+def test_a_whole_picture_of_version_0_1_decodes(golden_model: Model) -> None:
+    data = (GOLDEN / "whole.ldc").read_bytes()
+    source = container.read(data)
+    assert [(chunk.kind, chunk.data[0]) for chunk in source.chunks] == [
+        ("iccp", 1),
+        ("exif", 0),
+        ("xmpp", 0),
+        ("ALPH", 0),
+    ]
+    assert f"{source.slices[0].symbols_crc:08x}" == "3a7b4467"
+    found = decode_picture(data, model=golden_model)
+    assert (found.icc, found.exif, found.xmp) == TEXTS
+    assert found.alpha is not None and checksum(found.alpha) == "27b17ed5"
+    shown = found.alpha > 0
+    assert psnr(found.pixels[shown], texture(45, 70, 5)[shown]) > 18.5
+
+
+def test_an_exact_picture_of_version_0_1_decodes() -> None:
+    found = decode_picture((GOLDEN / "exact.ldc").read_bytes())
+    assert checksum(found.pixels) == "5df89bca"
+    assert found.alpha is not None and checksum(found.alpha) == "b4947927"
