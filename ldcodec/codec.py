@@ -1,9 +1,11 @@
 """The public functions: a picture to the bytes of an .ldc file, and back."""
 
+import io
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +13,15 @@ from PIL import Image
 
 from ldcodec import container, picture, quality
 from ldcodec.decoder import DecodeSettings, OnStep
-from ldcodec.decoder import decode as decode_container
-from ldcodec.encoder import Coded, PictureEncoder
+from ldcodec.encoder import PictureEncoder, Written
 from ldcodec.errors import LdcodecWarning, PictureError, UsageError
 from ldcodec.model import Model, find_model, load_model
 from ldcodec.ratecontrol import Search, find_index, guess, psnr_goal, size_goal
+from ldcodec.reader import Reader
+from ldcodec.restore import View, restore
+from ldcodec.sliced import SlicedEncoder, is_large
+
+File = TypeVar("File", bound=Written)
 
 MAX_CODINGS = 6  # of one picture with the integers and the real coder
 TYPICAL_POINT = 0.448, 31.9  # t and dB of an ordinary photograph: where a search for a PSNR starts
@@ -60,12 +66,11 @@ def encode(
     """
     target = Target(rate, size, psnr, quality)
     pixels = picture.from_image(image) if isinstance(image, Image.Image) else _from_array(image)
-    encoder = PictureEncoder(pixels, model or load_model())
-    return container.write(encode_to(encoder, target).container)
+    return container.write(encode_to(encoder_of(pixels, model or load_model()), target).container)
 
 
 def decode_array(
-    data: bytes,
+    data: bytes | Reader,
     *,
     steps: int | None = None,
     realism: float = 0.0,
@@ -73,16 +78,17 @@ def decode_array(
     seed: int = 0,
     model: Model | None = None,
     on_step: OnStep | None = None,
+    view: View | None = None,
 ) -> NDArray[np.uint8]:
-    """The picture of an .ldc file as a uint8 array (H, W, 3) or (H, W).
+    """The picture of an .ldc file, given as its bytes or open, as a uint8 array (H, W, 3) or (H, W).
 
     steps of the reverse diffusion (default 1, or 8 with realism); realism from 0, the least error, to 1, a draw from
-    what the symbols allow; sampler ddim, ddpm, heun or sde; seed of the noise. Raises FormatError, DamagedError,
-    ModelError or UsageError.
+    what the symbols allow; sampler ddim, ddpm, heun or sde; seed of the noise; view: a region, a preview or what
+    damage has left. Raises FormatError, DamagedError, ModelError or UsageError.
     """
     settings = DecodeSettings(steps, realism, sampler, seed)
-    source = container.read(data)
-    return decode_container(source, model or find_model(source.header.parse_id), settings, on_step)
+    source = data if isinstance(data, Reader) else Reader(io.BytesIO(data))
+    return restore(source, model or find_model(source.header.parse_id), settings, view, on_step)
 
 
 def decode(
@@ -93,9 +99,11 @@ def decode(
     sampler: str = "ddim",
     seed: int = 0,
     model: Model | None = None,
+    view: View | None = None,
 ) -> Image.Image:
     """The picture of an .ldc file as a PIL image of mode RGB or L; arguments and errors as for decode_array."""
-    return picture.to_image(decode_array(data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model))
+    settings = DecodeSettings(steps, realism, sampler, seed)
+    return picture.to_image(decode_array(data, **asdict(settings), model=model, view=view))
 
 
 def _from_array(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -107,7 +115,34 @@ def _from_array(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return array
 
 
-def encode_to(encoder: PictureEncoder, target: Target) -> Coded:
+class Encoder(Protocol[File]):
+    """A picture that can be coded at any quality, and what a search for one asks of it."""
+
+    width: int
+    height: int
+
+    def guess_size(self, index: int) -> float:
+        """Bytes at a quality index, roughly."""
+
+    def estimate_size(self, index: int) -> float:
+        """Bytes at a quality index, well predicted."""
+
+    def estimate_psnr(self, index: int) -> float:
+        """PSNR in dB at a quality index, well predicted."""
+
+    def code(self, index: int) -> File:
+        """The file at a quality index."""
+
+    def psnr(self, coded: File, /) -> float:
+        """PSNR in dB of what a decoder makes of a file."""
+
+
+def encoder_of(pixels: NDArray[np.uint8], model: Model) -> Encoder[Any]:
+    """The encoder for a picture of this size: uint8 (H, W, 3) or (H, W)."""
+    return SlicedEncoder(pixels, model) if is_large(pixels) else PictureEncoder(pixels, model)
+
+
+def encode_to(encoder: Encoder[File], target: Target) -> File:
     """A picture coded for a target; warns with LdcodecWarning where the target is out of reach."""
     if target.quality is not None:
         return encoder.code(quality.nearest_index(target.quality / 100))
@@ -118,7 +153,7 @@ def encode_to(encoder: PictureEncoder, target: Target) -> Coded:
     return _encode_to_size(encoder, size)
 
 
-def _encode_to_size(encoder: PictureEncoder, size: int) -> Coded:
+def _encode_to_size(encoder: Encoder[File], size: int) -> File:
     goal = size_goal(max(size, 1))
     start, slope = guess(lambda i: math.log(encoder.guess_size(i)), goal.aim)
     search = find_index(lambda i: math.log(encoder.estimate_size(i)), replace(goal, slope=slope), start)
@@ -132,7 +167,7 @@ def _encode_to_size(encoder: PictureEncoder, size: int) -> Coded:
     return best
 
 
-def _encode_to_psnr(encoder: PictureEncoder, psnr: float) -> Coded:
+def _encode_to_psnr(encoder: Encoder[File], psnr: float) -> File:
     goal = psnr_goal(psnr)
     t, typical = TYPICAL_POINT
     start = t + (psnr - typical) / (goal.slope * quality.TOP_INDEX)
@@ -145,9 +180,9 @@ def _encode_to_psnr(encoder: PictureEncoder, psnr: float) -> Coded:
     return found[value]
 
 
-def _confirm(encoder: PictureEncoder, search: Search, measure: Callable[[Coded], float]) -> list[Coded]:
+def _confirm(encoder: Encoder[File], search: Search, measure: Callable[[File], float]) -> list[File]:
     """Codes the picture for real, beginning where the search stands, until the goal is reached; all that was coded."""
-    found: list[Coded] = []
+    found: list[File] = []
     index: int | None = search.nearest()
     while index is not None and len(found) < MAX_CODINGS:
         found.append(encoder.code(index))

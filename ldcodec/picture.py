@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ldcodec import rows
 from ldcodec.container import size_problem
 from ldcodec.errors import LdcodecError, LdcodecWarning, PictureError, UsageError
 
@@ -56,7 +57,7 @@ def read(source: Path | BinaryIO, name: str | None = None) -> Pixels:
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     with _pillow(name):
-        stored = source if isinstance(source, Path) else io.BytesIO(source.read())
+        stored = source if isinstance(source, Path) or source.seekable() else io.BytesIO(source.read())
         with Image.open(stored) as image:
             pixels = _pixels(image)
             _warn_of_frames(image)
@@ -79,13 +80,13 @@ def write(pixels: Pixels, target: BinaryIO, format: str = "PNG") -> None:
 
     Raises PictureError if the format cannot hold them; an OSError of the target itself is left as it is.
     """
-    encoded = io.BytesIO()
     try:
-        to_image(pixels).save(encoded, format, **SAVE_OPTIONS.get(format, {}))
+        rows.save(to_image(pixels), target, format, SAVE_OPTIONS.get(format, {}))
+    except rows.TargetError as error:
+        raise error.error from error
     except Exception as error:
         size = f"{pixels.shape[1]}x{pixels.shape[0]}"
         raise PictureError(f"a picture of {size} pixels cannot be written as {format}: {_first_line(error)}") from error
-    target.write(encoded.getbuffer())
 
 
 def format_of(path: Path | str) -> str:
@@ -126,7 +127,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture of a known kind, or damaged in its first bytes"
     if isinstance(error, Image.DecompressionBombError):
-        return "refused, because it claims more pixels than is safe to open"
+        return "refused, because it claims more pixels than is safe to open; --max-pixels sets the limit"
     if isinstance(error, MemoryError):
         return "too large for the memory of this machine"
     if isinstance(error, OSError) and error.strerror:
@@ -147,7 +148,7 @@ def _pixels(image: Image.Image) -> Pixels:
     _warn_of_profile(image)
     deep_grey = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     upright = _upright(image)
-    return _from_deep_grey(upright) if deep_grey else np.array(_plain(upright))
+    return _from_deep_grey(upright) if deep_grey else rows.to_array(_plain(upright))
 
 
 def _warn_of_depth(image: Image.Image) -> None:
@@ -201,7 +202,8 @@ def _plain(image: Image.Image) -> Image.Image:
             raise _transparent()
     if image.mode in ("I", "F", "LAB"):
         raise PictureError(f"pictures of Pillow's mode {image.mode} cannot be stored; convert it to 8-bit RGB first")
-    return image.convert("L" if grey else "RGB")
+    mode = "L" if grey else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _transparent() -> PictureError:

@@ -25,6 +25,7 @@ from ldcodec import cli, container
 from ldcodec.cli import files
 from ldcodec.container import Chunk, Container, Header, Slice
 from ldcodec.model import Model
+from ldcodec.restore import View
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors", "tqdm")
@@ -349,7 +350,7 @@ def test_no_command_shows_the_help(call: Call) -> None:
 def test_help_tells_the_exit_codes(call: Call) -> None:
     code, out, _ = call("--help")
     assert code == 0
-    assert re.findall(r"^ +(\d+)  ", out, re.MULTILINE) == ["0", "1", "2", "130"]
+    assert re.findall(r"^ +(\d+)  ", out, re.MULTILINE) == ["0", "1", "2", "3", "130"]
     assert call("--version") == (0, f"ldcodec {ldcodec.__version__}\n", "")
 
 
@@ -544,6 +545,7 @@ def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch
     given = dict(decode.call_args.kwargs)
     assert callable(given.pop("on_step"))
     assert given.pop("model").parse_id == container.read_header((sound / "k.ldc").read_bytes()).parse_id
+    assert given.pop("view") == View()
     assert given == {"steps": 5, "realism": 0.25, "sampler": "heun", "seed": 7}
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypedDict, cast
 import click
 
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
+from ldcodec.cli.claims import Claims
 from ldcodec.cli.files import Job, created, opened, plan
 
 UNITS = {"": 1, "k": 1000, "m": 1000_000}
@@ -58,6 +59,7 @@ def compress(
     model: str | None,
     device: str,
     threads: int | None,
+    max_pixels: int,
     quiet: bool,
     force: bool,
     **targets: Any,
@@ -73,16 +75,19 @@ def compress(
     target = cast(Target, given)
     jobs = plan(inputs, output, ".ldc")
     models = Models(model, device, threads)
-    return Batch(quiet).run(jobs, lambda job: _compress(job, target, models), force)
+    batch = Batch(quiet)
+    claims = Claims(batch, max_pixels)
+    return batch.run(jobs, lambda job: _compress(job, target, models, claims), force)
 
 
-def _compress(job: Job, target: Target, models: Models) -> Result:
+def _compress(job: Job, target: Target, models: Models, claims: Claims) -> Result:
     import logging
 
     from ldcodec import picture
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are told once, as ours
     with opened(job.source) as stream:
+        claims.of_picture(stream, job.source_name)
         pixels = picture.read(stream, job.source_name)
     model = models.chosen()
     from ldcodec.codec import encode

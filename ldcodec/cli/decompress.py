@@ -1,14 +1,15 @@
 """`ldcodec decompress`: .ldc files → picture files."""
 
 import math
+import re
 from time import perf_counter
-from typing import TYPE_CHECKING, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
 
-from ldcodec import container
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
-from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, read_start
+from ldcodec.cli.claims import Claims, reader_of
+from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -24,6 +25,29 @@ class Settings(TypedDict):
     realism: float
     sampler: str
     seed: int
+
+
+class Wanted(TypedDict):
+    """What of the picture is wanted: as `ldcodec.restore.View` takes it."""
+
+    region: tuple[int, int, int, int] | None
+    scale: int
+    salvage: bool
+
+
+def _region(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int, int, int] | None:
+    """X,Y,W,H in pixels."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,7}),(\d{1,7}),(\d{1,7}),(\d{1,7})", value, re.ASCII)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no region; write it as X,Y,WIDTH,HEIGHT in pixels", ctx, param)
+    x, y, width, height = (int(number) for number in match.groups())
+    return x, y, width, height
+
+
+def _scale(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    return int(value.removeprefix("1/"))
 
 
 def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -44,6 +68,15 @@ def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
     help="From the smallest error (0) to the most natural texture (1).  [default: 0]",
 )
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="ddim", show_default=True)
+@click.option("--region", callback=_region, metavar="X,Y,W,H", help="Only these pixels, from the slices they need.")
+@click.option(
+    "--scale",
+    type=click.Choice(["1/1", "1/2", "1/4", "1/8", "1/16"]),
+    callback=_scale,
+    default="1/1",
+    help="A quick, smaller preview without diffusion.",
+)
+@click.option("--salvage", is_flag=True, help="Restore what is intact in damaged files.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, metavar="N", help="Of the noise.  [default: 0]")
 def decompress(
     inputs: tuple[str, ...],
@@ -51,12 +84,14 @@ def decompress(
     model: str | None,
     device: str,
     threads: int | None,
+    max_pixels: int,
     quiet: bool,
     force: bool,
     steps: int | None,
     realism: float,
     sampler: str,
     seed: int,
+    **view: Any,
 ) -> int:
     """Bring .ldc files back as pictures.
 
@@ -70,8 +105,9 @@ def decompress(
     if realism > 0 and steps is None:
         batch.note("note: --realism above 0 takes 8 steps; --steps sets another number")
     models = Models(model, device, threads)
+    claims = Claims(batch, max_pixels)
     shown = not quiet and len(jobs) == 1
-    return batch.run(jobs, lambda job: _decompress(job, settings, models, shown), force)
+    return batch.run(jobs, lambda job: _decompress(job, settings, cast(Wanted, view), models, claims, shown), force)
 
 
 def _check_formats(jobs: list[Job]) -> None:
@@ -82,22 +118,25 @@ def _check_formats(jobs: list[Job]) -> None:
             format_of(job.target)
 
 
-def _decompress(job: Job, settings: Settings, models: Models, shown: bool) -> Result:
+def _decompress(job: Job, settings: Settings, wanted: Wanted, models: Models, claims: Claims, shown: bool) -> Result:
     with opened(job.source) as stream:
-        data = read_start(stream, container.MAGIC)
-    header = container.read(data).header
-    model = models.of_file(header.parse_id)
-    from ldcodec import picture
-    from ldcodec.codec import decode_array
+        source = reader_of(stream)
+        claims.of_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
+        model = models.of_file(source.header.parse_id)
+        from ldcodec import picture
+        from ldcodec.codec import decode_array
+        from ldcodec.restore import View
 
-    start = perf_counter()
-    with _step_bar(settings["steps"], shown) as bar:
-        pixels = decode_array(data, **settings, model=model, on_step=lambda step: bar.update())
-    seconds = perf_counter() - start
+        start = perf_counter()
+        with _step_bar(settings["steps"], shown) as bar:
+            pixels = decode_array(
+                source, **settings, model=model, on_step=lambda step: bar.update(), view=View(**wanted)
+            )
+        seconds = perf_counter() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else picture.format_of(job.target)
     with created(job.target) as stream:
         picture.write(pixels, stream, format)
-    return Result(header.width, header.height, len(data), seconds)
+    return Result(pixels.shape[1], pixels.shape[0], source.length, seconds)
 
 
 def _step_bar(steps: int | None, shown: bool) -> "tqdm[NoReturn]":
