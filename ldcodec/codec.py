@@ -1,9 +1,11 @@
 """The public functions: a picture to the bytes of an .ldc file, and back."""
 
+import io
 import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +13,7 @@ from PIL import Image
 
 from ldcodec import container, quality
 from ldcodec.decoder import DecodeSettings, OnStep
-from ldcodec.decoder import decode as decode_container
-from ldcodec.encoder import Coded, PictureEncoder
+from ldcodec.encoder import PictureEncoder, Written
 from ldcodec.errors import LdcodecWarning, UsageError
 from ldcodec.model import Model, find_model, load_model
 from ldcodec.pictures import lossless as exact
@@ -22,6 +23,12 @@ from ldcodec.pictures.read import from_image
 from ldcodec.pictures.transparency import filled
 from ldcodec.pictures.write import to_image
 from ldcodec.ratecontrol import Search, find_index, guess, psnr_goal, size_goal
+from ldcodec.reader import Reader
+from ldcodec.restore import restore
+from ldcodec.sliced import SlicedEncoder, is_large
+from ldcodec.view import View
+
+File = TypeVar("File", bound=Written)
 
 MAX_CODINGS = 6  # of one picture with the integers and the real coder
 TYPICAL_POINT = 0.448, 31.9  # t and dB of an ordinary photograph: where a search for a PSNR starts
@@ -80,7 +87,7 @@ def encode(
             raise UsageError("give either lossless or one of rate, size, psnr and quality")
         return container.write(exact.store(source))
     target = Target(rate, size, psnr, quality)
-    coded, complaint = encode_to(_encoder(source, model or load_model()), target)
+    coded, complaint = encode_to(encoder_of(source, model or load_model()), target)
     data = container.write(coded.container)
     found = exact.smaller(source, coded.container) if fallback else None
     if found is not None:
@@ -94,7 +101,7 @@ def encode(
 
 
 def decode_picture(
-    data: bytes,
+    data: bytes | Reader,
     *,
     steps: int | None = None,
     realism: float = 0.0,
@@ -102,24 +109,21 @@ def decode_picture(
     seed: int = 0,
     model: Model | None = None,
     on_step: OnStep | None = None,
+    view: View | None = None,
 ) -> Picture:
-    """The picture of an .ldc file with its alpha and metadata.
+    """The picture of an .ldc file, given as its bytes or open, with its alpha and metadata.
 
     steps of the reverse diffusion (default 1, or 8 with realism); realism from 0, the least error, to 1, a draw from
-    what the symbols allow; sampler ddim, ddpm, heun or sde; seed of the noise. Raises FormatError, DamagedError,
-    ModelError or UsageError.
+    what the symbols allow; sampler ddim, ddpm, heun or sde; seed of the noise; view: a region, a preview or what
+    damage has left. Raises FormatError, DamagedError, ModelError or UsageError.
     """
     settings = DecodeSettings(steps, realism, sampler, seed)
-    source = container.read(data)
-    if source.lossless:
-        return parts.unpack(exact.restore(source), source)
-    model = model or find_model(source.header.parse_id)
-    parts.alpha(source)  # refused, if it is to be, before the work
-    return parts.unpack(decode_container(source, model, settings, on_step), source)
+    source = data if isinstance(data, Reader) else Reader(io.BytesIO(data))
+    return restore(source, lambda parse_id: model or find_model(parse_id), settings, view, on_step)
 
 
 def decode_array(
-    data: bytes,
+    data: bytes | Reader,
     *,
     steps: int | None = None,
     realism: float = 0.0,
@@ -127,30 +131,34 @@ def decode_array(
     seed: int = 0,
     model: Model | None = None,
     on_step: OnStep | None = None,
+    view: View | None = None,
 ) -> NDArray[np.uint8]:
     """The picture of an .ldc file as a uint8 array, (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
 
     It is what `numpy.asarray` makes of the image that `decode` gives. Arguments and errors as for decode_picture.
     """
     return decode_picture(
-        data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model, on_step=on_step
+        data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model, on_step=on_step, view=view
     ).array()
 
 
 def decode(
-    data: bytes,
+    data: bytes | Reader,
     *,
     steps: int | None = None,
     realism: float = 0.0,
     sampler: str = "ddim",
     seed: int = 0,
     model: Model | None = None,
+    view: View | None = None,
 ) -> Image.Image:
     """The picture of an .ldc file as a PIL image of mode RGB, RGBA, L or LA.
 
     Its `info` holds icc_profile, exif and xmp where the file does. Arguments and errors as for decode_picture.
     """
-    return to_image(decode_picture(data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model))
+    return to_image(
+        decode_picture(data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model, view=view)
+    )
 
 
 def as_picture(image: Image.Image | NDArray[np.uint8] | Picture) -> Picture:
@@ -160,17 +168,40 @@ def as_picture(image: Image.Image | NDArray[np.uint8] | Picture) -> Picture:
     return from_image(image) if isinstance(image, Image.Image) else from_array(image)
 
 
-def _encoder(source: Picture, model: Model) -> PictureEncoder:
-    """The colours that alpha hides are smoothed first: they need not be kept, only be cheap."""
+class Encoder(Protocol[File]):
+    """A picture that can be coded at any quality, and what a search for one asks of it."""
+
+    width: int
+    height: int
+
+    def guess_size(self, index: int) -> float:
+        """Bytes at a quality index, roughly."""
+
+    def estimate_size(self, index: int) -> float:
+        """Bytes at a quality index, well predicted."""
+
+    def estimate_psnr(self, index: int) -> float:
+        """PSNR in dB at a quality index, well predicted."""
+
+    def code(self, index: int) -> File:
+        """The file at a quality index."""
+
+    def psnr(self, coded: File, /) -> float:
+        """PSNR in dB of what a decoder makes of a file."""
+
+
+def encoder_of(source: Picture, model: Model) -> Encoder[Any]:
+    """The encoder for a picture of this size. Colours that alpha hides are smoothed first: they need only be cheap."""
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
-    return PictureEncoder(pixels, model, parts.pack(source))
+    kind = SlicedEncoder if is_large(pixels) else PictureEncoder
+    return kind(pixels, model, parts.pack(source))
 
 
 def _out_of_reach(size: int, nearest: int) -> str:
     return f"a file of {size} bytes is out of reach; the nearest has {nearest}"
 
 
-def encode_to(encoder: PictureEncoder, target: Target) -> tuple[Coded, str | None]:
+def encode_to(encoder: Encoder[File], target: Target) -> tuple[File, str | None]:
     """A picture coded for a target, and what is to be told where the target is out of reach."""
     if target.quality is not None:
         return encoder.code(quality.nearest_index(target.quality / 100)), None
@@ -179,7 +210,7 @@ def encode_to(encoder: PictureEncoder, target: Target) -> tuple[Coded, str | Non
     return _encode_to_size(encoder, target.bytes(encoder.width * encoder.height) or 0)
 
 
-def _encode_to_size(encoder: PictureEncoder, size: int) -> tuple[Coded, str | None]:
+def _encode_to_size(encoder: Encoder[File], size: int) -> tuple[File, str | None]:
     goal = size_goal(max(size, 1))
     start, slope = guess(lambda i: math.log(encoder.guess_size(i)), goal.aim)
     search = find_index(lambda i: math.log(encoder.estimate_size(i)), replace(goal, slope=slope), start)
@@ -190,7 +221,7 @@ def _encode_to_size(encoder: PictureEncoder, size: int) -> tuple[Coded, str | No
     return best, _out_of_reach(size, best.size) if at_end or not fitting else None
 
 
-def _encode_to_psnr(encoder: PictureEncoder, psnr: float) -> tuple[Coded, str | None]:
+def _encode_to_psnr(encoder: Encoder[File], psnr: float) -> tuple[File, str | None]:
     goal = psnr_goal(psnr)
     t, typical = TYPICAL_POINT
     start = t + (psnr - typical) / (goal.slope * quality.TOP_INDEX)
@@ -203,9 +234,9 @@ def _encode_to_psnr(encoder: PictureEncoder, psnr: float) -> tuple[Coded, str | 
     return found[value], complaint if at_end or not reached else None
 
 
-def _confirm(encoder: PictureEncoder, search: Search, measure: Callable[[Coded], float]) -> list[Coded]:
+def _confirm(encoder: Encoder[File], search: Search, measure: Callable[[File], float]) -> list[File]:
     """Codes the picture for real, beginning where the search stands, until the goal is reached; all that was coded."""
-    found: list[Coded] = []
+    found: list[File] = []
     index: int | None = search.nearest()
     while index is not None and len(found) < MAX_CODINGS:
         found.append(encoder.code(index))

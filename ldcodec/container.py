@@ -73,7 +73,7 @@ class Container:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """A line of the tables: the bytes of one chunk (rows 0) or slice (kind "") and their CRC-32."""
 
     length: int
@@ -84,12 +84,23 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """Everything before the first byte of data: the header, the tables and where the data begins."""
 
     header: Header
-    entries: list[_Entry]
+    entries: list[Entry]
     start: int
+
+    @property
+    def end(self) -> int:
+        """The length that the whole file must have."""
+        return self.start + sum(entry.length for entry in self.entries)
+
+    def problem(self, length: int) -> str | None:
+        """What is wrong with a file of this many bytes; None where nothing is."""
+        if length == self.end:
+            return None
+        return f"the file is cut short or has grown: it has {length} bytes instead of {self.end}"
 
 
 def latent_size(width: int, height: int) -> tuple[int, int]:
@@ -130,10 +141,10 @@ def read(data: bytes) -> Container:
 
     Raises FormatError for another kind of file or one of a newer version, DamagedError for a cut or altered one.
     """
-    layout = _read_layout(data)
-    due = layout.start + sum(entry.length for entry in layout.entries)
-    if len(data) != due:
-        raise DamagedError(f"the file is cut short or has grown: it has {len(data)} bytes instead of {due}")
+    layout = read_layout(data, len(data))
+    problem = layout.problem(len(data))
+    if problem is not None:
+        raise DamagedError(problem)
     position = layout.start
     chunks: list[Chunk] = []
     slices: list[Slice] = []
@@ -152,7 +163,7 @@ def read(data: bytes) -> Container:
 
 def read_header(data: bytes) -> Header:
     """Read and check the header alone; `data` may end anywhere after the header's own CRC-32. Raises as `read` does."""
-    return _read_layout(data).header
+    return read_layout(data, len(data)).header
 
 
 def describe(data: bytes, name: str = "") -> dict[str, object]:
@@ -242,7 +253,11 @@ def _check_rows(header: Header, rows: list[int]) -> None:
         raise DamagedError(f"the slices do not cover the picture's {total} latent rows in multiples of 4")
 
 
-def _read_layout(data: bytes) -> _Layout:
+def read_layout(data: bytes, file_length: int) -> Layout:
+    """Read and check the header and the tables of a file of `file_length` bytes of which `data` is the beginning.
+
+    Raises FormatError as `read` does, DamagedError also where `data` ends before the header's CRC-32.
+    """
     cursor = Cursor(data)
     _check_start(data, cursor)
     word = cursor.u16()
@@ -250,11 +265,11 @@ def _read_layout(data: bytes) -> _Layout:
         raise FormatError("the file needs a newer version of ldcodec: it sets unknown flags")
     parse_id = cursor.take(PARSE_ID_BYTES)
     header = Header(cursor.varint(), cursor.varint(), word & MAX_QUALITY, bool(word & FLAG_GREY), parse_id)
-    entries = _read_tables(cursor) if word & FLAG_EXTENDED else [_read_only_slice(cursor, header, len(data))]
+    entries = _read_tables(cursor) if word & FLAG_EXTENDED else [_read_only_slice(cursor, header, file_length)]
     if zlib.crc32(data[: cursor.position]) != cursor.u32():
         raise DamagedError("the header is altered (its CRC-32 differs)")
     _check_layout(header, entries)
-    return _Layout(header, entries, cursor.position)
+    return Layout(header, entries, cursor.position)
 
 
 def _check_start(data: bytes, cursor: Cursor) -> None:
@@ -268,13 +283,13 @@ def _check_start(data: bytes, cursor: Cursor) -> None:
         raise FormatError(f"the file needs another version of ldcodec: its format version is {version}, not {VERSION}")
 
 
-def _read_only_slice(cursor: Cursor, header: Header, file_length: int) -> _Entry:
+def _read_only_slice(cursor: Cursor, header: Header, file_length: int) -> Entry:
     symbols_crc, payload_crc = cursor.u32(), cursor.u32()
     rows = latent_size(header.width, header.height)[0]
-    return _Entry(file_length - cursor.position - 4, payload_crc, rows=rows, symbols_crc=symbols_crc)
+    return Entry(file_length - cursor.position - 4, payload_crc, rows=rows, symbols_crc=symbols_crc)
 
 
-def _read_tables(cursor: Cursor) -> list[_Entry]:
+def _read_tables(cursor: Cursor) -> list[Entry]:
     chunk_count, slice_count = cursor.varint(), cursor.varint()
     if chunk_count > MAX_CHUNKS or slice_count > MAX_SLICES:
         raise DamagedError(f"the header is damaged: it counts {chunk_count} chunks and {slice_count} slices")
@@ -283,14 +298,14 @@ def _read_tables(cursor: Cursor) -> list[_Entry]:
         kind, length, crc = cursor.take(4).decode("latin-1"), cursor.varint(), cursor.u32()
         if not _is_kind(kind):
             raise DamagedError("the header is damaged: a chunk type is not four ASCII letters")
-        entries.append(_Entry(length, crc, kind=kind))
+        entries.append(Entry(length, crc, kind=kind))
     for _ in range(slice_count):
         rows, length, symbols_crc, crc = cursor.varint(), cursor.varint(), cursor.u32(), cursor.u32()
-        entries.append(_Entry(length, crc, rows=rows, symbols_crc=symbols_crc))
+        entries.append(Entry(length, crc, rows=rows, symbols_crc=symbols_crc))
     return entries
 
 
-def _check_layout(header: Header, entries: list[_Entry]) -> None:
+def _check_layout(header: Header, entries: list[Entry]) -> None:
     """Refuse sizes beyond the limits, chunks that must be understood and are not, slices that leave gaps."""
     problem = size_problem(header.width, header.height)
     if problem is not None:

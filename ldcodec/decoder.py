@@ -22,6 +22,8 @@ from ldcodec.ratemodel.gaussian import scale_of
 from ldcodec.ratemodel.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.ratemodel.network import SKIPPED_SCALES
 from ldcodec.ratemodel.quantiser import cells
+from ldcodec.slicing import Span, coded_rows
+from ldcodec.weightsfile import is_too_small
 
 OnStep = Callable[[int], None]
 REALISTIC_STEPS = 8  # where realism is asked for and no number of steps
@@ -66,24 +68,37 @@ def decode(
 
 
 def parse(source: Container, model: Model) -> Parsed:
-    """The symbols of a file; raises ModelError for another model's file, DamagedError where symbols differ from those
-    written.
+    """The symbols of a file of one slice; raises ModelError for another model's file, DamagedError where symbols differ
+    from those written.
     """
-    header = source.header
+    check_model(source.header, model)
+    if len(source.slices) != 1:
+        raise FormatError("the file has several slices, which are parsed one by one")
+    return parse_slice(source.slices[0], source.header, whole_span(source.header), model)
+
+
+def check_model(header: Header, model: Model) -> None:
+    """Raises ModelError unless the model is the one that a file was written with."""
     if header.parse_id != model.parse_id:
         raise ModelError(
             f"the file was written with model {header.parse_id.hex()}, not {model.parse_id.hex()} ({model.name})"
         )
-    if len(source.slices) != 1:
-        raise FormatError("the file has several slices: a newer version of ldcodec is needed")
-    h, w = container.latent_size(header.width, header.height)
-    coded = container.coded_size(header.width, header.height)
-    return _parse_slice(source.slices[0], header.quality, (h, w), coded, model)
 
 
-def _parse_slice(piece: Slice, index: int, size: tuple[int, int], coded: tuple[int, int], model: Model) -> Parsed:
+def whole_span(header: Header) -> Span:
+    """All latent rows of a picture."""
+    return Span(0, container.latent_size(header.width, header.height)[0])
+
+
+def parse_slice(piece: Slice, header: Header, span: Span, model: Model) -> Parsed:
+    """The symbols of one slice, of the rows of its span alone. Raises DamagedError where they differ from those
+    written.
+    """
+    hyper_shape = _hyper_shape(header, span, model)
+    least = float(model.coder.least_bits[model.integers.z_index].sum())
+    if is_too_small(len(piece.payload), hyper_shape[1] * hyper_shape[2], least):
+        raise DamagedError(f"{len(piece.payload)} bytes of payload cannot hold the symbols of {span.rows} latent rows")
     decoder = model.coder.decoder(piece.payload)
-    hyper_shape = (model.networks.config.hyper, size[0] // 4, size[1] // 4)
     hyper = decoder.decode(hyper_indices(model, hyper_shape)).reshape(hyper_shape)
 
     def read(prior: Prior) -> NDArray[np.int32]:
@@ -92,11 +107,27 @@ def _parse_slice(piece: Slice, index: int, size: tuple[int, int], coded: tuple[i
         symbols[kept] = decoder.decode(prior.index[kept])
         return symbols
 
-    parsed = model.integers.parse(hyper, index, coded, read)
+    coded = coded_rows(span, header.width, header.height)
+    parsed = model.integers.parse(hyper, header.quality, coded, read)
     decoder.finish()
     if symbols_crc(hyper, parsed.symbols) != piece.symbols_crc:
         raise DamagedError("the decoded symbols are not those that were written (their CRC-32 differs)")
     return parsed
+
+
+def blank_slice(header: Header, span: Span, model: Model) -> Parsed:
+    """What stands for a damaged slice: the means that follow from a hyper-latent of zeros, every symbol zero."""
+
+    def nothing(prior: Prior) -> NDArray[np.int32]:
+        return np.zeros(prior.index.shape, np.int32)
+
+    hyper = np.zeros(_hyper_shape(header, span, model), np.int32)
+    return model.integers.parse(hyper, header.quality, coded_rows(span, header.width, header.height), nothing)
+
+
+def _hyper_shape(header: Header, span: Span, model: Model) -> tuple[int, int, int]:
+    columns = container.latent_size(header.width, header.height)[1]
+    return model.networks.config.hyper, span.rows // 4, columns // 4
 
 
 def hyper_indices(model: Model, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -118,10 +149,15 @@ def render(
     """What is known of the latent → uint8 picture (H, W, 3) or (H, W)."""
     latent = reconstruct(known, model, settings, on_step)
     picture = model.networks.picture(latent, known.quality)[0, :, : header.height, : header.width]
-    if header.grey:
+    return levels(picture, header.grey)
+
+
+def levels(picture: Tensor, grey: bool) -> NDArray[np.uint8]:
+    """Picture [3, H, W] in about 0..1 → its 8-bit levels, uint8 (H, W, 3), or (H, W) where it is grey."""
+    if grey:
         picture = picture.mean(0, keepdim=True)
     pixels = picture.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(pixels[:, :, 0] if header.grey else pixels)
+    return np.ascontiguousarray(pixels[:, :, 0] if grey else pixels)
 
 
 def condition(parsed: Parsed, header: Header, model: Model) -> Condition:
@@ -138,8 +174,17 @@ def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condit
     return Condition(mean + centroid, deviation, scale, t)
 
 
-def reconstruct(known: Condition, model: Model, settings: DecodeSettings, on_step: OnStep | None = None) -> Tensor:
-    """The latent in steps, [1, M, h, w]: the centroid plus what the reverse process restores."""
+def reconstruct(
+    known: Condition,
+    model: Model,
+    settings: DecodeSettings,
+    on_step: OnStep | None = None,
+    origin: tuple[int, int] = (0, 0),
+) -> Tensor:
+    """The latent in steps, [1, M, h, w]: the centroid plus what the reverse process restores.
+
+    origin: row and column of the picture's latent at which this part of it begins; the noise depends on it.
+    """
     prepared = model.networks.denoiser.prepare(known)
     _, channels, h, w = known.centre.shape
 
@@ -150,9 +195,8 @@ def reconstruct(known: Condition, model: Model, settings: DecodeSettings, on_ste
     def noise(step: int) -> Tensor:
         if not settings.realism:
             return torch.zeros_like(known.centre)
-        return torch.from_numpy(settings.realism * gaussian(settings.seed, step, (channels, h, w)))[None].to(
-            known.centre
-        )
+        drawn = settings.realism * gaussian(settings.seed, step, (channels, h, w), *origin)
+        return torch.from_numpy(drawn)[None].to(known.centre)
 
     sample = SAMPLERS[settings.sampler]
     restored = sample(denoise, noise(0), times(settings.step_count), noise, on_step)

@@ -36,16 +36,22 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Coded:
-    """A file and the latent inside it."""
+class Written:
+    """A file."""
 
     container: Container
-    parsed: Parsed
 
     @property
     def size(self) -> int:
         """Bytes of the whole file."""
         return len(container.write(self.container))
+
+
+@dataclass(frozen=True)
+class Coded(Written):
+    """A file and the latent inside it."""
+
+    parsed: Parsed
 
 
 class PictureEncoder:
@@ -57,7 +63,7 @@ class PictureEncoder:
         self.height, self.width = picture.shape[:2]
         self.rows, self.columns = container.coded_size(self.width, self.height)
         with torch.no_grad():
-            self.base: Base = model.networks.analysis.base(_padded(picture, model.device))
+            self.base: Base = model.networks.analysis.base(padded(picture, model.device))
 
     def _scaled_latent(self, index: int) -> tuple[Tensor, Tensor]:
         t = torch.tensor([quality.fraction(index)], device=self.model.device)
@@ -104,9 +110,7 @@ class PictureEncoder:
     @torch.no_grad()
     def latents(self, index: int) -> Latents:
         """What a file at a quality index in 0..4095 has to store."""
-        y, _ = self._scaled_latent(index)
-        z = torch.round(self.model.networks.rate.hyper_latent(y))[0].clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-        return Latents(index, z.cpu().numpy().astype(np.int32), y[0].cpu().numpy())
+        return latents_of(self._scaled_latent(index)[0], index, self.model)
 
     def code(self, index: int) -> Coded:
         """The file at a quality index in 0..4095."""
@@ -114,19 +118,7 @@ class PictureEncoder:
 
     def write(self, latents: Latents) -> Coded:
         """The file of latents. Floats end here: the same latents give the same file on every machine."""
-        hyper, coder = latents.hyper, self.model.coder.encoder()
-        coder.encode(hyper.ravel(), hyper_indices(self.model, hyper.shape))
-
-        def choose(prior: Prior) -> NDArray[np.int32]:
-            centred = latents.scaled.flat[prior.places] - prior.mean * 2.0**-LATENT_BITS
-            symbols = quantise(torch.from_numpy(centred), torch.from_numpy(prior.index)).numpy()
-            symbols = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
-            kept = prior.index >= SKIPPED_SCALES
-            coder.encode(symbols[kept], prior.index[kept])
-            return np.where(kept, symbols, 0)
-
-        parsed = self.model.integers.parse(hyper, latents.index, (self.rows, self.columns), choose)
-        piece = Slice(self._slice_rows(), coder.finish(), symbols_crc(hyper, parsed.symbols))
+        piece, parsed = code_slice(latents, (self.rows, self.columns), self.model)
         return Coded(Container(self._header(latents.index), (piece,), self.chunks), parsed)
 
     def psnr(self, coded: Coded) -> float:
@@ -145,9 +137,36 @@ class PictureEncoder:
         return container.latent_size(self.width, self.height)[0]
 
 
-def _padded(picture: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 picture → [1, 3, H, W] float32 in 0..1, the last row and column repeated up to multiples of 64."""
+def latents_of(scaled: Tensor, index: int, model: Model) -> Latents:
+    """What a slice stores: scaled, its latent in steps, [1, M, h, w] → with the symbols of its hyper-latent."""
+    z = torch.round(model.networks.rate.hyper_latent(scaled))[0].clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+    return Latents(index, z.cpu().numpy().astype(np.int32), scaled[0].cpu().numpy())
+
+
+def code_slice(latents: Latents, coded: tuple[int, int], model: Model) -> tuple[Slice, Parsed]:
+    """One slice of latents; coded: the rows and columns of them that hold symbols."""
+    hyper, coder = latents.hyper, model.coder.encoder()
+    coder.encode(hyper.ravel(), hyper_indices(model, hyper.shape))
+
+    def choose(prior: Prior) -> NDArray[np.int32]:
+        centred = latents.scaled.flat[prior.places] - prior.mean * 2.0**-LATENT_BITS
+        symbols = quantise(torch.from_numpy(centred), torch.from_numpy(prior.index)).numpy()
+        symbols = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
+        kept = prior.index >= SKIPPED_SCALES
+        coder.encode(symbols[kept], prior.index[kept])
+        return np.where(kept, symbols, 0)
+
+    parsed = model.integers.parse(hyper, latents.index, coded, choose)
+    piece = Slice(latents.scaled.shape[1], coder.finish(), symbols_crc(hyper, parsed.symbols))
+    return piece, parsed
+
+
+def padded(picture: NDArray[np.uint8], device: torch.device, size: tuple[int, int] | None = None) -> Tensor:
+    """uint8 picture → [1, 3, H, W] float32 in 0..1, its last row and column repeated up to `size`, H and W, or else up
+    to multiples of 64.
+    """
     height, width = picture.shape[:2]
+    bottom, right = (size[0] - height, size[1] - width) if size else (-height % 64, -width % 64)
     rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
     x = torch.tensor(np.ascontiguousarray(rgb), device=device).permute(2, 0, 1)[None].float() / 255
-    return F.pad(x, (0, -width % 64, 0, -height % 64), mode="replicate")
+    return F.pad(x, (0, right, 0, bottom), mode="replicate")

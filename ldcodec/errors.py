@@ -6,6 +6,9 @@ LdcodecError                 1
 │   └── DamagedError         1   an .ldc file that is cut short or altered
 ├── ModelError               1   weights are missing, damaged, or not the ones a file names
 └── UsageError               2   options that contradict each other or are out of range
+
+LdcodecWarning               0   work that was done, but not quite as asked
+└── SalvageWarning           3   a damaged file of which only a part was restored
 """
 
 
@@ -39,3 +42,9 @@ class UsageError(LdcodecError):
 
 class LdcodecWarning(UserWarning):
     """Something the user should know that did not stop the work, such as a target rate out of reach."""
+
+
+class SalvageWarning(LdcodecWarning):
+    """A damaged file was restored in part; the text names the rows of the picture that are lost."""
+
+    exit_code = 3

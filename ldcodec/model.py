@@ -9,7 +9,6 @@ renders the picture is not part of it and may improve.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,12 +24,10 @@ from ldcodec.networks import Networks
 from ldcodec.ratemodel.gaussian import Tables
 from ldcodec.ratemodel.integer import IntegerRateModel
 from ldcodec.ratemodel.rangecoder import Coder
+from ldcodec.weightsfile import SEARCH_VARIABLE, find_file, find_identity
 
 FORMAT = "ldcodec-weights-1"
 DEFAULT_MODEL = "small"
-FILE_NAME = "model.safetensors"
-SEARCH_VARIABLE = "LDCODEC_MODELS"
-HEADER_LIMIT = 1 << 20  # bytes of JSON at the front of a weights file
 INTEGER_PREFIXES = ("integer.", "coder.")
 INTEGER_TYPES = (torch.int16, torch.int32, torch.uint8)
 
@@ -70,51 +67,11 @@ def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half
     return identity
 
 
-def search_path() -> list[Path]:
-    """Folders of models: those of LDCODEC_MODELS, then the ones that came with the program."""
-    named = [Path(p) for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
-    package = Path(__file__).resolve().parent
-    return [*named, package / "models", package.parent / "models"]
-
-
-def find_file(name_or_path: str) -> Path:
-    """The weights file of a name on the search path, or of a path; raises ModelError if there is none."""
-    direct = Path(name_or_path)
-    candidates = [direct, direct / FILE_NAME]
-    if name_or_path and direct.name == name_or_path:
-        candidates = [folder / name_or_path / FILE_NAME for folder in search_path()] + candidates
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise ModelError(f"no model {name_or_path!r}: give a path, or set {SEARCH_VARIABLE} to the folder that holds it")
-
-
-def known_models() -> Iterator[tuple[Path, str]]:
-    """(weights file, parse id in hex) of every model on the search path; files that are none are passed over."""
-    for folder in search_path():
-        for path in sorted(folder.glob(f"*/{FILE_NAME}")):
-            identity = _metadata(path).get("parse_id", "")
-            if identity:
-                yield path, identity
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, read from its header alone; empty if there is none."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= HEADER_LIMIT else {}
-        metadata = header.get("__metadata__", {})
-        return metadata if isinstance(metadata, dict) else {}
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return {}
-
-
 def find_model(identity: bytes, device: str = "auto") -> Model:
     """The model with a parse id; raises ModelError if no model on the search path has it."""
-    for path, known in known_models():
-        if known == identity.hex():
-            return load_model(str(path), device)
+    path = find_identity(identity)
+    if path is not None:
+        return load_model(str(path), device)
     raise ModelError(
         f"this file needs the model {identity.hex()}, which is not installed; "
         f"set {SEARCH_VARIABLE} to the folder that holds it"

@@ -51,7 +51,7 @@ def test_texts_that_no_writer_wrote_are_left_out(data: bytes) -> None:
     assert chunks.unpack(data) is None
     source = Container(Header(1, 1, 0, True, bytes(range(8))), (Slice(4, b"", 0),), (Chunk("exif", data),))
     with pytest.warns(LdcodecWarning, match="chunk exif cannot be read and is left out"):
-        assert parts.unpack(np.zeros((1, 1), np.uint8), source).exif is None
+        assert parts.unpack(np.zeros((1, 1), np.uint8), None, source).exif is None
 
 
 def test_all_of_a_picture_comes_back(model: Model) -> None:

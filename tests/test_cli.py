@@ -28,6 +28,7 @@ from ldcodec.cli.foreign import foreign_lines_as_warnings
 from ldcodec.container import Chunk, Container, Header, Slice
 from ldcodec.model import Model
 from ldcodec.pictures.picture import Picture
+from ldcodec.view import View
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors", "tqdm")
@@ -356,7 +357,7 @@ def test_no_command_shows_the_help(call: Call) -> None:
 def test_help_tells_the_exit_codes(call: Call) -> None:
     code, out, _ = call("--help")
     assert code == 0
-    assert re.findall(r"^ +(\d+)  ", out, re.MULTILINE) == ["0", "1", "2", "130"]
+    assert re.findall(r"^ +(\d+)  ", out, re.MULTILINE) == ["0", "1", "2", "3", "130"]
     assert call("--version") == (0, f"ldcodec {ldcodec.__version__}\n", "")
 
 
@@ -690,6 +691,7 @@ def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch
     given = dict(decode.call_args.kwargs)
     assert callable(given.pop("on_step"))
     assert given.pop("model").parse_id == container.read_header((sound / "k.ldc").read_bytes()).parse_id
+    assert given.pop("view") == View()
     assert given == {"steps": 5, "realism": 0.25, "sampler": "heun", "seed": 7}
 
 

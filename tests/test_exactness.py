@@ -26,8 +26,9 @@ from ldcodec.config import Config
 from ldcodec.decoder import DecodeSettings
 from ldcodec.encoder import Latents, PictureEncoder
 from ldcodec.errors import ModelError
-from ldcodec.model import DEFAULT_MODEL, Model, find_file, integer_shapes, load_model
+from ldcodec.model import DEFAULT_MODEL, Model, integer_shapes, load_model
 from ldcodec.ratemodel.integer import IntegerRateModel, Prior
+from ldcodec.weightsfile import find_file
 
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "as it is": {},

@@ -17,9 +17,10 @@ from ldcodec import container, decoder
 from ldcodec.config import Config
 from ldcodec.encoder import PictureEncoder
 from ldcodec.errors import DamagedError, ModelError
-from ldcodec.model import DEFAULT_MODEL, Model, find_file, integer_shapes, load_model, parse_id
+from ldcodec.model import DEFAULT_MODEL, Model, integer_shapes, load_model, parse_id
 from ldcodec.ratemodel import integer
 from ldcodec.ratemodel.integer import IntegerRateModel, Layer, Prior, at_quality
+from ldcodec.weightsfile import find_file
 
 CPU = torch.device("cpu")
 WILD = Config(latent=8, context=8, hyper=4)

@@ -22,17 +22,14 @@ from ldcodec.config import Config
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.model import (
     DEFAULT_MODEL,
-    FILE_NAME,
-    SEARCH_VARIABLE,
     Model,
-    find_file,
     find_model,
-    known_models,
     load_model,
     parse_id,
     save_model,
 )
 from ldcodec.training.export import integer_tensors
+from ldcodec.weightsfile import FILE_NAME, SEARCH_VARIABLE, find_file, known_models
 from tests.conftest import TINY, tiny_networks
 
 Tensors = dict[str, Tensor]

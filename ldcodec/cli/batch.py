@@ -3,17 +3,22 @@
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from ldcodec.cli.files import STREAM, Job, check
-from ldcodec.errors import LdcodecError, LdcodecWarning, ModelError, UsageError
+from ldcodec.container import MAX_PIXELS
+from ldcodec.errors import LdcodecError, LdcodecWarning, ModelError, SalvageWarning, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ldcodec.model import Model
+
+DEFAULT_PIXELS = 10**9
 
 Option = Callable[[Callable[..., int]], Callable[..., int]]
 
@@ -42,12 +47,13 @@ class Batch:
 
     quiet: bool = False
     failures: int = 0
+    salvaged: int = 0
     bar: Any = field(default=None, repr=False)
 
     @property
     def exit_code(self) -> int:
-        """1 if anything failed, else 0."""
-        return 1 if self.failures else 0
+        """1 if anything failed, else 3 if a damaged file was restored in part, else 0."""
+        return 1 if self.failures else SalvageWarning.exit_code if self.salvaged else 0
 
     def say(self, line: str, error: bool = False) -> None:
         """Print a line on standard output or standard error."""
@@ -109,6 +115,7 @@ class Batch:
     @contextmanager
     def _warnings_as_lines(self, name: str) -> Iterator[None]:
         def show(message: Warning | str, *details: object, **more: object) -> None:
+            self.salvaged += isinstance(message, SalvageWarning)
             self.note(f"warning: {name}: {message}")
 
         with warnings.catch_warnings():
@@ -127,6 +134,13 @@ def coding_options(command: Callable[..., int]) -> Callable[..., int]:
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
         click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads to use."),
         click.option("--no-preserve", is_flag=True, help="Do not give the output the times of its input."),
+        click.option(
+            "--max-pixels",
+            type=click.IntRange(1, MAX_PIXELS),
+            default=DEFAULT_PIXELS,
+            metavar="N",
+            help="Refuse larger pictures.  [default: 10^9]",
+        ),
         click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
         click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
     ]
@@ -166,6 +180,14 @@ class Models:
             self._set_threads()
             self._known[parse_id] = find_model(parse_id, self._device)
         return self._known[parse_id]
+
+    def weights(self, parse_id: bytes) -> "Path | None":
+        """The weights file that a file will be read with, None if there is none; nothing is loaded."""
+        from ldcodec.weightsfile import find_file, find_identity
+
+        with suppress(ModelError):
+            return find_file(self._name) if self._name is not None else find_identity(parse_id)
+        return None
 
     def _set_threads(self) -> None:
         if self._threads is not None:

@@ -10,6 +10,7 @@ import click
 
 from ldcodec import container
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
+from ldcodec.cli.claims import Claims
 from ldcodec.cli.files import Job, created, opened, plan, times_of
 from ldcodec.cli.foreign import foreign_lines_as_warnings
 
@@ -89,6 +90,7 @@ def compress(
     device: str,
     threads: int | None,
     no_preserve: bool,
+    max_pixels: int,
     quiet: bool,
     force: bool,
     no_fallback: bool,
@@ -110,10 +112,12 @@ def compress(
     order = Order(cast(Target, given), strip, not no_fallback, frame, not no_preserve)
     jobs = plan(inputs, output, ".ldc")
     models = Models(model, device, threads)
-    return Batch(quiet).run(jobs, lambda job: _compress(job, order, models), force)
+    batch = Batch(quiet)
+    claims = Claims(batch, max_pixels)
+    return batch.run(jobs, lambda job: _compress(job, order, models, claims), force)
 
 
-def _compress(job: Job, order: Order, models: Models) -> Result:
+def _compress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
     import logging
 
     from ldcodec.pictures.read import read
@@ -121,6 +125,7 @@ def _compress(job: Job, order: Order, models: Models) -> Result:
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are told once, as ours
     times = times_of(job.source) if order.preserve else None
     with opened(job.source) as stream, foreign_lines_as_warnings():
+        claims.of_picture(stream, job.source_name)
         picture = read(stream, job.source_name, order.frame)
     model = None if order.lossless else models.chosen()
     start = perf_counter()

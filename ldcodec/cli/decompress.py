@@ -1,19 +1,22 @@
 """`ldcodec decompress`: .ldc files → picture files."""
 
 import math
+import re
+from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
 
-from ldcodec import container
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
-from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, read_start, times_of
+from ldcodec.cli.claims import Claims, reader_of
+from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, times_of
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from ldcodec.pictures.picture import Picture
+    from ldcodec.reader import Reader
 
 SAMPLERS = ("ddim", "ddpm", "heun", "sde")
 LONG_WORK = 8  # steps from which one picture has a progress bar
@@ -26,6 +29,39 @@ class Settings(TypedDict):
     realism: float
     sampler: str
     seed: int
+
+
+class Wanted(TypedDict):
+    """What of the picture is wanted: as `ldcodec.view.View` takes it."""
+
+    region: tuple[int, int, int, int] | None
+    scale: int
+    salvage: bool
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the options ask for, the same for every input; shown: whether one picture may have a progress bar."""
+
+    settings: Settings
+    wanted: Wanted
+    preserve: bool
+    shown: bool
+
+
+def _region(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int, int, int] | None:
+    """X,Y,W,H in pixels."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,7}),(\d{1,7}),(\d{1,7}),(\d{1,7})", value, re.ASCII)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no region; write it as X,Y,WIDTH,HEIGHT in pixels", ctx, param)
+    x, y, width, height = (int(number) for number in match.groups())
+    return x, y, width, height
+
+
+def _scale(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    return int(value.removeprefix("1/"))
 
 
 def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -46,6 +82,15 @@ def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
     help="From the smallest error (0) to the most natural texture (1).  [default: 0]",
 )
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="ddim", show_default=True)
+@click.option("--region", callback=_region, metavar="X,Y,W,H", help="Only these pixels, from the slices they need.")
+@click.option(
+    "--scale",
+    type=click.Choice(["1/1", "1/2", "1/4", "1/8", "1/16"]),
+    callback=_scale,
+    default="1/1",
+    help="A quick, smaller preview without diffusion.",
+)
+@click.option("--salvage", is_flag=True, help="Restore what is intact in damaged files.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, metavar="N", help="Of the noise.  [default: 0]")
 def decompress(
     inputs: tuple[str, ...],
@@ -54,12 +99,14 @@ def decompress(
     device: str,
     threads: int | None,
     no_preserve: bool,
+    max_pixels: int,
     quiet: bool,
     force: bool,
     steps: int | None,
     realism: float,
     sampler: str,
     seed: int,
+    **view: Any,
 ) -> int:
     """Bring .ldc files back as pictures.
 
@@ -72,9 +119,9 @@ def decompress(
     batch = Batch(quiet)
     if realism > 0 and steps is None:
         batch.note("note: --realism above 0 takes 8 steps; --steps sets another number")
-    models = Models(model, device, threads)
-    shown = not quiet and len(jobs) == 1
-    return batch.run(jobs, lambda job: _decompress(job, settings, models, shown, not no_preserve), force)
+    models, claims = Models(model, device, threads), Claims(batch, max_pixels)
+    order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and len(jobs) == 1)
+    return batch.run(jobs, lambda job: _decompress(job, order, models, claims), force)
 
 
 def _check_formats(jobs: list[Job]) -> None:
@@ -85,35 +132,40 @@ def _check_formats(jobs: list[Job]) -> None:
             format_of(job.target)
 
 
-def _decompress(job: Job, settings: Settings, models: Models, shown: bool, preserve: bool) -> Result:
-    times = times_of(job.source) if preserve else None
-    with opened(job.source) as stream:
-        data = read_start(stream, container.MAGIC)
-    source = container.read(data)
-    start = perf_counter()
-    if source.lossless:
-        picture = _restored(source)
-    else:
-        model = models.of_file(source.header.parse_id)
-        from ldcodec.codec import decode_picture
-
-        start = perf_counter()
-        with _step_bar(settings["steps"], shown) as bar:
-            picture = decode_picture(data, **settings, model=model, on_step=lambda step: bar.update())
-    seconds = perf_counter() - start
+def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
     from ldcodec.pictures.write import format_of, write
 
+    times = times_of(job.source) if order.preserve else None
+    with opened(job.source) as stream:
+        source = reader_of(stream)
+        wanted = order.wanted
+        claims.of_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
+        start = perf_counter()
+        picture = _exact(source, wanted) if source.lossless else _decoded(source, order, models)
+        seconds = perf_counter() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
     with created(job.target, times) as stream:
         write(picture, stream, format)
-    return Result(picture.width, picture.height, len(data), seconds, source.lossless)
+    return Result(picture.width, picture.height, source.length, seconds, source.lossless)
 
 
-def _restored(source: container.Container) -> "Picture":
+def _exact(source: "Reader", wanted: Wanted) -> "Picture":
     """A picture without loss, for which nothing of the codec is loaded."""
-    from ldcodec.pictures import lossless, parts
+    from ldcodec.stored import exact_picture
+    from ldcodec.view import View
 
-    return parts.unpack(lossless.restore(source), source)
+    return exact_picture(source, View(**wanted))
+
+
+def _decoded(source: "Reader", order: Order, models: Models) -> "Picture":
+    model = models.of_file(source.header.parse_id)
+    from ldcodec.codec import decode_picture
+    from ldcodec.view import View
+
+    with _step_bar(order.settings["steps"], order.shown) as bar:
+        return decode_picture(
+            source, **order.settings, model=model, on_step=lambda step: bar.update(), view=View(**order.wanted)
+        )
 
 
 def _step_bar(steps: int | None, shown: bool) -> "tqdm[NoReturn]":

@@ -121,6 +121,11 @@ def sample_sde(
 SAMPLERS: dict[str, Sampler] = {"ddim": sample_ddim, "ddpm": sample_ddpm, "heun": sample_heun, "sde": sample_sde}
 
 
+def evaluations(sampler: str, steps: int) -> int:
+    """How many times a sampler asks the network in a number of steps."""
+    return 2 * steps - 1 if sampler == "heun" else steps
+
+
 def _split(u: Tensor, v: Tensor, step: Step) -> tuple[Tensor, Tensor]:
     """The estimates of u0 and ε in u_t = α·u0 + σ·ε."""
     return step.alpha * u - step.sigma * v, step.sigma * u + step.alpha * v

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from ldcodec.errors import PictureError
+from ldcodec.pictures import rows
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.pillow import warn
 from ldcodec.pictures.transparency import GREY_MODES
@@ -31,7 +32,8 @@ def plain(image: Image.Image, icc: bytes | None) -> tuple[Pixels, bytes | None]:
     if image.mode in SPACES:
         return np.array(_converted(image, icc)), None
     grey = image.mode in GREY_MODES
-    return np.array(image.convert("L" if grey else "RGB")), _fitting(icc, grey)
+    mode = "L" if grey else "RGB"
+    return rows.to_array(image if image.mode == mode else image.convert(mode)), _fitting(icc, grey)
 
 
 def space(icc: bytes) -> bytes | None:

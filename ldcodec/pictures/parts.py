@@ -22,13 +22,13 @@ def pack(picture: Picture) -> tuple[Chunk, ...]:
     return tuple(found)
 
 
-def unpack(pixels: Pixels, source: Container) -> Picture:
-    """The picture of a file whose pixels, uint8 (H, W, 3) or (H, W), were decoded.
+def unpack(pixels: Pixels, plane: Pixels | None, source: Container) -> Picture:
+    """The picture of decoded pixels, uint8 (H, W, 3) or (H, W), and an alpha plane (H, W), with a file's metadata.
 
-    Raises DamagedError if its alpha cannot be read; metadata that cannot are left out with an LdcodecWarning.
+    Metadata that cannot be read are left out with an LdcodecWarning.
     """
     icc, exif, xmp = (_text(source, kind) for kind in (chunks.ICC, chunks.EXIF, chunks.XMP))
-    return Picture(pixels, alpha(source), icc, exif, xmp)
+    return Picture(pixels, plane, icc, exif, xmp)
 
 
 def alpha(source: Container) -> Pixels | None:

@@ -40,7 +40,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture of a known kind, or damaged in its first bytes"
     if isinstance(error, Image.DecompressionBombError):
-        return "refused, because it claims more pixels than is safe to open"
+        return "refused, because it claims more pixels than is safe to open; --max-pixels sets the limit"
     if isinstance(error, MemoryError):
         return "too large for the memory of this machine"
     if isinstance(error, OSError) and error.strerror:

@@ -26,7 +26,7 @@ def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = N
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     with guarded(name):
-        stored = source if isinstance(source, Path) else io.BytesIO(source.read())
+        stored = source if isinstance(source, Path) or source.seekable() else io.BytesIO(source.read())
         with Image.open(stored) as image:
             if frame is not None:
                 _go_to(image, frame)

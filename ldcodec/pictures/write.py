@@ -1,6 +1,5 @@
 """`Picture` → Pillow image or picture file, with all of it that the format can hold."""
 
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -9,7 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
 from ldcodec.errors import PictureError, UsageError
-from ldcodec.pictures import colour
+from ldcodec.pictures import colour, rows
 from ldcodec.pictures.metadata import DIRECTORIES, EXIF_MARK, descriptive
 from ldcodec.pictures.picture import Picture
 from ldcodec.pictures.pillow import first_line, warn
@@ -61,14 +60,14 @@ def write(picture: Picture, target: BinaryIO, format: str = "PNG") -> None:
     Raises PictureError if it cannot hold the pixels; an OSError of the target itself is left as it is.
     """
     kept = _holdable(picture, format)
-    encoded = io.BytesIO()
     try:
         image = Image.fromarray(np.ascontiguousarray(kept.array()))
-        image.save(encoded, format, **(_ABILITIES[format].options | _metadata_options(kept, format)))
+        rows.save(image, target, format, _ABILITIES[format].options | _metadata_options(kept, format))
+    except rows.TargetError as error:
+        raise error.error from error
     except Exception as error:
         size = f"{picture.width}x{picture.height}"
         raise PictureError(f"a picture of {size} pixels cannot be written as {format}: {first_line(error)}") from error
-    target.write(encoded.getbuffer())
 
 
 def format_of(path: Path | str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldcodec.errors import DamagedError
-from ldcodec.ratemodel.gaussian import SCALE_COUNT, SYMBOL_LIMIT, Tables
+from ldcodec.ratemodel.gaussian import PRECISION, SCALE_COUNT, SYMBOL_LIMIT, Tables
 
 GOLOMB_LIMIT = SYMBOL_LIMIT.bit_length()  # zero bits that may precede an escaped value
 
@@ -43,6 +43,11 @@ class Coder:
     def bit(self) -> Any:
         """One bit with probability ½."""
         return constriction.stream.model.Uniform(2)
+
+    @cached_property
+    def least_bits(self) -> NDArray[np.float64]:
+        """[64]: what the likeliest symbol of each scale costs."""
+        return np.array([PRECISION - np.log2(self.tables.half(i).max()) for i in range(SCALE_COUNT)])
 
     def encoder(self) -> "SymbolEncoder":
         """A new, empty encoder."""

@@ -14,7 +14,7 @@ import torch
 from ldcodec.bench.curves import curve_of, read_curves
 from ldcodec.decoder import DecodeSettings
 from ldcodec.errors import LdcodecError, UsageError
-from ldcodec.model import FILE_NAME, load_model
+from ldcodec.model import load_model
 from ldcodec.networks import Networks
 from ldcodec.quality import TOP_INDEX, nearest_index
 from ldcodec.training.autoencoder import AutoencoderStage
@@ -28,6 +28,7 @@ from ldcodec.training.settings import Phase, Settings, override, read_settings
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, load_networks
 from ldcodec.training.trainer import Trainer
+from ldcodec.weightsfile import FILE_NAME
 
 
 @click.group()

@@ -1,0 +1,106 @@
+"""`ldcodec verify`: whether .ldc files are whole, without making a picture of them."""
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+from ldcodec.cli.batch import DEFAULT_PIXELS, Batch, Models
+from ldcodec.cli.claims import Claims, reader_of
+from ldcodec.cli.files import name_of, opened
+from ldcodec.container import MAX_PIXELS
+from ldcodec.errors import DamagedError, ModelError
+from ldcodec.reader import Damage, Reader
+
+if TYPE_CHECKING:
+    from ldcodec.model import Model
+
+SHOWN = 8  # damaged parts that the text names
+
+
+@dataclass
+class Finding:
+    """What is known of one file after the test."""
+
+    name: str
+    slices: int = 0
+    damage: list[str] = field(default_factory=list)
+    symbols: str = "not tested"
+
+    def __str__(self) -> str:
+        if not self.damage:
+            return f"{self.name}: sound, {_plural(self.slices, 'slice')}, symbols {self.symbols}"
+        more = [f"{len(self.damage) - SHOWN} more"] if len(self.damage) > SHOWN else []
+        return f"{self.name}: damaged: {'; '.join(self.damage[:SHOWN] + more)}"
+
+    def line(self) -> str:
+        """One JSON object."""
+        fields = {"name": self.name, "sound": not self.damage, "damage": self.damage}
+        return json.dumps(fields | {"slices": self.slices, "symbols": self.symbols})
+
+
+@click.command(short_help="Whether .ldc files are whole.")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE...")
+@click.option("--quick", is_flag=True, help="Test the checksums of the bytes alone, without any model.")
+@click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one a file names.")
+@click.option("--max-pixels", type=click.IntRange(1, MAX_PIXELS), default=DEFAULT_PIXELS, metavar="N", hidden=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
+def verify(inputs: tuple[str, ...], quick: bool, model: str | None, max_pixels: int, as_json: bool) -> int:
+    """Test .ldc files (- for standard input) without making pictures of them.
+
+    Every checksum of the bytes is compared; then the symbols are decoded and compared with theirs, where the model
+    that a file needs is installed. Exit code 1 if any file is damaged.
+    """
+    batch = Batch()
+    models = Models(model, "auto", None)
+    for source in inputs:
+        with batch.reporting(name_of(source)):
+            finding = _tested(source, models, Claims(batch, max_pixels), quick)
+            batch.failures += bool(finding.damage)
+            batch.say(finding.line() if as_json else str(finding))
+    return batch.exit_code
+
+
+def _tested(source: str, models: Models, claims: Claims, quick: bool) -> Finding:
+    finding = Finding(name_of(source))
+    with opened(source) as stream:
+        try:
+            reader = reader_of(stream)
+        except DamagedError as error:
+            finding.damage = [str(error)]
+            return finding
+        finding.slices = len(reader.spans)
+        finding.damage = [str(damage) for damage in reader.damage()]
+        if reader.lossless:
+            finding.symbols = "none: the picture is stored without loss"
+        elif not finding.damage and not quick:
+            _test_symbols(reader, finding, models, claims)
+    return finding
+
+
+def _test_symbols(reader: Reader, finding: Finding, models: Models, claims: Claims) -> None:
+    """Decodes the symbols slice by slice; adds what differs to the finding."""
+    try:
+        claims.of_file(reader, None, 16, models.weights(reader.header.parse_id))
+        model = models.of_file(reader.header.parse_id)
+    except DamagedError as error:
+        finding.damage = [str(error)]
+    except ModelError:
+        finding.symbols = f"not tested: the model {reader.header.parse_id.hex()} is not installed"
+    else:
+        finding.damage = [str(damage) for damage in _symbol_damage(reader, model)]
+        finding.symbols = "tested"
+
+
+def _symbol_damage(reader: Reader, model: "Model") -> list[Damage]:
+    from ldcodec.tiles import Latent
+
+    latent = Latent(reader, model, salvage=True)
+    for number in range(len(reader.spans)):
+        latent.parse(number)
+    return latent.damaged
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
