@@ -25,18 +25,19 @@ Option = Callable[[Callable[..., int]], Callable[..., int]]
 
 @dataclass(frozen=True)
 class Result:
-    """What is told of a finished job: the picture's size in pixels, the .ldc file's in bytes, coding time, and whether
-    the file holds the picture without loss.
+    """What is told of a finished job: width and height of what was read or made, in pixels; the .ldc file's bytes and
+    the pixels of its whole picture; coding time, and whether the file holds the picture without loss.
     """
 
     width: int
     height: int
     file_bytes: int
+    file_pixels: int
     seconds: float
     lossless: bool = False
 
     def __str__(self) -> str:
-        bpp = 8 * self.file_bytes / (self.width * self.height)
+        bpp = 8 * self.file_bytes / self.file_pixels
         line = f"{self.width}x{self.height}  {self.file_bytes} bytes  {bpp:.3f} bpp  {self.seconds:.2f} s"
         return line + ("  lossless" if self.lossless else "")
 

@@ -133,7 +133,8 @@ def _compress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
     seconds = perf_counter() - start
     with created(job.target, times) as stream:
         stream.write(data)
-    return Result(picture.width, picture.height, len(data), seconds, container.read(data).lossless)
+    size = picture.width, picture.height
+    return Result(*size, len(data), picture.width * picture.height, seconds, container.read(data).lossless)
 
 
 def _encoded(picture: "Picture", order: Order, model: "Model | None") -> bytes:

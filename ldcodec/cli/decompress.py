@@ -146,7 +146,8 @@ def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Resul
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
     with created(job.target, times) as stream:
         write(picture, stream, format)
-    return Result(picture.width, picture.height, source.length, seconds, source.lossless)
+    whole = source.header.width * source.header.height
+    return Result(picture.width, picture.height, source.length, whole, seconds, source.lossless)
 
 
 def _exact(source: "Reader", wanted: Wanted) -> "Picture":
