@@ -1,0 +1,288 @@
+"""Slices and tiles: what is cut for memory's sake and put together again shows neither in symbols nor in pixels."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ldcodec import container, sliced, slicing, tiles
+from ldcodec.codec import decode_array, encode, encoder_of
+from ldcodec.container import Container, Header, Slice
+from ldcodec.decoder import DecodeSettings, condition, render
+from ldcodec.encoder import PictureEncoder
+from ldcodec.errors import DamagedError, UsageError
+from ldcodec.model import Model
+from ldcodec.pictures.picture import Picture
+from ldcodec.reader import Reader
+from ldcodec.sliced import SlicedEncoder
+from ldcodec.slicing import Area, Span
+from ldcodec.tiles import Latent
+from ldcodec.view import View
+from ldcodec.weightsfile import find_identity, is_too_small, least_hyper_bits
+from tests.test_codec import psnr, texture
+
+SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "landscape.png"
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of 128 pixels, slices of about 128 rows, and nothing in one pass: what large pictures meet, in small."""
+    monkeypatch.setattr(tiles, "TILE", 8)
+    monkeypatch.setattr(sliced, "TILE", 8)
+    monkeypatch.setattr(tiles, "WHOLE_AREA", 0)
+    monkeypatch.setattr(sliced, "WHOLE_AREA", 0)
+    monkeypatch.setattr(sliced, "cut", lambda width, height: slicing.cut(width, height, area=8 * 20))
+
+
+def whole(data: bytes, model: Model, settings: DecodeSettings) -> Pixels:
+    """The picture of a file rendered in one pass over the latent of all its slices."""
+    latent = Latent(Reader(io.BytesIO(data)), model)
+    known = condition(latent.window(Area(0, latent.rows, 0, latent.columns)), latent.header, model)
+    return render(known, latent.header, model, settings)
+
+
+def difference(first: Pixels, second: Pixels) -> int:
+    """The largest difference of two pictures in levels."""
+    return int(np.abs(first.astype(int) - second).max())
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (768, 512), (2048, 1536), (1 << 20, 1), (1, 1 << 20)])
+def test_a_picture_of_up_to_three_megapixels_or_one_row_of_blocks_is_one_slice(width: int, height: int) -> None:
+    rows, columns = container.latent_size(width, height)
+    spans = slicing.cut(width, height)
+    assert spans[0].top == 0 and spans[-1].bottom == rows
+    assert (len(spans) == 1) == (rows * columns <= slicing.SLICE_AREA or rows == 4)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(2000, 2000), (10000, 10000), (32768, 32768), (1 << 20, 1024), (600, 1 << 20)]
+)
+def test_slices_cover_the_picture_and_keep_their_size(width: int, height: int) -> None:
+    rows, columns = container.latent_size(width, height)
+    spans = slicing.cut(width, height)
+    assert [span.top for span in spans] == [0, *(span.bottom for span in spans[:-1])] and spans[-1].bottom == rows
+    assert all(span.rows % 4 == 0 and span.rows >= 4 for span in spans) and len(spans) <= container.MAX_SLICES
+    assert max(span.rows for span in spans) * columns <= max(slicing.SLICE_AREA + 4 * columns, 4 * columns)
+    assert sum(slicing.coded_rows(span, width, height)[0] for span in spans) == container.coded_size(width, height)[0]
+    header = Header(width, height, 0, False, bytes(range(8)))
+    data = container.write(Container(header, tuple(Slice(span.rows, b"", 0) for span in spans)))
+    assert Reader(io.BytesIO(data)).spans == spans
+
+
+def test_small_pictures_are_coded_as_ever(model: Model) -> None:
+    pixels = texture(200, 320)
+    assert isinstance(encoder_of(Picture(pixels), model), PictureEncoder)
+    data = encode(pixels, quality=40, model=model)
+    assert data == container.write(PictureEncoder(pixels, model).code(1638).container)
+    assert np.array_equal(decode_array(data, model=model), whole(data, model, DecodeSettings()))
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("shape", [(300, 330), (130, 70), (65, 400)])
+def test_analysis_by_tiles_is_that_of_the_whole(model: Model, shape: tuple[int, int]) -> None:
+    pixels = texture(*shape)
+    rows = container.latent_size(shape[1], shape[0])[0]
+    expected, _ = PictureEncoder(pixels, model)._scaled_latent(1500)
+    found = torch.cat([sliced.scaled_rows(pixels, model, 1500, Span(top, top + 4)) for top in range(0, rows, 4)], 2)
+    assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("grey", [False, True], ids=["rgb", "grey"])
+def test_slices_come_back(model: Model, grey: bool) -> None:
+    pixels = texture(300, 330)[:, :, 1] if grey else texture(300, 330)
+    data = encode(pixels, quality=70, model=model)
+    assert len(container.read(data).slices) > 2
+    array = decode_array(data, model=model)
+    assert array.shape == pixels.shape
+    one = container.write(PictureEncoder(pixels, model).code(2866).container)
+    assert abs(psnr(array, pixels) - psnr(whole(one, model, DecodeSettings()), pixels)) < 0.2
+
+
+SETTINGS = [
+    DecodeSettings(),
+    DecodeSettings(steps=2, realism=1.0),
+    DecodeSettings(steps=2, realism=1.0, sampler="heun", seed=5),
+    DecodeSettings(steps=16, realism=0.5),
+    DecodeSettings(steps=8, realism=1.0, sampler="heun"),
+]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s.sampler}-{s.steps}-{s.realism}")
+def test_tiles_give_the_pixels_of_one_pass(model: Model, settings: DecodeSettings) -> None:
+    data = encode(texture(300, 330), quality=60, model=model)
+    latent = Latent(Reader(io.BytesIO(data)), model)
+    tiled = tiles.picture_of(latent, settings)
+    assert difference(tiled, whole(data, model, settings)) <= 1
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[2]], ids=["ddim", "heun"])
+def test_tiles_give_the_pixels_of_one_pass_with_the_shipped_model(
+    shipped_model: Model, monkeypatch: pytest.MonkeyPatch, settings: DecodeSettings
+) -> None:
+    monkeypatch.setattr(tiles, "TILE", 16)
+    data = encode(np.asarray(Image.open(SAMPLE))[:330, :300, :3], quality=50, model=shipped_model)
+    latent = Latent(Reader(io.BytesIO(data)), shipped_model)
+    assert difference(tiles.picture_of(latent, settings), whole(data, shipped_model, settings)) <= 1
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_halo_that_is_too_narrow_shows(shipped_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test of the tiles can fail: without the synthesis' halo their borders are seen."""
+    data = encode(np.asarray(Image.open(SAMPLE))[:330, :300, :3], quality=50, model=shipped_model)
+    monkeypatch.setattr(tiles, "halo_of", lambda model, settings: tiles.Halo(0, 0))
+    tiled = tiles.picture_of(Latent(Reader(io.BytesIO(data)), shipped_model), DecodeSettings())
+    assert difference(tiled, whole(data, shipped_model, DecodeSettings())) > 1
+
+
+@pytest.mark.parametrize("index", [1000, 2200])
+def test_no_seam_shows_at_a_slice_border(shipped_model: Model, monkeypatch: pytest.MonkeyPatch, index: int) -> None:
+    """PSNR of the 16 rows on either side of each border, sliced against unsliced."""
+    pixels = np.asarray(Image.open(SAMPLE))[:448, :512, :3]
+    encoder = SlicedEncoder(pixels, shipped_model)
+    encoder.spans = slicing.cut(512, 448, area=32 * 12)
+    assert len(encoder.spans) == 3
+    files = [encoder.code(index).container, PictureEncoder(pixels, shipped_model).code(index).container]
+    shown = [whole(container.write(file), shipped_model, DecodeSettings()) for file in files]
+    for span in encoder.spans[1:]:
+        border = 16 * span.top
+        beside = slice(border - 16, border + 16)
+        in_slices, in_one = (psnr(picture[beside], pixels[beside]) for picture in shown)
+        assert abs(in_slices - in_one) < 0.1
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("target", [{"rate": 0.6}, {"size": 6000}])
+def test_sizes_are_met_in_slices(model: Model, target: dict) -> None:
+    pixels = texture(300, 330)
+    data = encode(pixels, **target, model=model)
+    size = target.get("size") or target["rate"] * 300 * 330 / 8
+    assert 0.99 * size - 8 <= len(data) <= size and len(container.read(data).slices) > 2
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_psnr_is_reached_in_slices(model: Model) -> None:
+    pixels = texture(300, 330)
+    wanted = psnr(decode_array(encode(pixels, quality=45, model=model), model=model), pixels)
+    data = encode(pixels, psnr=wanted, model=model)
+    assert wanted <= psnr(decode_array(data, model=model), pixels) <= wanted + 0.1
+
+
+@pytest.mark.parametrize(("width", "height"), [(2000, 1500), (70000, 64), (50, 60000), (4096, 2048)])
+def test_samples_lie_in_the_picture(width: int, height: int) -> None:
+    places = sliced.sample_places(width, height)
+    assert 4 <= len(places) <= sliced.SAMPLES
+    for place in places:
+        assert 0 <= place.top < place.bottom <= height and 0 <= place.left < place.right <= width
+    assert sum(place.size for place in places) <= sliced.SAMPLES * sliced.SAMPLE_SIDE**2
+
+
+REGIONS = [(0, 0, 330, 300), (0, 0, 1, 1), (329, 299, 1, 1), (100, 140, 90, 16), (37, 250, 200, 50)]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("region", REGIONS, ids=str)
+def test_a_region_is_the_crop_of_the_whole(model: Model, region: tuple[int, int, int, int]) -> None:
+    data = encode(texture(300, 330), quality=60, model=model)
+    x, y, width, height = region
+    found = decode_array(data, model=model, view=View(region=region))
+    assert difference(found, decode_array(data, model=model)[y : y + height, x : x + width]) <= 1
+
+
+def test_a_region_of_a_small_picture_is_the_crop_of_the_whole(model: Model) -> None:
+    data = encode(texture(100, 90), quality=60, model=model)
+    found = decode_array(data, model=model, view=View(region=(10, 20, 30, 40)))
+    assert difference(found, decode_array(data, model=model)[20:60, 10:40]) <= 1
+
+
+def test_a_region_reads_only_the_slices_it_needs(model: Model, small_parts: None) -> None:
+    data = encode(texture(1200, 330), quality=60, model=model)
+    source = Reader(io.BytesIO(data))
+    payloads = [source.payload_length(number) for number in range(len(source.spans))]
+    assert len(payloads) > 8 and source.bytes_read < sum(payloads)
+    header = source.bytes_read
+    decode_array(source, model=model, view=View(region=(0, 0, 330, 64)))
+    halo = tiles.halo_of(model, DecodeSettings())
+    needed = slicing.meeting(source.spans, 0, 4 + halo.synthesis + halo.denoiser)
+    assert len(needed) < len(payloads) / 2
+    assert source.bytes_read - header == sum(payloads[number] for number in needed)
+
+
+def test_a_region_needs_no_other_slice_to_be_whole(model: Model, small_parts: None) -> None:
+    data = encode(texture(1200, 330), quality=60, model=model)
+    altered = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+    decode_array(altered, model=model, view=View(region=(0, 0, 50, 50)))
+    with pytest.raises(DamagedError):
+        decode_array(altered, model=model, view=View(region=(0, 1100, 50, 50)))
+
+
+@pytest.mark.parametrize("region", [(0, 0, 0, 5), (0, 0, 91, 5), (80, 0, 11, 5), (0, 99, 5, 2), (-1, 0, 5, 5)], ids=str)
+def test_regions_outside_the_picture_are_refused(model: Model, region: tuple[int, int, int, int]) -> None:
+    data = encode(texture(100, 90), quality=20, model=model)
+    with pytest.raises(UsageError):
+        decode_array(data, model=model, view=View(region=region))
+
+
+@pytest.mark.parametrize("wrong", [{"scale": 3}, {"scale": 0}, {"scale": 2, "region": (0, 0, 1, 1)}])
+def test_views_that_contradict_themselves_are_refused(wrong: dict) -> None:
+    with pytest.raises(UsageError):
+        View(**wrong)
+
+
+def reduced(pixels: Pixels, scale: int) -> NDArray[np.float64]:
+    """Means over boxes of scale × scale pixels, the last row and column repeated."""
+    height, width = pixels.shape[:2]
+    filled = np.pad(pixels.astype(float), ((0, -height % scale), (0, -width % scale), (0, 0)), "edge")
+    return filled.reshape(-(-height // scale), scale, -(-width // scale), scale, -1).mean((1, 3))
+
+
+@pytest.mark.parametrize(("scale", "least"), [(2, 30), (4, 32), (8, 34), (16, 36)])
+def test_a_preview_is_the_picture_made_smaller(shipped_model: Model, scale: int, least: float) -> None:
+    pixels = np.asarray(Image.open(SAMPLE))[:250, :330, :3]
+    data = encode(pixels, quality=50, model=shipped_model)
+    preview = decode_array(data, model=shipped_model, view=View(scale=scale))
+    expected = reduced(decode_array(data, model=shipped_model), scale)
+    assert preview.shape == expected.shape
+    assert 10 * np.log10(255**2 / np.square(preview - expected).mean()) > least
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_preview_of_slices_has_no_gaps(model: Model) -> None:
+    """The test model's synthesis is nearly linear, so that its preview is nearly its picture made smaller."""
+    data = encode(texture(301, 333), quality=80, model=model)
+    for scale in (2, 4, 8, 16):
+        expected = reduced(decode_array(data, model=model), scale)
+        preview = decode_array(data, model=model, view=View(scale=scale))
+        for rows in np.array_split(np.abs(preview - expected), 5):
+            assert rows.mean() < 3
+
+
+def test_the_least_size_of_a_payload_is_right(model: Model, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file that an encoder writes is below it, and the flattest comes near."""
+    monkeypatch.setenv("LDCODEC_MODELS", tiny_model)
+    path = find_identity(model.parse_id)
+    assert path is not None
+    least = least_hyper_bits(path)
+    assert least == pytest.approx(float(model.coder.least_bits[model.integers.z_index].sum()))
+    for pixels in (np.full((640, 640, 3), 127, np.uint8), texture(200, 200), np.zeros((64, 64), np.uint8)):
+        source = PictureEncoder(pixels, model).code(0).container
+        positions = source.slices[0].rows // 4 * (container.latent_size(*pixels.shape[1::-1])[1] // 4)
+        assert not is_too_small(len(source.slices[0].payload), positions, least)
+
+
+def test_a_file_that_claims_more_symbols_than_it_can_hold_is_refused_at_once(model: Model) -> None:
+    data = encode(texture(64, 64), quality=20, model=model)
+    source = container.read(data)
+    rows = container.latent_size(32768, 32768)[0]
+    header = replace(source.header, width=32768, height=32768)
+    lying = container.write(Container(header, (replace(source.slices[0], rows=rows),)))
+    with pytest.raises(DamagedError, match="cannot hold"):
+        decode_array(lying, model=model)
