@@ -1,0 +1,146 @@
+"""A coverage-guided fuzzer of everything that reads a file: `python -m tests.fuzz MINUTES [--seed N] [--corpus DIR]`.
+
+Needs atheris (libFuzzer for Python; https://github.com/google/atheris). Whatever raises anything but LdcodecError, or
+takes over 2 GB or 20 s, is a finding: libFuzzer prints it, keeps the input in the folder and stops.
+
+The first byte of an input chooses what the rest is: a file whose checksums all agree (they would stop nearly every
+mutation at the door); the payload of a slice for the entropy decoder; what a chunk holds. The golden files are seeds.
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import atheris  # type: ignore[import-untyped, unused-ignore]
+
+with atheris.instrument_imports(include=["ldcodec"]):
+    from ldcodec import container, reader
+    from ldcodec.codec import decode_picture
+    from ldcodec.container import Chunk, Container, Header, Slice
+    from ldcodec.decoder import parse
+    from ldcodec.errors import LdcodecError
+    from ldcodec.model import Model, load_model
+    from ldcodec.reader import Reader
+    from ldcodec.view import View
+
+GOLDEN = Path(__file__).parent / "golden"
+LARGEST_SIDE = 96  # pixels: an execution stays within a few milliseconds
+KINDS = ("iccp", "exif", "xmpp", "ALPH", "WEBP", "PNGI")
+PAYLOAD, CHUNK, VIEW = 1, 2, 3  # first bytes of inputs; any other: a whole file
+
+
+class Agreeing(int):
+    """A checksum that is equal to every number."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
+class AgreeingZlib:
+    """zlib as the readers use it, but that no checksum disagrees."""
+
+    @staticmethod
+    def crc32(data: bytes) -> int:
+        return Agreeing(0)
+
+
+def target(model: Model) -> Callable[[bytes], None]:
+    """The function that libFuzzer calls."""
+
+    def run(data: bytes) -> None:
+        with suppress(LdcodecError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            part = atheris.FuzzedDataProvider(data[1:])
+            kind = data[0] if data else 0
+            if kind == PAYLOAD:
+                _payload(part, model)
+            elif kind == CHUNK:
+                _chunk(part, model)
+            else:
+                _file(data[1:], model, salvage=kind == VIEW)
+
+    return run
+
+
+def _file(data: bytes, model: Model, salvage: bool) -> None:
+    with suppress(LdcodecError):
+        container.describe(data)
+    source = Reader(io.BytesIO(data))
+    source.damage()
+    header = source.header
+    if header.width <= LARGEST_SIDE and header.height <= LARGEST_SIDE:
+        named = Header(header.width, header.height, header.quality, header.grey, model.parse_id)
+        if source.lossless:
+            decode_picture(data)
+        else:
+            whole = container.read(data)
+            coded = container.write(Container(named, whole.slices, whole.chunks))
+            decode_picture(coded, model=model, view=View(salvage=salvage, scale=8 if salvage else 1))
+
+
+def _header(part: Any, model: Model) -> Header:
+    size = part.ConsumeIntInRange(1, LARGEST_SIDE), part.ConsumeIntInRange(1, LARGEST_SIDE)
+    return Header(*size, part.ConsumeIntInRange(0, 4095), part.ConsumeBool(), model.parse_id)
+
+
+def _payload(part: Any, model: Model) -> None:
+    header = _header(part, model)
+    payload = part.ConsumeBytes(part.remaining_bytes())
+    rows = container.latent_size(header.width, header.height)[0]
+    parse(Container(header, (Slice(rows, payload, Agreeing(0)),)), model)
+
+
+def _chunk(part: Any, model: Model) -> None:
+    header, kind = _header(part, model), KINDS[part.ConsumeIntInRange(0, len(KINDS) - 1)]
+    rows = container.latent_size(header.width, header.height)[0]
+    exact = kind in ("WEBP", "PNGI")
+    if exact:
+        header = Header(header.width, header.height, 0, header.grey, bytes(8))
+    chunks = (Chunk(kind, part.ConsumeBytes(part.remaining_bytes())),)
+    file = container.write(Container(header, (Slice(rows, b"", Agreeing(0)),), chunks))
+    decode_picture(file, model=model, view=View(scale=1 if exact else 16))
+
+
+def seeds(folder: Path) -> None:
+    """Inputs to begin with: golden files as they are, their payloads and their chunks."""
+    for path in GOLDEN.glob("*.ldc"):
+        data = path.read_bytes()
+        source = container.read(data)
+        parts = [bytes([0]) + data, bytes([VIEW]) + data]
+        parts += [bytes([PAYLOAD]) + piece.payload + bytes(8) for piece in source.slices]
+        parts += [bytes([CHUNK]) + chunk.data + bytes(8) for chunk in source.chunks]
+        for number, part in enumerate(parts):
+            (folder / f"{path.stem}-{number}").write_bytes(part)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--corpus", type=Path, help="Folder of inputs, which grows; default: a new one.")
+    options = parser.parse_args()
+    folder = options.corpus or Path(tempfile.mkdtemp(prefix="ldcodec-fuzz-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds(folder)
+    model = load_model(str(GOLDEN / "tiny"), "cpu")
+    for module in (container, reader):
+        module.zlib = AgreeingZlib  # type: ignore[attr-defined]
+    limits = ["-rss_limit_mb=2048", "-timeout=20", "-max_len=4096", f"-artifact_prefix={folder}/finding-"]
+    clock = [f"-max_total_time={round(60 * options.minutes)}", f"-seed={options.seed}", "-print_final_stats=1"]
+    atheris.Setup([sys.argv[0], *limits, *clock, str(folder)], target(model))
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
