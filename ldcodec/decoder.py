@@ -33,8 +33,8 @@ REALISTIC_STEPS = 8  # where realism is asked for and no number of steps
 class DecodeSettings:
     """How the reverse process runs.
 
-    steps: 1..1000, None for 1 (or 8 with realism); realism: 0 (minimum error) to 1 (a draw from the posterior);
-    sampler: a name in SAMPLERS; seed: 0..2⁶⁴ − 1, of the noise. Raises UsageError outside these.
+    steps: 1..1000, None for what suits the model (see `course`); realism: 0 (minimum error) to 1 (natural); sampler: a
+    name in SAMPLERS; seed: 0..2⁶⁴ − 1, of the noise. Raises UsageError outside these.
     """
 
     steps: int | None = None
@@ -52,10 +52,24 @@ class DecodeSettings:
         if not 0 <= self.seed < 2**64:
             raise UsageError("seed must be from 0 to 2^64 - 1")
 
-    @property
-    def step_count(self) -> int:
-        """The number of steps in use."""
-        return self.steps or (REALISTIC_STEPS if self.realism else 1)
+    def course(self, model: Model) -> "Course":
+        """What these settings mean for a model.
+
+        One step is the least error, turned towards natural texture by the model's second synthesis where it has one.
+        Several steps, and 8 without a second synthesis, draw from the posterior with noise scaled by the realism.
+        """
+        if self.realism and self.steps in (None, 1) and model.networks.texture is not None:
+            return Course(1, 0.0, self.realism)
+        return Course(self.steps or (REALISTIC_STEPS if self.realism else 1), self.realism, 0.0)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Steps of the reverse process, the share 0..1 of noise that it starts with, and that of the second synthesis."""
+
+    steps: int
+    noise: float
+    texture: float
 
 
 def decode(
@@ -148,7 +162,8 @@ def render(
 ) -> NDArray[np.uint8]:
     """What is known of the latent → uint8 picture (H, W, 3) or (H, W)."""
     latent = reconstruct(known, model, settings, on_step)
-    picture = model.networks.picture(latent, known.quality)[0, :, : header.height, : header.width]
+    picture = model.networks.picture(latent, known.quality, settings.course(model).texture)
+    picture = picture[0, :, : header.height, : header.width]
     return levels(picture, header.grey)
 
 
@@ -185,7 +200,7 @@ def reconstruct(
 
     origin: row and column of the picture's latent at which this part of it begins; the noise depends on it.
     """
-    prepared = model.networks.denoiser.prepare(known)
+    prepared, course = model.networks.denoiser.prepare(known), settings.course(model)
     _, channels, h, w = known.centre.shape
 
     def denoise(u: Tensor, time: Tensor) -> Tensor:
@@ -193,11 +208,11 @@ def reconstruct(
         return v
 
     def noise(step: int) -> Tensor:
-        if not settings.realism:
+        if not course.noise:
             return torch.zeros_like(known.centre)
-        drawn = settings.realism * gaussian(settings.seed, step, (channels, h, w), *origin)
+        drawn = course.noise * gaussian(settings.seed, step, (channels, h, w), *origin)
         return torch.from_numpy(drawn)[None].to(known.centre)
 
     sample = SAMPLERS[settings.sampler]
-    restored = sample(denoise, noise(0), times(settings.step_count), noise, on_step)
+    restored = sample(denoise, noise(0), times(course.steps), noise, on_step)
     return known.centre + known.deviation * restored

@@ -126,6 +126,8 @@ def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Network
     _check_shapes(path, tensors, outline(config))  # before anything of a claimed size is made
     with torch.random.fork_rng(devices=[]):  # not on the meta device, whose first use imports for a second
         networks = Networks(config)
+        if any(name.startswith("net.texture.") for name in tensors):
+            networks.add_texture()
     wanted = {f"net.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
     _check_shapes(path, tensors, wanted)
     floats = {name: tensors[name].float() for name in wanted}

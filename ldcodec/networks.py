@@ -1,5 +1,6 @@
 """All float networks of one model, under the names they have in a weights file."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -25,9 +26,13 @@ class Scales:
 
 
 class Networks(nn.Module):
-    """Analysis, rate model, denoiser and synthesis of one configuration."""
+    """Analysis, rate model, denoiser and synthesis of one configuration.
+
+    texture: a second synthesis, for natural texture instead of the least error; None where none was trained.
+    """
 
     std: Tensor
+    texture: Synthesis | None
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -35,6 +40,7 @@ class Networks(nn.Module):
         self.analysis, self.synthesis, self.rate = Analysis(config), Synthesis(config), RateModel(config)
         self.denoiser = Denoiser(config)
         self.gain = QualityScale(config.latent)
+        self.texture = None
         self.register_buffer("std", torch.ones(config.latent, 1, 1))
 
     def scales(self, t: Tensor) -> Scales:
@@ -46,6 +52,19 @@ class Networks(nn.Module):
         """The latent in units of the quantiser's step, [B, M, h, w]."""
         return self.analysis.finish(base, t, self.std) * self.scales(t).gain
 
-    def picture(self, scaled_latent: Tensor, t: Tensor) -> Tensor:
-        """Latent in steps [B, M, h, w] → picture [B, 3, 16h, 16w] in about 0..1."""
-        return self.synthesis(scaled_latent / self.scales(t).gain, t, self.std)  # type: ignore[no-any-return]
+    def add_texture(self) -> None:
+        """Gives the networks a second synthesis, equal to the first, if they have none."""
+        if self.texture is None:
+            self.texture = copy.deepcopy(self.synthesis)
+
+    def picture(self, scaled_latent: Tensor, t: Tensor, texture: float = 0.0) -> Tensor:
+        """Latent in steps [B, M, h, w] → picture [B, 3, 16h, 16w] in about 0..1.
+
+        texture: 0..1, the share of the second synthesis. The straight line between the two pictures reaches every
+        trade of distortion against perception if its ends do (Yan et al. 2022, arXiv 2206.10082).
+        """
+        latent = scaled_latent / self.scales(t).gain
+        if self.texture is None or texture == 0:
+            return self.synthesis(latent, t, self.std)  # type: ignore[no-any-return]
+        natural: Tensor = self.texture(latent, t, self.std)
+        return natural if texture == 1 else torch.lerp(self.synthesis(latent, t, self.std), natural, texture)

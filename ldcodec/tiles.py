@@ -110,7 +110,7 @@ class Halo:
 
 def halo_of(model: Model, settings: DecodeSettings) -> Halo:
     """What the networks of a model see with these settings."""
-    asked = evaluations(settings.sampler, settings.step_count)
+    asked = evaluations(settings.sampler, settings.course(model).steps)
     networks = model.networks
     return Halo(min(asked * networks.denoiser.halo, DENOISER_HALO), networks.synthesis.halo)
 
@@ -158,7 +158,8 @@ def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> P
     known = condition(latent.window(window), latent.header, latent.model)
     restored = reconstruct(known, latent.model, settings, origin=(window.top, window.left))
     rows, columns = seen.inside(window)
-    picture = latent.model.networks.picture(restored[:, :, rows, columns], known.quality)
+    share = settings.course(latent.model).texture
+    picture = latent.model.networks.picture(restored[:, :, rows, columns], known.quality, share)
     rows, columns = tile.inside(seen, PIXELS)
     return levels(picture[0, :, rows, columns], latent.header.grey)
 

@@ -72,13 +72,21 @@ def distance(original: Pixels, decoded: Pixels) -> float:
 
     Raises LdcodecError without the weights.
     """
-    x = torch.from_numpy(np.stack([original, decoded])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    x = (x - torch.tensor(SHIFT)[:, None, None]) / torch.tensor(SCALE)[:, None, None]
-    total = 0.0
-    for k, (kernel, bias, head) in enumerate(_layers()):
+    x, y = (torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255 for pixels in (original, decoded))
+    return float(distances(x, y))
+
+
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """LPIPS of each pair of pictures [B, 3, H, W] in 0..1, [B], with gradient. Raises LdcodecError as `distance`."""
+    both = 2 * torch.cat([x, y]) - 1
+    both = (both - both.new_tensor(SHIFT)[:, None, None]) / both.new_tensor(SCALE)[:, None, None]
+    total = x.new_zeros(len(x))
+    for k, layer in enumerate(_layers()):
+        kernel, bias, head = (tensor.to(x.device) for tensor in layer)
         if k in POOLED_BEFORE:
-            x = F.max_pool2d(x, 3, 2)
-        x = F.relu(F.conv2d(x, kernel, bias, STRIDES[k], PADDINGS[k]))
-        unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
-        total += float(F.conv2d((unit[:1] - unit[1:]).square(), head).mean())
+            both = F.max_pool2d(both, 3, 2)
+        both = F.relu(F.conv2d(both, kernel, bias, STRIDES[k], PADDINGS[k]))
+        squares = both.float().square().sum(1, keepdim=True)
+        first, second = (both / (squares + 1e-20).sqrt()).chunk(2)  # inside the root, whose slope at 0 is infinite
+        total = total + F.conv2d((first - second).square(), head).mean((1, 2, 3))
     return total

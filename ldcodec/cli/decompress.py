@@ -117,8 +117,6 @@ def decompress(
     jobs = plan(inputs, output, ".png")
     _check_formats(jobs)
     batch = Batch(quiet)
-    if realism > 0 and steps is None:
-        batch.note("note: --realism above 0 takes 8 steps; --steps sets another number")
     models, claims = Models(model, device, threads), Claims(batch, max_pixels)
     order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and len(jobs) == 1)
     return batch.run(jobs, lambda job: _decompress(job, order, models, claims), force)

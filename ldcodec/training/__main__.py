@@ -27,6 +27,7 @@ from ldcodec.training.report import comparison, table
 from ldcodec.training.settings import Phase, Settings, override, read_settings
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, load_networks
+from ldcodec.training.texture import TextureStage
 from ldcodec.training.trainer import Trainer
 from ldcodec.weightsfile import FILE_NAME
 
@@ -81,6 +82,13 @@ def autoencoder(**options: object) -> None:
 def denoiser(**options: object) -> None:
     """Stage 2: denoiser and synthesis on frozen symbols."""
     _train("denoiser", options)
+
+
+@main.command()
+@training_options
+def texture(**options: object) -> None:
+    """Stage 3: a second synthesis, for natural texture."""
+    _train("texture", options)
 
 
 @main.command()
@@ -207,9 +215,13 @@ def _networks(name: str, settings: Settings, found: list[Pixels], start: object,
 
 def _stage(name: str, networks: Networks, settings: Settings, device: torch.device) -> Stage:
     """A stage whose networks are on the device and laid out for it."""
+    if name == "texture":
+        networks.add_texture()
     networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if name == "autoencoder":
         return AutoencoderStage(networks, settings.autoencoder)
+    if name == "texture":
+        return TextureStage(networks, settings.texture)
     return DenoiserStage(networks, settings.denoiser)
 
 

@@ -45,7 +45,7 @@ class DenoiserStage(Stage):
         prepared = self.networks.denoiser.prepare(known)
         figures = {"bpp": bits.mean() / x[0, 0].numel()}
         velocity = self._velocity(known, u, prepared)
-        u0 = self._start(known, prepared)
+        u0 = self.start(known, prepared)
         left = self._error(known, u0 - u)
         figures |= {"velocity": velocity.detach(), "left": left.detach() / self._error(known, u)}
         if phase == VELOCITY:
@@ -69,11 +69,12 @@ class DenoiserStage(Stage):
 
     def decode(self, known: Condition) -> Tensor:
         """The picture [B, 3, H, W] that decoding in one step gives."""
-        u0 = self._start(known, self.networks.denoiser.prepare(known))
+        u0 = self.start(known, self.networks.denoiser.prepare(known))
         return self.networks.picture(known.centre + known.deviation * u0, known.quality)
 
-    def _start(self, known: Condition, prepared: Prepared) -> Tensor:
+    def start(self, known: Condition, prepared: Prepared | None = None) -> Tensor:
         """The remainder as one step from u = 0 at time 1 restores it, −v, [B, M, h, w]."""
+        prepared = prepared or self.networks.denoiser.prepare(known)
         start = torch.zeros_like(known.centre)
         return -self.networks.denoiser(start, torch.ones_like(known.quality), prepared)  # type: ignore[no-any-return]
 

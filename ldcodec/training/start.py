@@ -88,6 +88,8 @@ def load_networks(path: Path, config: Config | None = None) -> Networks:
     named = "net." if any(name.startswith("net.") for name in tensors) else ""
     weights = {name.removeprefix(named): t.float() for name, t in tensors.items() if name.startswith(named)}
     networks = Networks(_agreed(path, metadata, config))
+    if any(name.startswith("texture.") for name in weights):
+        networks.add_texture()
     wanted = networks.state_dict()
     missing = [n for n in wanted if n not in weights and not n.startswith("denoiser.")]
     wrong = [n for n in weights if n not in wanted or weights[n].shape != wanted[n].shape]
