@@ -1,8 +1,8 @@
 """Time and memory of large pictures: `python -m tests.large [--megapixels 1,4,16,64,100] [--quality 40] [--threads 1]`.
 
 Makes a picture of each size from the sample (crops at random places, twice enlarged), compresses and decompresses it in
-processes of their own and prints a row of docs/large-pictures.md: seconds and peak memory of both directions, the
-memory also beyond the picture's own 3 bytes a pixel. Not a test: figures depend on the machine and what else it does.
+processes of their own and prints a row of docs/large-pictures.md: seconds of processor time and peak memory of both
+directions, the memory also beyond the picture's own 3 bytes a pixel. Not a test: figures depend on the machine.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +37,12 @@ def mosaic(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def run(arguments: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak resident megabytes (10^6 bytes) of a command in a process of its own."""
-    start = time.perf_counter()
+    """Seconds of processor time and peak resident megabytes (10^6 bytes) of a command in a process of its own."""
     process = subprocess.Popen([sys.executable, "-m", "ldcodec", *arguments, "--force"])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"ldcodec {' '.join(arguments)} failed")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024 / 1e6
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
 
 
 def row(megapixels: float, target: list[str], threads: int, folder: Path) -> str:
@@ -73,7 +71,7 @@ def main() -> None:
     target.add_argument("--rate", type=float)
     options = parser.parse_args()
     wanted = ["--rate", str(options.rate)] if options.rate else ["--quality", str(options.quality)]
-    titles = ["s", "peak MB", "beyond the picture"]
+    titles = ["CPU s", "peak MB", "beyond the picture"]
     columns = [f"{command} {title}" for command in ("compress", "decompress") for title in titles]
     print(f"| {' | '.join(['MP', 'pixels', *columns, 'bpp'])} |")
     print("|" + "---|" * 9)
