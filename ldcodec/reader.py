@@ -78,6 +78,10 @@ class Reader:
         """Bytes of a slice's payload, as the tables tell it."""
         return self._layout.entries[self._slices[number]].length
 
+    def holds_a_slice(self) -> bool:
+        """Whether the file is long enough for any of its slices, as the tables tell their lengths."""
+        return any(self._offsets[k] + self._layout.entries[k].length <= self.length for k in self._slices)
+
     def damage(self) -> list[Damage]:
         """Every chunk and slice that is cut short or altered; reads the whole file, one part at a time."""
         found = [damage for place in self._chunks + self._slices if (damage := self._damage(place)) is not None]

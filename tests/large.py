@@ -1,13 +1,14 @@
 """Time and memory of large pictures: `python -m tests.large [--megapixels 1,4,16,64,100] [--quality 40] [--threads 1]`.
 
-Makes a picture of each size from the sample (crops at random places, twice enlarged), compresses and decompresses it in
-processes of their own and prints a row of docs/large-pictures.md: seconds of processor time and peak memory of both
-directions, the memory also beyond the picture's own 3 bytes a pixel. Not a test: figures depend on the machine.
+Makes a square picture of each size from the sample (crops at random places, twice enlarged), compresses and
+decompresses it under GNU time, prints the commands and then the table of docs/large-pictures.md. `--make FILE` makes
+only the picture. Not a test: figures depend on the machine.
 """
 
 import argparse
 import math
-import os
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from PIL import Image
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "landscape.png"
 CROP = 256
+TITLES = ("CPU s", "wall s", "peak MB", "beyond the picture")
 
 
 def mosaic(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
@@ -36,28 +38,32 @@ def mosaic(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
     return picture
 
 
-def run(arguments: list[str]) -> tuple[float, float]:
-    """Seconds of processor time and peak resident megabytes (10^6 bytes) of a command in a process of its own."""
-    process = subprocess.Popen([sys.executable, "-m", "ldcodec", *arguments, "--force"])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"ldcodec {' '.join(arguments)} failed")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
+def make(megapixels: float, path: str) -> None:
+    """Writes the mosaic of a size as a picture file."""
+    Image.fromarray(mosaic(megapixels)).save(path, compress_level=1)
+
+
+def run(command: list[str]) -> dict[str, float]:
+    """Runs a command under GNU time, prints it, and tells its seconds and its peak resident bytes."""
+    print("$", shlex.join(["/usr/bin/time", "-v", "python", *command]), flush=True)
+    done = subprocess.run(["/usr/bin/time", "-v", sys.executable, *command], capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"^\t(.+?)(?: \([^)]*\))?: (.+)$", done.stderr, re.MULTILINE))
+    wall = sum(float(part) * 60**k for k, part in enumerate(reversed(found["Elapsed (wall clock) time"].split(":"))))
+    cpu = float(found["User time"]) + float(found["System time"])
+    return {"cpu": cpu, "wall": wall, "peak": 1024 * float(found["Maximum resident set size"])}
 
 
 def row(megapixels: float, target: list[str], threads: int, folder: Path) -> str:
     """Compresses and decompresses a picture of a size and tells what it took."""
     source, coded, restored = (str(folder / name) for name in ("large.png", "large.ldc", "restored.png"))
-    picture = mosaic(megapixels)
-    Image.fromarray(picture).save(source, compress_level=1)
-    own = picture.nbytes / 1e6
-    side = len(picture)
-    del picture
-    common = ["--threads", str(threads), "--quiet"]
+    command = [sys.executable, "-m", "tests.large", "--make", source, "--megapixels", str(megapixels)]
+    subprocess.run(command, check=True)
+    side = round(math.sqrt(megapixels * 1e6))
     columns = [f"{megapixels:g}", f"{side}×{side}"]
-    for command in (["compress", source, "-o", coded, *target], ["decompress", coded, "-o", restored]):
-        seconds, peak = run(command + common)
-        columns += [f"{seconds:.1f}", f"{peak:.0f}", f"{peak - own:.0f}"]
+    for arguments in (["compress", source, "-o", coded, *target], ["decompress", coded, "-o", restored]):
+        took = run(["-m", "ldcodec", *arguments, "--threads", str(threads), "--quiet", "--force"])
+        beyond = took["peak"] - 3 * side**2
+        columns += [f"{took['cpu']:.1f}", f"{took['wall']:.1f}", f"{took['peak'] / 1e6:.0f}", f"{beyond / 1e6:.0f}"]
     columns.append(f"{8 * Path(coded).stat().st_size / side**2:.3f}")
     return f"| {' | '.join(columns)} |"
 
@@ -66,18 +72,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megapixels", default="1,4,16,64,100")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--make", metavar="FILE")
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--quality", type=float, default=40)
     target.add_argument("--rate", type=float)
     options = parser.parse_args()
-    wanted = ["--rate", str(options.rate)] if options.rate else ["--quality", str(options.quality)]
-    titles = ["CPU s", "peak MB", "beyond the picture"]
-    columns = [f"{command} {title}" for command in ("compress", "decompress") for title in titles]
-    print(f"| {' | '.join(['MP', 'pixels', *columns, 'bpp'])} |")
-    print("|" + "---|" * 9)
+    if options.make:
+        make(float(options.megapixels), options.make)
+        return
+    wanted = ["--rate", str(options.rate)] if options.rate else ["--quality", f"{options.quality:g}"]
+    columns = [f"{command}: {title}" for command in ("compress", "decompress") for title in TITLES]
+    rows = [f"| {' | '.join(['MP', 'pixels', *columns, 'bpp'])} |", "|" + "---|" * (len(columns) + 3)]
     with tempfile.TemporaryDirectory() as folder:
         for megapixels in options.megapixels.split(","):
-            print(row(float(megapixels), wanted, options.threads, Path(folder)), flush=True)
+            rows.append(row(float(megapixels), wanted, options.threads, Path(folder)))
+            print(rows[-1], flush=True)
+    print("\n".join(rows))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Slices and tiles: what is cut for memory's sake and put together again shows neither in symbols nor in pixels."""
 
+import copy
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,22 @@ from tests.test_codec import psnr, texture
 
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "landscape.png"
 Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def model(model: Model) -> Model:
+    """The tiny model with every layer that starts at zero disturbed: its pixels and latents depend on all that the
+    networks see, so that a tile whose halo is too narrow shows.
+    """
+    networks = copy.deepcopy(model.networks)
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for part, amount in ((networks.analysis, 0.05), (networks.synthesis, 0.05), (networks.denoiser, 1.0)):
+            for parameter in part.parameters():
+                if not parameter.any():
+                    parameter.add_(torch.randn_like(parameter), alpha=amount)
+        networks.denoiser.head.weight.mul_(2)
+    return replace(model, networks=networks)
 
 
 @pytest.fixture
@@ -73,6 +90,20 @@ def test_slices_cover_the_picture_and_keep_their_size(width: int, height: int) -
     header = Header(width, height, 0, False, bytes(range(8)))
     data = container.write(Container(header, tuple(Slice(span.rows, b"", 0) for span in spans)))
     assert Reader(io.BytesIO(data)).spans == spans
+
+
+def test_slices_have_the_same_symbols_with_any_number_of_threads(model: Model, small_parts: None) -> None:
+    source = Reader(io.BytesIO(encode(texture(300, 330), quality=60, model=model)))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            latent = Latent(source, model)
+            found.append([latent.parse(number) for number in range(len(source.spans))])
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(found[0] * 2, found[1] + found[2], strict=True):
+        assert np.array_equal(one.symbols, other.symbols) and np.array_equal(one.mean, other.mean)
 
 
 def test_small_pictures_are_coded_as_ever(model: Model) -> None:
@@ -134,13 +165,18 @@ def test_tiles_give_the_pixels_of_one_pass_with_the_shipped_model(
     assert difference(tiles.picture_of(latent, settings), whole(data, shipped_model, settings)) <= 1
 
 
-@pytest.mark.usefixtures("small_parts")
-def test_a_halo_that_is_too_narrow_shows(shipped_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test of the tiles can fail: without the synthesis' halo their borders are seen."""
-    data = encode(np.asarray(Image.open(SAMPLE))[:330, :300, :3], quality=50, model=shipped_model)
-    monkeypatch.setattr(tiles, "halo_of", lambda model, settings: tiles.Halo(0, 0))
-    tiled = tiles.picture_of(Latent(Reader(io.BytesIO(data)), shipped_model), DecodeSettings())
-    assert difference(tiled, whole(data, shipped_model, DecodeSettings())) > 1
+@pytest.mark.parametrize("lost", [(1, 0), (0, 1)], ids=["denoiser", "synthesis"])
+def test_a_halo_that_is_too_narrow_shows(
+    model: Model, small_parts: None, monkeypatch: pytest.MonkeyPatch, lost: tuple[int, int]
+) -> None:
+    """The tests of the tiles can fail: without the halo of either network their borders are seen."""
+    data = encode(texture(300, 330), quality=10, model=model)
+    settings = SETTINGS[4]
+    halo = tiles.halo_of(model, settings)
+    narrow = tiles.Halo(halo.denoiser * (1 - lost[0]), halo.synthesis * (1 - lost[1]))
+    monkeypatch.setattr(tiles, "halo_of", lambda model, settings: narrow)
+    tiled = tiles.picture_of(Latent(Reader(io.BytesIO(data)), model), settings)
+    assert difference(tiled, whole(data, model, settings)) > 1
 
 
 @pytest.mark.parametrize("index", [1000, 2200])
@@ -256,13 +292,13 @@ def test_a_preview_is_the_picture_made_smaller(shipped_model: Model, scale: int,
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_preview_of_slices_has_no_gaps(model: Model) -> None:
-    """The test model's synthesis is nearly linear, so that its preview is nearly its picture made smaller."""
+    """The preview is that of the linear part alone; what the disturbed layers add is small against a gap."""
     data = encode(texture(301, 333), quality=80, model=model)
     for scale in (2, 4, 8, 16):
         expected = reduced(decode_array(data, model=model), scale)
         preview = decode_array(data, model=model, view=View(scale=scale))
         for rows in np.array_split(np.abs(preview - expected), 5):
-            assert rows.mean() < 3
+            assert rows.mean() < 12
 
 
 def test_the_least_size_of_a_payload_is_right(model: Model, tiny_model: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,17 @@
 
 import io
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ldcodec import memory, slicing
 from ldcodec.cli.batch import Batch
 from ldcodec.cli.files import read_start
 from ldcodec.container import MAGIC
-from ldcodec.errors import DamagedError, LdcodecError
+from ldcodec.errors import DamagedError, LdcodecError, PictureError
 from ldcodec.reader import Reader
 from ldcodec.weightsfile import is_too_small, least_hyper_bits
 
+DEFLATE = 1032  # bytes of a PNG's rows that one byte of its file can hold at most
 HALO = 35  # latent rows at most around a tile (`tiles.halo_of`)
 
 
@@ -23,13 +24,20 @@ class Claims:
 
     def of_picture(self, stream: BinaryIO, name: str) -> None:
         """Before a picture is decoded; what is no picture is left to the reader. Raises LdcodecError."""
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = None  # this one's size is tested here
+        claim = _claim_of(stream)
         self._tell_pillow()
-        size = _size_of(stream)
-        if size is not None:
-            self._pixels(*size)
-            if memory.is_large(*size):
-                memory.give_back_at_once()
-            self._memory(memory.for_encoding(*size, slicing.cut(*size)))
+        if claim is None:
+            return
+        width, height, problem = claim
+        self._pixels(width, height)
+        if problem:
+            raise PictureError(problem)
+        if memory.is_large(width, height):
+            memory.give_back_at_once()
+        self._memory(memory.for_encoding(width, height, slicing.cut(width, height)))
 
     def of_file(
         self, source: Reader, region: tuple[int, int, int, int] | None, scale: int, weights: Path | None
@@ -42,6 +50,8 @@ class Claims:
             self._tell_pillow()
             self._memory(memory.for_pillow(header.width, header.height))
             return
+        if not source.holds_a_slice():
+            raise DamagedError("the file is cut short before the end of its first slice, so nothing can be restored")
         self._payloads(source, least_hyper_bits(weights) if weights is not None else 0.0)
         if memory.is_large(header.width, header.height):
             memory.give_back_at_once()
@@ -75,21 +85,36 @@ class Claims:
         self._batch.note(f"note: {needs}")
 
 
-def _size_of(stream: BinaryIO) -> tuple[int, int] | None:
-    """Width and height that a picture file claims; None if it cannot be told without using the stream up."""
+class _Claim(NamedTuple):
+    """The size in pixels that a picture file claims, and why that cannot be, if so."""
+
+    width: int
+    height: int
+    problem: str
+
+
+def _claim_of(stream: BinaryIO) -> _Claim | None:
+    """What a picture file claims; None if it cannot be told without using the stream up."""
     from PIL import Image
 
     if not stream.seekable():
         return None
     try:
+        length = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
         with Image.open(stream) as image:
-            return image.size
-    except Image.DecompressionBombError as error:
-        raise LdcodecError("it claims more pixels than are allowed; --max-pixels sets another limit") from error
+            lies = image.format == "PNG" and image.width * image.height * _bits(image.mode) > 8 * DEFLATE * length
+            problem = f"{image.width}x{image.height} pixels do not fit its {length} bytes" if lies else ""
+            return _Claim(*image.size, problem)
     except Exception:  # whatever is wrong is told when the picture is read
         return None
     finally:
         stream.seek(0)
+
+
+def _bits(mode: str) -> int:
+    """Bits that a pixel of a Pillow mode takes in a PNG at least."""
+    return {"RGB": 24, "RGBA": 32, "LA": 16}.get(mode, 1)
 
 
 def reader_of(stream: BinaryIO) -> Reader:

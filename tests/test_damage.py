@@ -1,0 +1,227 @@
+"""Damaged files: refused with the name of what is damaged, restored in part when asked to, found by `verify`."""
+
+import io
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from ldcodec import cli, container, slicing
+from ldcodec.codec import decode_array
+from ldcodec.container import Chunk, Container, Header
+from ldcodec.decoder import DecodeSettings
+from ldcodec.encoder import Written
+from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, SalvageWarning
+from ldcodec.model import Model
+from ldcodec.reader import Reader
+from ldcodec.sliced import SlicedEncoder
+from ldcodec.slicing import PIXELS
+from ldcodec.tiles import halo_of
+from ldcodec.view import View
+from tests.test_codec import texture
+
+HEIGHT, WIDTH = 640, 200
+SLICES = 5  # of 128 pixel rows each
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def sound(model: Model) -> Container:
+    """A file of five slices and one chunk."""
+    encoder = SlicedEncoder(texture(HEIGHT, WIDTH), model)
+    encoder.spans = slicing.cut(WIDTH, HEIGHT, area=8 * 16)
+    assert len(encoder.spans) == SLICES
+    written: Written = encoder.code(2000)
+    return replace(written.container, chunks=(Chunk("note", b"taken at noon"),))
+
+
+@pytest.fixture(scope="module")
+def whole(sound: Container, model: Model) -> NDArray[np.uint8]:
+    """Its picture."""
+    return decode_array(container.write(sound), model=model)
+
+
+@pytest.fixture
+def call(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LDCODEC_MODELS", tiny_model)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = cli.run(list(arguments))
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def starts(file: Container) -> list[int]:
+    """Where the payload of each slice begins, and the end of the file."""
+    data = container.write(file)
+    lengths = [len(piece.payload) for piece in file.slices]
+    return [len(data) - sum(lengths[k:]) for k in range(len(lengths) + 1)]
+
+
+def altered(file: Container, *slices: int) -> bytes:
+    """The file with a byte changed in the middle of some slices, numbered from 0."""
+    data, places = bytearray(container.write(file)), starts(file)
+    for number in slices:
+        data[(places[number] + places[number + 1]) // 2] ^= 0x10
+    return bytes(data)
+
+
+def cut_in(file: Container, number: int) -> bytes:
+    """The file cut short in the middle of a slice."""
+    places = starts(file)
+    return container.write(file)[: (places[number] + places[number + 1]) // 2]
+
+
+def salvaged(data: bytes, model: Model) -> NDArray[np.uint8]:
+    with pytest.warns(SalvageWarning):
+        return decode_array(data, model=model, view=View(salvage=True))
+
+
+def reach(model: Model) -> int:
+    """Rows of pixels beside a lost slice that may differ."""
+    halo = halo_of(model, DecodeSettings())
+    return PIXELS * (halo.denoiser + halo.synthesis)
+
+
+def test_what_is_damaged_is_told(sound: Container, model: Model) -> None:
+    with pytest.raises(DamagedError, match=r"slice 2 of 5 \(rows 128 to 255\) is altered .*--salvage") as caught:
+        decode_array(altered(sound, 1), model=model)
+    assert "slice 3" not in str(caught.value)
+    with pytest.raises(DamagedError, match=r"slice 4 of 5 .* cut short; slice 5 of 5 \(rows 512 to 639\) is cut short"):
+        decode_array(cut_in(sound, 3), model=model)
+    with pytest.raises(DamagedError, match="header"):
+        decode_array(container.write(sound)[:40], model=model)
+    with pytest.raises(DamagedError, match="followed by 3 foreign bytes"):
+        decode_array(container.write(sound) + b"abc", model=model)
+
+
+@pytest.mark.parametrize("lost", [0, 2, 4])
+def test_intact_slices_are_the_same_after_salvage(
+    sound: Container, whole: NDArray[np.uint8], model: Model, lost: int
+) -> None:
+    found = salvaged(altered(sound, lost), model)
+    top, bottom = 128 * lost - reach(model), 128 * (lost + 1) + reach(model)
+    assert found.shape == whole.shape
+    assert np.array_equal(found[: max(0, top)], whole[: max(0, top)]) and np.array_equal(found[bottom:], whole[bottom:])
+    gone = slice(128 * lost, 128 * (lost + 1))
+    assert not np.array_equal(found[gone], whole[gone])
+    assert found[gone].std() < whole[gone].std() / 4  # the prior's mean is plain
+
+
+def test_the_slices_before_a_cut_are_kept(sound: Container, whole: NDArray[np.uint8], model: Model) -> None:
+    found = salvaged(cut_in(sound, 3), model)
+    kept = 3 * 128 - reach(model)
+    assert kept > 128 and np.array_equal(found[:kept], whole[:kept])
+
+
+def test_symbols_that_differ_are_salvaged_like_altered_bytes(
+    sound: Container, whole: NDArray[np.uint8], model: Model
+) -> None:
+    """A slice whose bytes are sound and whose symbols are not those that were written."""
+    pieces = list(sound.slices)
+    pieces[4] = replace(pieces[4], symbols_crc=pieces[4].symbols_crc ^ 1)
+    data = container.write(replace(sound, slices=tuple(pieces)))
+    with pytest.raises(DamagedError, match="symbols"):
+        decode_array(data, model=model)
+    found = salvaged(data, model)
+    kept = 4 * 128 - reach(model)
+    assert np.array_equal(found[:kept], whole[:kept]) and not np.array_equal(found[512:], whole[512:])
+
+
+def test_salvage_of_a_sound_file_changes_nothing(sound: Container, whole: NDArray[np.uint8], model: Model) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = decode_array(container.write(sound), model=model, view=View(salvage=True))
+    assert np.array_equal(found, whole)
+
+
+def test_a_damaged_chunk_is_left_out(sound: Container, whole: NDArray[np.uint8], model: Model) -> None:
+    data = container.write(sound).replace(b"noon", b"nine")
+    with pytest.raises(DamagedError, match="chunk note is altered"):
+        decode_array(data, model=model)
+    with pytest.warns(LdcodecWarning, match="chunk note is altered .* left out"):
+        found = decode_array(data, model=model, view=View(salvage=True))
+    assert np.array_equal(found, whole)
+
+
+def test_nothing_is_made_of_a_file_without_any_intact_slice(sound: Container, model: Model) -> None:
+    for data in (altered(sound, *range(SLICES)), container.write(sound)[: starts(sound)[0]]):
+        with pytest.raises(DamagedError, match="nothing can be restored"):
+            decode_array(data, model=model, view=View(salvage=True))
+
+
+def test_a_salvaged_preview_and_region_tell_of_the_loss(sound: Container, model: Model) -> None:
+    for view in (View(scale=8, salvage=True), View(region=(0, 130, 50, 20), salvage=True)):
+        with pytest.warns(SalvageWarning, match="rows 128 to 255"):
+            decode_array(altered(sound, 1), model=model, view=view)
+
+
+def test_salvage_on_the_command_line(sound: Container, whole: NDArray[np.uint8], call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.ldc").write_bytes(altered(sound, 1, 2))
+    code, out, err = call("decompress", "a.ldc")
+    assert (code, out) == (1, "") and err.count("\n") == 1 and not (tmp_path / "a.png").exists()
+    assert "a.ldc: the file is damaged: slice 2 of 5 (rows 128 to 255) is altered" in err
+    code, out, err = call("decompress", "a.ldc", "--salvage")
+    assert code == 3 and "warning: a.ldc: damaged: rows 128 to 383 were filled" in err
+    found = np.asarray(Image.open(tmp_path / "a.png"))
+    kept = 384 + 256 - 128  # the last slice
+    assert found.shape == whole.shape and np.array_equal(found[kept:], whole[kept:])
+
+
+def test_an_error_outweighs_a_salvage(sound: Container, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.ldc").write_bytes(altered(sound, 1))
+    (tmp_path / "b.ldc").write_bytes(b"no such thing")
+    assert call("decompress", "a.ldc", "b.ldc", "--salvage")[0] == 1
+
+
+def test_verify_finds_what_is_damaged(sound: Container, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "sound.ldc").write_bytes(container.write(sound))
+    (tmp_path / "bad.ldc").write_bytes(altered(sound, 0, 3))
+    (tmp_path / "cut.ldc").write_bytes(container.write(sound)[:30])
+    (tmp_path / "text.ldc").write_text("text")
+    assert call("verify", "sound.ldc") == (0, "sound.ldc: sound, 5 slices, symbols tested\n", "")
+    code, out, err = call("verify", "bad.ldc", "sound.ldc", "cut.ldc", "text.ldc", "none.ldc")
+    lines = out.splitlines()
+    assert code == 1 and len(lines) == 3 and "text.ldc" in err and "none.ldc" in err and err.count("\n") == 2
+    assert lines[0].startswith("bad.ldc: damaged: slice 1 of 5") and "slice 4 of 5" in lines[0]
+    assert lines[1].startswith("sound.ldc: sound") and lines[2].startswith("cut.ldc: damaged")
+
+
+def test_verify_decodes_the_symbols(sound: Container, call: Call, tmp_path: Path) -> None:
+    first = replace(sound.slices[0], symbols_crc=sound.slices[0].symbols_crc ^ 1)
+    (tmp_path / "a.ldc").write_bytes(container.write(replace(sound, slices=(first, *sound.slices[1:]))))
+    assert call("verify", "--quick", "a.ldc") == (0, "a.ldc: sound, 5 slices, symbols not tested\n", "")
+    code, out, _ = call("verify", "--json", "a.ldc")
+    told = json.loads(out)
+    assert code == 1 and not told["sound"] and len(told["damage"]) == 1 and "slice 1 of 5" in told["damage"][0]
+
+
+def test_verify_without_the_model_tests_the_bytes(sound: Container, call: Call, tmp_path: Path) -> None:
+    header: Header = replace(sound.header, parse_id=bytes(range(8)))
+    (tmp_path / "a.ldc").write_bytes(container.write(replace(sound, header=header)))
+    code, out, _ = call("verify", "a.ldc")
+    assert code == 0 and "symbols not tested: the model 0001020304050607 is not installed" in out
+
+
+def test_every_damaged_byte_is_found_by_the_reader(sound: Container) -> None:
+    """What `verify --quick` does, for a byte in every part of the file and for cuts."""
+    data = container.write(sound)
+    assert Reader(io.BytesIO(data)).damage() == []
+    for place in range(0, len(data), len(data) // 150):
+        for bad in (data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :], data[:place]):
+            try:
+                found = Reader(io.BytesIO(bad)).damage()
+            except FormatError:
+                continue  # the header itself
+            assert found and place >= starts(sound)[0] - len(b"taken at noon")

@@ -1,0 +1,213 @@
+"""Limits: what claims to be larger than it may or can be is refused before anything of its size is made."""
+
+import os
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+
+from ldcodec import cli, container, memory, slicing
+from ldcodec.codec import encode
+from ldcodec.container import Container, Header, Slice
+from ldcodec.model import Model
+from ldcodec.slicing import Span
+from tests.test_codec import texture
+
+ROOT = Path(__file__).resolve().parent.parent
+LARGEST = 300e6  # bytes of memory
+LONGEST = 1.0  # seconds of CPU: wall time says what else the machine does
+
+# A process counts the memory of the one that started it as its own peak: a small one stands between.
+LAUNCHER = """
+import os, sys
+process = os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
+_, status, usage = os.wait4(process, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+class Outcome(NamedTuple):
+    """How a command in a process of its own ended: exit code, standard error, seconds of CPU, peak bytes of memory."""
+
+    code: int
+    err: str
+    seconds: float
+    peak: float
+
+
+def measured(models: str, *arguments: str | Path) -> Outcome:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "LDCODEC_MODELS": models, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "ldcodec", *map(str, arguments)]
+    launcher = [sys.executable, "-S", "-c", LAUNCHER, *command]
+    done = subprocess.run(launcher, env=environment, capture_output=True, check=True)
+    code, seconds, peak = done.stdout.splitlines()[-1].split()
+    return Outcome(int(code), done.stderr.decode(), float(seconds), 1024 * float(peak))
+
+
+def assert_refused_at_once(outcome: Outcome, message: str) -> None:
+    """One line, exit code 1, within the limits of time and memory."""
+    assert outcome.code == 1 and re.fullmatch(r"ldcodec: error: [^\n]+\n", outcome.err), outcome
+    assert message in outcome.err
+    assert outcome.seconds < LONGEST and outcome.peak < LARGEST, outcome
+
+
+@pytest.fixture
+def call(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LDCODEC_MODELS", tiny_model)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # commands set it for their process
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = cli.run(list(arguments))
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def png(width: int, height: int, rows: bytes) -> bytes:
+    """A PNG file, 8-bit RGB, with these compressed rows, true or not."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = part(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + part(b"IDAT", rows) + part(b"IEND", b"")
+
+
+def zeros(count: int) -> bytes:
+    """So many zero bytes, deflated."""
+    packer = zlib.compressobj(9)
+    block = bytes(1 << 20)
+    parts = [packer.compress(block) for _ in range(count >> 20)]
+    return b"".join([*parts, packer.compress(bytes(count & (1 << 20) - 1)), packer.flush()])
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "rows", "message"),
+    [
+        (100_000, 100_000, b"", "--max-pixels"),
+        (40_000, 26_000, zeros(1 << 26), "--max-pixels"),
+        (30_000, 30_000, zeros(1 << 26), "do not fit"),
+        (30_000, 30_000, b"", "do not fit"),
+    ],
+    ids=["beyond all limits", "beyond the limit", "beyond its bytes", "empty"],
+)
+def test_png_bombs(tiny_model: str, tmp_path: Path, width: int, height: int, rows: bytes, message: str) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(width, height, rows))
+    outcome = measured(tiny_model, "compress", path, "--quality", "50", "--model", "tiny")
+    assert_refused_at_once(outcome, message)
+    assert not (tmp_path / "bomb.ldc").exists()
+
+
+def test_true_pngs_are_no_bombs(call: Call, tmp_path: Path) -> None:
+    """The densest PNG that there is, and the smallest."""
+    (tmp_path / "flat.png").write_bytes(png(600, 700, zeros(1801 * 700)))
+    Image.new("1", (1, 1)).save(tmp_path / "dot.png")
+    assert call("compress", "flat.png", "dot.png", "--quality", "5", "--model", "tiny", "--quiet")[::2] == (0, "")
+
+
+def bombs(model: Model) -> dict[str, tuple[Container, str]]:
+    """Files whose checksums are right and whose claims are not, and what is said of them."""
+    sound = container.read(encode(texture(64, 64), quality=20, model=model))
+    side = 32768  # 2^30 pixels, as many as the format allows
+    rows = container.latent_size(side, side)[0]
+    large, allowed = (replace(sound.header, width=side, height=height) for height in (side, 30000))
+    spans = slicing.cut(side, 30000)
+    one = replace(sound.slices[0], rows=rows)
+    many = tuple(Slice(span.rows, sound.slices[0].payload, 0) for span in spans)
+    least = tuple(Slice(4, b"", 0) for _ in range(container.latent_size(side, 30000)[0] // 4))
+    return {
+        "beyond the limit": (Container(large, (one,)), "--max-pixels"),
+        "few bytes": (Container(allowed, many), "cannot hold its symbols"),
+        "no bytes": (Container(allowed, least), "cannot hold its symbols"),
+    }
+
+
+@pytest.mark.parametrize("name", ["beyond the limit", "few bytes", "no bytes"])
+@pytest.mark.parametrize("command", [["decompress"], ["decompress", "--scale", "1/8"], ["verify"]], ids=" ".join)
+def test_ldc_bombs(model: Model, tiny_model: str, tmp_path: Path, name: str, command: list[str]) -> None:
+    path = tmp_path / "bomb.ldc"
+    file, message = bombs(model)[name]
+    path.write_bytes(container.write(file))
+    outcome = measured(tiny_model, *command, path)
+    if command == ["verify"] and name != "beyond the limit":
+        assert outcome.code == 1 and outcome.err == ""  # told on standard output
+        assert outcome.seconds < LONGEST and outcome.peak < LARGEST, outcome
+    else:
+        assert_refused_at_once(outcome, message)
+    assert not (tmp_path / "bomb.png").exists()
+
+
+def test_slices_that_claim_more_than_the_file_holds_are_not_read(model: Model, tiny_model: str, tmp_path: Path) -> None:
+    """A table that tells of 4 GB, in a file of some bytes."""
+    fields = b"\x8aLDC\x01" + struct.pack("<H", 0x8000) + model.parse_id + b"\x40\x40\x00\x01"
+    fields += b"\x04\xff\xff\xff\xff\x0f" + bytes(8)
+    path = tmp_path / "bomb.ldc"
+    path.write_bytes(fields + struct.pack("<I", zlib.crc32(fields)) + b"abc")
+    assert_refused_at_once(measured(tiny_model, "decompress", path, "--salvage"), "bomb.ldc")
+
+
+def test_max_pixels(call: Call, tmp_path: Path, model: Model) -> None:
+    Image.fromarray(texture(30, 40)).save(tmp_path / "a.png")
+    (tmp_path / "b.ldc").write_bytes(encode(texture(30, 40), quality=50, model=model))
+    for arguments in (["compress", "a.png", "--quality", "50", "--model", "tiny"], ["decompress", "b.ldc"]):
+        code, out, err = call(*arguments, "--max-pixels", "1199")
+        assert (code, out) == (1, "") and "40x30 pixels are more than the 1199 allowed; --max-pixels" in err
+        assert call(*arguments, "--max-pixels", "1200", "--quiet") == (0, "", "")
+    assert call("compress", "a.png", "--quality", "50", "--max-pixels", str(2**30 + 1))[0] == 2
+
+
+def test_memory_is_told_before_it_is_taken(
+    call: Call, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.ldc").write_bytes(encode(texture(30, 40), quality=50, model=model))
+    needed = memory.PROGRAM
+    for free, code, said in ((None, 0, ""), (10 * needed, 0, ""), (1.5 * needed, 0, "note"), (needed / 2, 1, "error")):
+        monkeypatch.setattr(memory, "free", lambda free=free: free)
+        found = call("decompress", "a.ldc", "--force")
+        assert found[0] == code
+        assert re.fullmatch(
+            rf"(ldcodec: )?{said}: .*needs about 42\d MB of memory, .* free\n" if said else "", found[2]
+        )
+
+
+def test_free_memory_is_told_on_linux() -> None:
+    found = memory.free()
+    if not Path("/proc/meminfo").exists():
+        assert found is None
+    else:
+        assert found is not None and 0 <= found < 1e15
+
+
+@pytest.mark.parametrize("side", [5000, 10000, 32768])
+def test_the_memory_that_is_foretold_grows_with_the_picture_alone(side: int) -> None:
+    """Beyond 8 bytes a pixel, which the picture itself takes while it is opened, less than a gigabyte."""
+    spans = slicing.cut(side, side)
+    header = Header(side, side, 0, False, bytes(range(8)))
+    encoding, decoding = memory.for_encoding(side, side, spans), memory.for_decoding(header, spans, 35, side * side)
+    assert max(encoding, decoding) < 8 * side * side + 1e9
+    assert memory.for_decoding(header, spans, 35, 100) < decoding
+    one = [Span(0, container.latent_size(side, side)[0])]
+    assert memory.for_decoding(header, one, 35, side * side) > decoding
+
+
+def test_the_limit_holds_for_pipes(tmp_path: Path) -> None:
+    """What comes through a pipe cannot be looked at beforehand."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "ldcodec", "compress", "-", "-o", str(tmp_path / "a.ldc"), "--quality", "50"]
+    bomb = png(100_000, 100_000, b"")
+    done = subprocess.run(command, input=bomb, env=environment, capture_output=True, check=False)
+    assert done.returncode == 1 and re.fullmatch(rb"ldcodec: error: standard input: [^\n]*pixels[^\n]*\n", done.stderr)
