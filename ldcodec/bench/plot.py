@@ -2,30 +2,45 @@
 
 from pathlib import Path
 
-from ldcodec.bench.curves import Curve
 from ldcodec.bench.subject import NAME
 from ldcodec.bench.summary import Summary
 
 FILES = ("rd.png", "rd.svg")
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f5539", "#5e548e")  # Wong 2011, and two
+COLOURS = (  # Wong 2011, and four
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#7f5539",
+    "#5e548e",
+    "#8c8c00",
+    "#d0021b",
+)
 OWN_COLOUR = "#111111"
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8)
+MANY = 8  # curves, from which their names stand beside the plot
 MARGIN = 1.25  # the axis of bits ends at so many times the most and the fewest of ldcodec's own
 
 
-def colours(curves: tuple[Curve, ...]) -> dict[str, str]:
-    """A colour for each curve's name: ldcodec's is always the same."""
-    others = [curve.name for curve in curves if curve.name != NAME]
-    return {NAME: OWN_COLOUR} | {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(others)}
+def colours(summary: Summary) -> dict[str, str]:
+    """A colour for each curve's name: ldcodec's is always the same, published curves, dashed, begin anew."""
+    found = {NAME: OWN_COLOUR}
+    for curves in (summary.measured, summary.published):
+        others = [curve.name for curve in curves if curve.name != NAME]
+        found |= {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(others)}
+    return found
 
 
 def draw(summary: Summary, folder: Path, title: str) -> list[Path]:
     """Writes both files and returns their paths. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5.6), dpi=160, layout="constrained")
+    crowded = len(summary.curves) > MANY
+    figure = Figure(figsize=(9.6 if crowded else 8, 5.6), dpi=160, layout="constrained")
     axes = figure.add_subplot()
-    chosen = colours(summary.curves)
+    chosen = colours(summary)
     published = {curve.name for curve in summary.published}
     for curve in summary.curves:
         bits, quality = curve.of("psnr")
@@ -35,7 +50,10 @@ def draw(summary: Summary, folder: Path, title: str) -> list[Path]:
         axes.plot(bits, quality, color=chosen[curve.name], label=curve.title, zorder=3 if own else 2, **style, **marker)  # type: ignore[arg-type]
     _frame(axes, summary)
     axes.set_title(title, fontsize=11, loc="left")
-    axes.legend(fontsize=8.5, frameon=False, loc="lower right")
+    if crowded:
+        figure.legend(fontsize=8.5, frameon=False, loc="outside right center")
+    else:
+        axes.legend(fontsize=8.5, frameon=False, loc="lower right")
     paths = [folder / name for name in FILES]
     for path in paths:
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -51,7 +51,7 @@ def write(summary: Summary, exhibits: Sequence[Exhibit], path: Path, title: str,
 def page_data(summary: Summary, exhibits: Sequence[Exhibit]) -> dict[str, Any]:
     """What the page's script reads: curves of each measure, deltas, pictures as data URIs."""
     measures = ["psnr", *(m for m in MEASURES if any(curve.has(m) for curve in summary.curves))]
-    chosen = colours(summary.curves)
+    chosen = colours(summary)
     published = {curve.name for curve in summary.published}
     return {
         "own": NAME,
