@@ -11,6 +11,7 @@ import click
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
 from ldcodec.cli.claims import Claims, reader_of
 from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, times_of
+from ldcodec.cli.work import Work
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -102,6 +103,8 @@ def decompress(
     max_pixels: int,
     quiet: bool,
     force: bool,
+    recursive: bool,
+    jobs: int | None,
     steps: int | None,
     realism: float,
     sampler: str,
@@ -111,17 +114,31 @@ def decompress(
     """Bring .ldc files back as pictures.
 
     IN is an .ldc file, or - for standard input. The output stands beside its input (img.ldc becomes img.png) unless
-    -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp.
+    -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp. With
+    --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it was
+    stopped.
     """
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
-    jobs = plan(inputs, output, ".png")
-    _check_formats(jobs)
+    order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and not recursive and len(inputs) == 1)
+    work = Work(_decompress, order, model, device, max_pixels)
+    if jobs is not None and not recursive:
+        raise click.UsageError("--jobs belongs to --recursive")
+    if recursive:
+        from ldcodec.cli.folders import Way, run_folders
+
+        _note_steps(Batch(quiet), settings)
+        way = Way(jobs, threads, not no_preserve, force, quiet)
+        return run_folders(inputs, output, (frozenset({".ldc"}), ".png"), work, way)
+    planned = plan(inputs, output, ".png")
+    _check_formats(planned)
     batch = Batch(quiet)
-    if realism > 0 and steps is None:
+    _note_steps(batch, settings)
+    return batch.run(planned, work.begun(batch, threads), force)
+
+
+def _note_steps(batch: Batch, settings: Settings) -> None:
+    if settings["realism"] > 0 and settings["steps"] is None:
         batch.note("note: --realism above 0 takes 8 steps; --steps sets another number")
-    models, claims = Models(model, device, threads), Claims(batch, max_pixels)
-    order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and len(jobs) == 1)
-    return batch.run(jobs, lambda job: _decompress(job, order, models, claims), force)
 
 
 def _check_formats(jobs: list[Job]) -> None:
@@ -144,7 +161,7 @@ def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Resul
         picture = _exact(source, wanted) if source.lossless else _decoded(source, order, models)
         seconds = perf_counter() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
-    with created(job.target, times) as stream:
+    with created(job.target, times, job.unfinished) as stream:
         write(picture, stream, format)
     whole = source.header.width * source.header.height
     return Result(picture.width, picture.height, source.length, whole, seconds, source.lossless)
