@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ldcodec.model import Model
 
 DEFAULT_PIXELS = 10**9
+PATH = click.Path(readable=False)  # for completion alone: what a path leads to is told when it is opened
 
 Option = Callable[[Callable[..., int]], Callable[..., int]]
 
@@ -138,8 +139,10 @@ class Batch:
 def coding_options(command: Callable[..., int]) -> Callable[..., int]:
     """The arguments and options that compress and decompress share."""
     options: list[Option] = [
-        click.argument("inputs", nargs=-1, required=True, metavar="IN..."),
-        click.option("-o", "--output", metavar="OUT", help="Output file, folder for several inputs, or - for a pipe."),
+        click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="IN..."),
+        click.option(
+            "-o", "--output", type=PATH, metavar="OUT", help="Output file, folder of several, or - for a pipe."
+        ),
         click.option("--model", metavar="NAME|PATH", help="Model to use instead of the default one."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
         click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads to use."),

@@ -133,7 +133,7 @@ class _Run:
         self.batch.say(f"{self.done} done, {self.kept} done before, {self.batch.failures} failed{made}, in {seconds}")
         if tree.others:
             kinds = ", ".join(f"{count} {name or 'without extension'}" for name, count in tree.others.most_common(5))
-            self.batch.say(f"{tree.others.total()} other files left alone: {kinds}")
+            self.batch.say(f"other files left alone ({tree.others.total()}): {kinds}")
 
 
 def _output_folder(inputs: Sequence[str], output: str | None) -> str:
