@@ -3,6 +3,7 @@
     data = ldcodec.encode(image, rate=0.5)      a Pillow image or a uint8 array → bytes of an .ldc file
     image = ldcodec.decode(data)                → Pillow image
     ldcodec.info(data)                          → dict of what the header says, without a model
+    ldcodec.register()                          from here on, Pillow opens and saves .ldc files
 
 Everything but the errors is imported on first use, so that `import ldcodec` costs nothing.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ldcodec.codec import decode, encode
     from ldcodec.container import describe as info
     from ldcodec.model import load_model
+    from ldcodec.pillow import register
 
 __version__ = "0.1.0"
 
@@ -40,6 +42,7 @@ __all__ = [
     "encode",
     "info",
     "load_model",
+    "register",
 ]
 
 _HOMES = {
@@ -47,6 +50,7 @@ _HOMES = {
     "encode": ("ldcodec.codec", "encode"),
     "info": ("ldcodec.container", "describe"),
     "load_model": ("ldcodec.model", "load_model"),
+    "register": ("ldcodec.pillow", "register"),
 }
 
 

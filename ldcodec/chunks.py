@@ -18,6 +18,7 @@ CRITICAL = WHOLE_PICTURES | {ALPHA}
 DEFINED = CRITICAL | {ICC, EXIF, XMP}
 
 NO_MODEL = bytes(8)  # the parse id of a file that needs no model
+EXIF_MARK = b"Exif\0\0"  # before Exif data in JPEG files and in Pillow's hands; a chunk holds none
 MAX_TEXT = 1 << 24  # bytes of a profile, Exif or XMP once inflated
 
 _PLAIN, _DEFLATED = b"\0", b"\1"

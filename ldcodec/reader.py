@@ -63,6 +63,10 @@ class Reader:
         """How many chunks the file names."""
         return len(self._chunks)
 
+    def chunk_kind(self, number: int) -> str:
+        """The kind of a chunk by its number from 0, without reading it."""
+        return self._layout.entries[self._chunks[number]].kind
+
     def chunk(self, number: int) -> Chunk:
         """A chunk by its number from 0. Raises DamagedError."""
         place = self._chunks[number]

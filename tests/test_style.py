@@ -20,6 +20,7 @@ LAYERS = (
     "bench",
     "__init__",
     "complexity",
+    "pillow",
     "codec",
     "restore",
     "stored",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ldcodec.model import Model
 
 DEFAULT_PIXELS = 10**9
+PATH = click.Path(readable=False)  # for completion alone: what a path leads to is told when it is opened
 
 Option = Callable[[Callable[..., int]], Callable[..., int]]
 
@@ -56,6 +57,11 @@ class Batch:
         """1 if anything failed, else 3 if a damaged file was restored in part, else 0."""
         return 1 if self.failures else SalvageWarning.exit_code if self.salvaged else 0
 
+    @property
+    def shows_progress(self) -> bool:
+        """Whether there is a terminal for a progress bar, and it is wanted."""
+        return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
+
     def say(self, line: str, error: bool = False) -> None:
         """Print a line on standard output or standard error."""
         stream: IO[str] | None = sys.stderr if error else sys.stdout
@@ -87,22 +93,26 @@ class Batch:
 
     def run(self, jobs: Sequence[Job], work: Callable[[Job], Result], force: bool) -> int:
         """Do every job that can be done, each with a line of result. Returns the exit code."""
-        ready = [job for job in jobs if self._passes(job, force)]
+        ready = [job for job in jobs if self.passes(job, force)]
         for job in self._with_bar(ready):
             with self.reporting(job.source_name):
-                result = work(job)
-                if not self.quiet:
-                    self.say(f"{job.source_name} → {job.target_name}  {result}", error=job.target == STREAM)
+                self.tell(job, work(job))
         return self.exit_code
 
-    def _passes(self, job: Job, force: bool) -> bool:
+    def tell(self, job: Job, result: Result) -> None:
+        """The line of a finished job."""
+        if not self.quiet:
+            self.say(f"{job.source_name} → {job.target_name}  {result}", error=job.target == STREAM)
+
+    def passes(self, job: Job, force: bool) -> bool:
+        """Whether a job can be begun; if not, that is a failure and told."""
         failures = self.failures
         with self.reporting(job.source_name):
             check(job, force)
         return self.failures == failures
 
     def _with_bar(self, jobs: list[Job]) -> Iterator[Job]:
-        if len(jobs) < 2 or self.quiet or sys.stderr is None or not sys.stderr.isatty():
+        if len(jobs) < 2 or not self.shows_progress:
             yield from jobs
             return
         from tqdm import tqdm
@@ -129,8 +139,10 @@ class Batch:
 def coding_options(command: Callable[..., int]) -> Callable[..., int]:
     """The arguments and options that compress and decompress share."""
     options: list[Option] = [
-        click.argument("inputs", nargs=-1, required=True, metavar="IN..."),
-        click.option("-o", "--output", metavar="OUT", help="Output file, folder for several inputs, or - for a pipe."),
+        click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="IN..."),
+        click.option(
+            "-o", "--output", type=PATH, metavar="OUT", help="Output file, folder of several, or - for a pipe."
+        ),
         click.option("--model", metavar="NAME|PATH", help="Model to use instead of the default one."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
         click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads to use."),
@@ -144,6 +156,13 @@ def coding_options(command: Callable[..., int]) -> Callable[..., int]:
         ),
         click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
         click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
+        click.option("--recursive", "-r", is_flag=True, help="Take what is in folders; OUT gets their tree."),
+        click.option(
+            "--jobs",
+            type=click.IntRange(1, 256),
+            metavar="N",
+            help="Processes that share the cores, with --recursive.  [default: the cores, at most 4]",
+        ),
     ]
     for option in reversed(options):
         command = option(command)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ldcodec.bench.sweep import Failure, Sweep, Way
 
 FOLDER = Path("ldcodec-bench")
-MOST_JOBS = 4  # without --jobs: each process holds a model of its own
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -207,6 +206,7 @@ def _way(options: dict[str, Any]) -> "Way":
     from ldcodec.bench import metrics
     from ldcodec.bench.subject import QUALITIES, Subject
     from ldcodec.bench.sweep import Way
+    from ldcodec.cli.workers import MOST_JOBS, cores
 
     measures = tuple(name.replace("-", "_").lower() for name in options["metrics"])
     metrics.require(measures)
@@ -220,12 +220,7 @@ def _way(options: dict[str, Any]) -> "Way":
         options["rates"],
         options["device"],
     )
-    return Way(subject, measures, options["threads"], options["jobs"] or min(MOST_JOBS, _cores()))
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Way(subject, measures, options["threads"], options["jobs"] or min(MOST_JOBS, cores()))
 
 
 def _codecs(names: Sequence[str], way: "Way", terminal: Terminal) -> "list[Codec]":

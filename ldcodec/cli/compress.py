@@ -13,11 +13,15 @@ from ldcodec.cli.batch import Batch, Models, Result, coding_options
 from ldcodec.cli.claims import Claims
 from ldcodec.cli.files import Job, created, opened, plan, times_of
 from ldcodec.cli.foreign import foreign_lines_as_warnings
+from ldcodec.cli.work import Work
 
 if TYPE_CHECKING:
     from ldcodec.model import Model
     from ldcodec.pictures.picture import Picture
 
+# What --recursive takes: extensions of formats that Pillow opens by itself and that hold pictures.
+PHOTOGRAPHS = {".avif", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".webp"}
+RASTERS = {".bmp", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif", ".tiff"}
 UNITS = {"": 1, "k": 1000, "m": 1000_000}
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -93,6 +97,8 @@ def compress(
     max_pixels: int,
     quiet: bool,
     force: bool,
+    recursive: bool,
+    jobs: int | None,
     no_fallback: bool,
     strip: bool,
     frame: int | None,
@@ -101,7 +107,8 @@ def compress(
     """Compress pictures to .ldc files.
 
     IN is any picture file, or - for standard input. Give exactly one of --rate, --size, --psnr, --quality and
-    --lossless. The output stands beside its input (img.png becomes img.ldc) unless -o says otherwise.
+    --lossless. The output stands beside its input (img.png becomes img.ldc) unless -o says otherwise. With --recursive
+    IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it was stopped.
     """
     given = {name: value for name, value in targets.items() if value}
     given |= {"quality": 0.0} if targets["quality"] == 0 else {}
@@ -110,11 +117,16 @@ def compress(
     if no_fallback and "lossless" in given:
         raise click.UsageError("--no-fallback and --lossless contradict each other")
     order = Order(cast(Target, given), strip, not no_fallback, frame, not no_preserve)
-    jobs = plan(inputs, output, ".ldc")
-    models = Models(model, device, threads)
+    work = Work(_compress, order, model, device, max_pixels)
+    if jobs is not None and not recursive:
+        raise click.UsageError("--jobs belongs to --recursive")
+    if recursive:
+        from ldcodec.cli.folders import Way, run_folders
+
+        way = Way(jobs, threads, not no_preserve, force, quiet)
+        return run_folders(inputs, output, (frozenset(PHOTOGRAPHS | RASTERS), ".ldc"), work, way)
     batch = Batch(quiet)
-    claims = Claims(batch, max_pixels)
-    return batch.run(jobs, lambda job: _compress(job, order, models, claims), force)
+    return batch.run(plan(inputs, output, ".ldc"), work.begun(batch, threads), force)
 
 
 def _compress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
@@ -131,7 +143,7 @@ def _compress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
     start = perf_counter()
     data = _encoded(picture, order, model)
     seconds = perf_counter() - start
-    with created(job.target, times) as stream:
+    with created(job.target, times, job.unfinished) as stream:
         stream.write(data)
     size = picture.width, picture.height
     return Result(*size, len(data), picture.width * picture.height, seconds, container.read(data).lossless)

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
@@ -11,6 +12,8 @@ import click
 from ldcodec.cli.batch import Batch, Models, Result, coding_options
 from ldcodec.cli.claims import Claims, reader_of
 from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, times_of
+from ldcodec.cli.work import Work
+from ldcodec.errors import LdcodecWarning
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -102,6 +105,8 @@ def decompress(
     max_pixels: int,
     quiet: bool,
     force: bool,
+    recursive: bool,
+    jobs: int | None,
     steps: int | None,
     realism: float,
     sampler: str,
@@ -111,15 +116,24 @@ def decompress(
     """Bring .ldc files back as pictures.
 
     IN is an .ldc file, or - for standard input. The output stands beside its input (img.ldc becomes img.png) unless
-    -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp.
+    -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp. With
+    --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it was
+    stopped.
     """
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
-    jobs = plan(inputs, output, ".png")
-    _check_formats(jobs)
+    order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and not recursive and len(inputs) == 1)
+    work = Work(_decompress, order, model, device, max_pixels)
+    if jobs is not None and not recursive:
+        raise click.UsageError("--jobs belongs to --recursive")
+    if recursive:
+        from ldcodec.cli.folders import Way, run_folders
+
+        way = Way(jobs, threads, not no_preserve, force, quiet)
+        return run_folders(inputs, output, (frozenset({".ldc"}), ".png"), work, way)
+    planned = plan(inputs, output, ".png")
+    _check_formats(planned)
     batch = Batch(quiet)
-    models, claims = Models(model, device, threads), Claims(batch, max_pixels)
-    order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and len(jobs) == 1)
-    return batch.run(jobs, lambda job: _decompress(job, order, models, claims), force)
+    return batch.run(planned, work.begun(batch, threads), force)
 
 
 def _check_formats(jobs: list[Job]) -> None:
@@ -142,7 +156,7 @@ def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Resul
         picture = _exact(source, wanted) if source.lossless else _decoded(source, order, models)
         seconds = perf_counter() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
-    with created(job.target, times) as stream:
+    with created(job.target, times, job.unfinished) as stream:
         write(picture, stream, format)
     whole = source.header.width * source.header.height
     return Result(picture.width, picture.height, source.length, whole, seconds, source.lossless)
@@ -161,6 +175,9 @@ def _decoded(source: "Reader", order: Order, models: Models) -> "Picture":
     from ldcodec.codec import decode_picture
     from ldcodec.view import View
 
+    if order.settings["realism"] and order.settings["steps"] is None and model.networks.texture is None:
+        text = "its model has no synthesis for texture, so realism takes 8 steps; --steps sets another number"
+        warnings.warn(text, LdcodecWarning, stacklevel=2)
     with _step_bar(order.settings["steps"], order.shown) as bar:
         return decode_picture(
             source, **order.settings, model=model, on_step=lambda step: bar.update(), view=View(**order.wanted)

@@ -16,11 +16,16 @@ STREAM = "-"
 
 @dataclass(frozen=True)
 class Job:
-    """One input and the output it becomes; either may be `-`, the standard stream."""
+    """One input and the output it becomes; either may be `-`, the standard stream.
+
+    new_folder: whether the output's folder may be made; unfinished: the path that the output has while it is written,
+    None for one that nobody else knows.
+    """
 
     source: str
     target: str
     new_folder: bool = False
+    unfinished: str | None = None
 
     @property
     def source_name(self) -> str:
@@ -46,7 +51,7 @@ def plan(sources: Sequence[str], output: str | None, extension: str) -> list[Job
     folder = _is_folder(sources, output)
     jobs = [Job(source, _target(source, output, extension, folder), folder) for source in sources]
     _check_streams(jobs)
-    _check_collisions(jobs)
+    check_collisions(jobs)
     return jobs
 
 
@@ -55,7 +60,7 @@ def check(job: Job, force: bool) -> None:
     if job.source != STREAM:
         with _named(job.source):
             if stat.S_ISDIR(os.stat(job.source).st_mode):
-                raise LdcodecError(f"{job.source}: is a folder, not a file")
+                raise LdcodecError(f"{job.source}: is a folder, not a file; --recursive takes what is in it")
     if job.target == STREAM or is_special(job.target):
         return
     if os.path.isdir(job.target):
@@ -105,11 +110,12 @@ def times_of(source: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def created(target: str, times: tuple[int, int] | None = None) -> Iterator[BinaryIO]:
+def created(target: str, times: tuple[int, int] | None = None, unfinished: str | None = None) -> Iterator[BinaryIO]:
     """The output as a binary stream; a file takes its name only once it is complete.
 
-    It is written under another name in the same folder and renamed; whatever ends the writing early, a signal
-    included, removes it and leaves an older file of that name untouched. `times`, as of `times_of`, become the file's.
+    It is written under another name in the same folder, `unfinished` if given, and renamed; whatever ends the writing
+    early, a signal included, removes it and leaves an older file of that name untouched. `times`, as of `times_of`,
+    become the file's.
     """
     if target == STREAM:
         if sys.stdout is None:
@@ -120,13 +126,18 @@ def created(target: str, times: tuple[int, int] | None = None) -> Iterator[Binar
         with _named(target), open(target, "wb") as stream:
             yield stream
     else:
-        with _named(target), _renamed_when_complete(os.path.realpath(target), times) as stream:
+        with _named(target), _renamed_when_complete(os.path.realpath(target), times, unfinished) as stream:
             yield stream
 
 
+def unfinished_path(target: str) -> str:
+    """A path in the folder of an output, for it to be written under; another one at each call."""
+    return os.path.join(os.path.dirname(os.path.realpath(target)), f".ldcodec-{os.urandom(8).hex()}.tmp")
+
+
 @contextmanager
-def _renamed_when_complete(target: str, times: tuple[int, int] | None) -> Iterator[BinaryIO]:
-    unfinished = os.path.join(os.path.dirname(target), f".ldcodec-{os.urandom(8).hex()}.tmp")
+def _renamed_when_complete(target: str, times: tuple[int, int] | None, unfinished: str | None) -> Iterator[BinaryIO]:
+    unfinished = unfinished or unfinished_path(target)
     try:
         with open(unfinished, "xb") as stream:
             yield stream
@@ -169,7 +180,8 @@ def _check_streams(jobs: list[Job]) -> None:
         raise UsageError("the output is not text, so it is not written to a terminal; use -o FILE or a pipe")
 
 
-def _check_collisions(jobs: list[Job]) -> None:
+def check_collisions(jobs: list[Job]) -> None:
+    """Raises UsageError where two inputs would become one output, or an output would replace an input."""
     inputs = {identity: job.source for job in jobs if (identity := _identity(job.source)) is not None}
     seen: dict[str, str] = {}
     for job in jobs:

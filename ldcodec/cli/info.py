@@ -7,12 +7,12 @@ import click
 
 from ldcodec import container
 from ldcodec.chunks import ALPHA
-from ldcodec.cli.batch import Batch
+from ldcodec.cli.batch import PATH, Batch
 from ldcodec.cli.files import name_of, opened, read_start
 
 
 @click.command(short_help="What a file holds, or a model consists of.")
-@click.argument("inputs", nargs=-1, metavar="IN...")
+@click.argument("inputs", nargs=-1, type=PATH, metavar="IN...")
 @click.option("--model", metavar="NAME|PATH", help="Tell the parameters and kMAC per pixel of a model's parts.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
 def info(inputs: tuple[str, ...], model: str | None, as_json: bool) -> int:

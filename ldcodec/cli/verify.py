@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ldcodec.cli.batch import DEFAULT_PIXELS, Batch, Models
+from ldcodec.cli.batch import DEFAULT_PIXELS, PATH, Batch, Models
 from ldcodec.cli.claims import Claims, reader_of
 from ldcodec.cli.files import name_of, opened
 from ldcodec.container import MAX_PIXELS
@@ -41,7 +41,7 @@ class Finding:
 
 
 @click.command(short_help="Whether .ldc files are whole.")
-@click.argument("inputs", nargs=-1, required=True, metavar="FILE...")
+@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="FILE...")
 @click.option("--quick", is_flag=True, help="Test the checksums of the bytes alone, without any model.")
 @click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one a file names.")
 @click.option("--max-pixels", type=click.IntRange(1, MAX_PIXELS), default=DEFAULT_PIXELS, metavar="N", hidden=True)

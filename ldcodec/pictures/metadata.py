@@ -6,13 +6,12 @@ from dataclasses import replace
 
 from PIL import ExifTags, Image
 
-from ldcodec.chunks import MAX_TEXT
+from ldcodec.chunks import EXIF_MARK, MAX_TEXT
 from ldcodec.pictures import colour
 from ldcodec.pictures.picture import Picture
 from ldcodec.pictures.pillow import warn
 
 ORIENTATION = ExifTags.Base.Orientation
-EXIF_MARK = b"Exif\0\0"
 
 # What a TIFF file says of the picture, not of how its pixels are stored.
 DESCRIPTIVE = (
@@ -50,7 +49,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 def collect(image: Image.Image) -> tuple[bytes | None, bytes | None]:
     """Exif, without its mark, and XMP of a Pillow image that was loaded, both with orientation 1."""
-    return _sound("Exif", _upright_exif(_exif(image))), _sound("XMP", _upright_xmp(_xmp(image)))
+    return _sound("Exif", _upright_exif(exif_of(image))), _sound("XMP", _upright_xmp(_xmp(image)))
 
 
 def strip(picture: Picture) -> Picture:
@@ -72,7 +71,8 @@ def descriptive(exif: Image.Exif) -> Image.Exif:
     return kept
 
 
-def _exif(image: Image.Image) -> bytes | None:
+def exif_of(image: Image.Image) -> bytes | None:
+    """Exif as it stands, without its mark, of a Pillow image that was loaded; of TIFF what its tags tell."""
     exif = image.info.get("exif")
     try:
         if exif is None and "Raw profile type exif" in image.info:  # ImageMagick's way to put Exif into PNG

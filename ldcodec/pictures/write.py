@@ -7,9 +7,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
+from ldcodec.chunks import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
 from ldcodec.pictures import colour, rows
-from ldcodec.pictures.metadata import DIRECTORIES, EXIF_MARK, descriptive
+from ldcodec.pictures.metadata import DIRECTORIES, descriptive
 from ldcodec.pictures.picture import Picture
 from ldcodec.pictures.pillow import first_line, warn
 

@@ -1,0 +1,168 @@
+"""A plugin that lets Pillow open and save .ldc files, and with it whatever reads pictures through Pillow.
+
+    import ldcodec.pillow                       or ldcodec.register()
+    Image.open("photo.ldc")                     size, mode and metadata at once; pixels, and torch, on first use
+    image.save("photo.ldc", rate=0.5)           or size=, psnr=, quality=, lossless=True
+
+Errors are Pillow's: UnidentifiedImageError for a header that cannot be read, OSError for what cannot be decoded or
+stored, ValueError for options that are wrong.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, BinaryIO, cast
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from ldcodec import chunks
+from ldcodec.container import MAGIC, Header
+from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, UsageError
+from ldcodec.reader import Reader
+
+FORMAT = "LDC"
+EXTENSION = ".ldc"
+MIME = "image/x-ldc"
+DEFAULT_QUALITY = 60.0  # where `save` is given no target
+TARGETS = ("rate", "size", "psnr", "quality", "lossless")
+SETTINGS = ("strip", "fallback", "model")  # of `ldcodec.encode`, which `save` passes on
+METADATA = ("exif", "xmp", "icc_profile")  # what `save` takes in place of the image's own, as other formats do
+SCALES = (16, 8, 4, 2)  # previews, the smallest first (view.SCALES)
+
+_KEYS = {chunks.ICC: "icc_profile", chunks.EXIF: "exif", chunks.XMP: "xmp"}
+
+
+class LdcImageFile(ImageFile.ImageFile):
+    """An .ldc file as a Pillow image of mode L, LA, RGB or RGBA; its pixels are decoded when they are first used.
+
+    `info` holds icc_profile, exif and xmp where the file does. `draft`, which `thumbnail` calls, turns the image into a
+    preview at 1/2 to 1/16 of the size, decoded without diffusion. ImageFile.LOAD_TRUNCATED_IMAGES restores what damage
+    has left. The weights a file names must be on the search path.
+    """
+
+    format = FORMAT
+    format_description = "ldcodec learned image"
+
+    def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Choose the smallest preview that is at least of a size, (width, height) in pixels; as Pillow's JPEG does.
+
+        Returns the mode and the box of the picture in pixels of the preview, None if there is nothing to choose.
+        """
+        width, height = self.size
+        if size is None or len(self.tile) != 1 or self.tile[0].args != (1,):
+            return None
+        reduction = min(width // max(1, size[0]), height // max(1, size[1]))
+        scale = next((scale for scale in SCALES if scale <= reduction), 1)
+        self._size = -(-width // scale), -(-height // scale)
+        self._set_tile(scale)
+        return self.mode, (0, 0, width / scale, height / scale)
+
+    def load_seek(self, pos: int) -> None:
+        """The decoder finds its place itself; that this exists tells ImageFile.Parser to wait for the whole file."""
+
+    def _open(self) -> None:
+        try:
+            source = Reader(cast(BinaryIO, self.fp))
+        except FormatError as error:
+            raise UnidentifiedImageError(f"cannot identify image file {self.filename!r}: {error}") from error
+        kinds = [source.chunk_kind(number) for number in range(source.chunk_count)]
+        self._mode = _mode(source.header, chunks.ALPHA in kinds)
+        self._size = source.header.width, source.header.height
+        for number, kind in enumerate(kinds):
+            if kind in _KEYS:
+                self._keep(_KEYS[kind], source, number)
+        self._set_tile(1)
+
+    def _set_tile(self, scale: int) -> None:
+        self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self.size), 0, (scale,))]
+
+    def _keep(self, key: str, source: Reader, number: int) -> None:
+        """A chunk of text into `info`; a damaged one is told and left out, since the picture may be sound."""
+        try:
+            text = chunks.unpack(source.chunk(number).data)
+        except DamagedError:
+            text = None
+        if text is None:
+            warnings.warn(f"its {key} cannot be read and is left out", LdcodecWarning, stacklevel=2)
+        else:
+            self.info[key] = chunks.EXIF_MARK + text if key == "exif" else text
+
+
+class LdcDecoder(ImageFile.PyDecoder):
+    """Pillow's decoder of the pixels; its argument is the scale, 1 for the picture itself."""
+
+    _pulls_fd = True
+
+    def decode(self, buffer: Any) -> tuple[int, int]:
+        """Decode the whole file. Raises OSError."""
+        from ldcodec.codec import decode
+        from ldcodec.view import View
+
+        view = View(scale=self.args[0], salvage=ImageFile.LOAD_TRUNCATED_IMAGES)
+        with _pillow_errors():
+            image = decode(Reader(cast(BinaryIO, self.fd)), view=view)
+        if image.mode != self.mode:  # a salvaged file whose alpha plane was lost
+            image = image.convert(self.mode)
+        self.set_as_raw(image.tobytes())
+        return -1, 0
+
+
+def register() -> None:
+    """Let Pillow open and save .ldc files from here on; importing this module does so too."""
+    Image.register_open(FORMAT, LdcImageFile, _accept)
+    Image.register_decoder(FORMAT, LdcDecoder)
+    Image.register_save(FORMAT, _save)
+    Image.register_extension(FORMAT, EXTENSION)
+    Image.register_mime(FORMAT, MIME)
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(MAGIC)
+
+
+def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
+    """Nothing is written before all is encoded."""
+    from ldcodec.codec import encode
+
+    options = {name: value for name, value in image.encoderinfo.items() if name in TARGETS + SETTINGS}
+    if all(options.get(name) is None or options[name] is False for name in TARGETS):
+        options["quality"] = DEFAULT_QUALITY
+    with _pillow_errors():
+        data = encode(_described(image), **options)
+    stream.write(data)
+
+
+def _described(image: Image.Image) -> Image.Image:
+    """The image with the metadata that `save` was given in place of its own; None or nothing drops it.
+
+    A given Exif orientation holds for the pixels as they are, as in any other format.
+    """
+    given = {key: image.encoderinfo[key] for key in METADATA if key in image.encoderinfo}
+    if not given:
+        return image
+    from ldcodec.pictures import metadata
+
+    exif = given.pop("exif", metadata.exif_of(image))
+    given["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
+    described = image.copy()  # which knows no format any more, so that TIFF's own tags are not asked again
+    described.info.update(given)
+    described.info = {key: value for key, value in described.info.items() if value}
+    return described
+
+
+def _mode(header: Header, alpha: bool) -> str:
+    return ("L" if header.grey else "RGB") + ("A" if alpha else "")
+
+
+@contextmanager
+def _pillow_errors() -> Iterator[None]:
+    """Our errors as the ones that callers of Pillow expect: ValueError for wrong use, else OSError."""
+    try:
+        yield
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    except LdcodecError as error:
+        raise OSError(str(error)) from error
+
+
+register()

@@ -1,0 +1,26 @@
+"""A job for tests of processes that does as the name of its input says. Every process imports this, so it is short."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from ldcodec.cli.batch import Models, Result
+from ldcodec.cli.claims import Claims
+from ldcodec.cli.files import Job
+from ldcodec.errors import UsageError
+
+
+def strange(job: Job, order: Any, models: Models, claims: Claims) -> Result:
+    """Writes its process, OMP_NUM_THREADS and the threads it was given; then lives, dies, hangs or refuses."""
+    name = Path(job.source).name
+    Path(job.target).write_text(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {models._threads}")
+    if "dies" in name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "hangs" in name and job.unfinished is not None:
+        Path(job.unfinished).write_text("begun")
+        time.sleep(600)
+    if "wrong" in name:
+        raise UsageError("wrong for all")
+    return Result(1, 1, 1, 1, 0.0)

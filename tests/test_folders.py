@@ -1,0 +1,431 @@
+"""Whole folders: trees, manifests, processes, and what is left after a kill."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ldcodec import cli, container
+from ldcodec.cli import files, workers
+from ldcodec.cli.files import Job, unfinished_path
+from ldcodec.cli.manifest import FILE_NAME, manifest_of
+from ldcodec.cli.work import Work
+from ldcodec.cli.workers import Team, outcomes, team_of
+from ldcodec.errors import UsageError
+from tests.strange import strange
+from tests.test_cli import Terminal, command, environment, error_line, heed_interrupts, png, start
+
+EXACT = ["-r", "--jobs", "1", "--lossless"]  # needs no model
+NAMES = ("2024/june/a.png", "2024/b.PNG", "c.png")
+PAST = 1_100_000_000_987_654_000
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    files._check_writable.cache_clear()
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = cli.run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three pictures in a tree, and files that are to be left alone."""
+    folder = tmp_path / "photos"
+    for seed, name in enumerate(NAMES):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(seed=seed))
+        os.utime(path, ns=(PAST, PAST))
+    for name in ("notes.txt", "more.txt", ".hidden.png", ".cache/x.png", "empty/.keep"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(png())
+    os.utime(folder / "2024", ns=(PAST, PAST))
+    return folder
+
+
+def tree(folder: Path) -> list[str]:
+    """Every file in a folder but its manifest, by its path within it."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if name != FILE_NAME)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The manifest of a folder."""
+    return [json.loads(line) for line in (folder / FILE_NAME).read_text().splitlines()]
+
+
+def summary(out: str) -> tuple[int, ...]:
+    """How many files were done, done before and failed."""
+    found = re.search(r"^(\d+) done, (\d+) done before, (\d+) failed", out, re.MULTILINE)
+    assert found, out
+    return tuple(map(int, found.groups()))
+
+
+def same_pixels(folder: Path, archive: Path) -> None:
+    """Every output is whole and holds what its input does."""
+    for name in NAMES:
+        restored = archive / Path(name).with_suffix(".ldc")
+        assert container.read(restored.read_bytes()).lossless
+        out = archive.parent / "check.png"
+        assert cli.run(["decompress", str(restored), "-o", str(out), "-f", "-q"]) == 0
+        with Image.open(out) as image, Image.open(folder / name) as original:
+            assert image.tobytes() == original.tobytes()
+
+
+def test_a_tree_there_and_back(call: Call, photos: Path, tmp_path: Path) -> None:
+    code, out, err = call("compress", "photos/", "-o", "archive", *EXACT)
+    assert (code, err, summary(out)) == (0, "", (3, 0, 0))
+    assert re.search(r"; \d+\.?\d*kB became \d+B|; \d+\.?\d*k?B became \d+\.?\d*k?B", out)
+    assert "other files left alone (2): 2 .txt" in out
+    assert tree(tmp_path / "archive") == ["2024/b.ldc", "2024/june/a.ldc", "c.ldc"]
+    code, out, err = call("decompress", "archive", "-o", "back", "-r", "--jobs", "1")
+    assert (code, err, summary(out)) == (0, "", (3, 0, 0))
+    assert tree(tmp_path / "back") == ["2024/b.png", "2024/june/a.png", "c.png"]
+    for folder, extension in (("archive", ".ldc"), ("back", ".png")):
+        for name in NAMES:
+            assert (tmp_path / folder / name).with_suffix(extension).stat().st_mtime_ns == PAST
+        assert (tmp_path / folder / "2024").stat().st_mtime_ns == PAST
+    same_pixels(photos, tmp_path / "archive")
+
+
+def test_times_are_not_kept_on_demand(call: Call, photos: Path, tmp_path: Path) -> None:
+    assert call("compress", "photos", "-o", "archive", *EXACT, "--no-preserve")[0] == 0
+    for name in ("c.ldc", "2024"):
+        assert (tmp_path / "archive" / name).stat().st_mtime > time.time() - 60
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (0, 3, 0)
+
+
+def test_what_is_done_is_not_done_again(call: Call, photos: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    assert call("compress", "photos", "-o", "archive", *EXACT)[0] == 0
+    before = {name: (archive / name).stat().st_ino for name in tree(archive)}
+    manifest = (archive / FILE_NAME).read_bytes()
+    code, out, _ = call("compress", "photos", "-o", "archive", *EXACT)
+    assert (code, summary(out)) == (0, (0, 3, 0))
+    assert (archive / FILE_NAME).read_bytes() == manifest
+    (photos / "c.png").touch()  # another time, the same content
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (0, 3, 0)
+    assert {name: (archive / name).stat().st_ino for name in tree(archive)} == before
+    (photos / "c.png").write_bytes(png(seed=7))
+    (archive / "2024/b.ldc").unlink()
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (2, 1, 0)
+    (archive / "2024/b.ldc").write_bytes(b"cut")
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (1, 2, 0)
+    same_pixels(photos, archive)
+    assert call("compress", "photos", "-o", "archive", *EXACT, "-q") == (0, "", "")
+
+
+def test_failures_are_listed_and_the_rest_is_done(call: Call, photos: Path, tmp_path: Path) -> None:
+    (photos / "2024" / "bad.jpg").write_bytes(b"text")
+    code, out, err = call("compress", "photos", "missing.png", "-o", "archive", *EXACT)
+    assert (code, summary(out)) == (1, (3, 0, 2))
+    assert err.splitlines()[-2:] == ["failed: photos/2024/bad.jpg", "failed: missing.png"]
+    assert "ldcodec: error: photos/2024/bad.jpg: not a picture of a known kind" in err
+    assert "ldcodec: error: missing.png: No such file or directory" in err
+    assert tree(tmp_path / "archive") == ["2024/b.ldc", "2024/june/a.ldc", "c.ldc"]
+    (photos / "2024" / "bad.jpg").write_bytes(png())
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (1, 3, 0)
+
+
+def test_two_that_would_become_one(call: Call, photos: Path, tmp_path: Path) -> None:
+    """A picture that comes later never takes the output of another."""
+    assert call("compress", "photos", "-o", "archive", *EXACT)[0] == 0
+    (photos / "c.bmp").write_bytes(png(seed=5))
+    (photos / "c.tif").write_bytes(png(seed=6))
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (2, 3, 0)
+    assert [n for n in tree(tmp_path / "archive") if n.startswith("c")] == ["c.bmp.ldc", "c.ldc", "c.tif.ldc"]
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (0, 5, 0)
+    same_pixels(photos, tmp_path / "archive")
+
+
+def test_files_of_others_are_not_overwritten(call: Call, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "c.ldc").write_bytes(b"mine")
+    code, out, err = call("compress", "photos", "-o", "archive", *EXACT)
+    assert (code, summary(out)) == (1, (2, 0, 1))
+    assert "c.ldc: exists already; --force overwrites it" in err
+    assert (tmp_path / "archive" / "c.ldc").read_bytes() == b"mine"
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT, "--force")[1]) == (3, 0, 0)
+
+
+def test_other_options_are_refused(call: Call, photos: Path, tmp_path: Path) -> None:
+    assert call("compress", "photos", "-o", "archive", *EXACT)[0] == 0
+    code, out, err = call("compress", "photos", "-o", "archive", *EXACT, "--strip")
+    assert (code, out) == (2, "")
+    assert "archive: its files were made with strip False instead of True; name another folder" in error_line(err)
+    code, out, _ = call("compress", "photos", "-o", "archive", *EXACT, "--strip", "--force")
+    assert (code, summary(out)) == (0, (3, 0, 0))
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT, "--strip")[1]) == (0, 3, 0)
+    assert call("decompress", "archive", "-o", "archive", "-r")[0] == 2
+
+
+def test_an_output_folder_within_the_input(call: Call, photos: Path) -> None:
+    for expected in ((3, 0, 0), (0, 3, 0)):
+        assert summary(call("compress", "photos", "-o", "photos/archive", *EXACT)[1]) == expected
+    assert summary(call("decompress", "photos/archive", "-o", "photos/archive/png", "-r")[1]) == (3, 0, 0)
+    assert summary(call("compress", "photos", "-o", "photos/archive", *EXACT)[1]) == (0, 3, 0)
+
+
+def test_one_run_at_a_time(call: Call, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+    with manifest_of("archive"):
+        code, out, err = call("compress", "photos", "-o", "archive", *EXACT)
+    assert (code, out) == (1, "")
+    assert "another run of ldcodec is at work" in error_line(err)
+    assert tree(tmp_path / "archive") == []
+
+
+def test_a_manifest_that_is_damaged(call: Call, photos: Path, tmp_path: Path) -> None:
+    """Whatever is no line of ours says nothing, and no file but what was left unfinished is removed."""
+    assert call("compress", "photos", "-o", "archive", *EXACT)[0] == 0
+    (tmp_path / "precious").write_bytes(b"mine")
+    left = tmp_path / "archive" / ".ldcodec-0123456789abcdef.tmp"
+    left.write_bytes(b"begun")
+    begun = [{"begin": "x.ldc", "unfinished": "../precious"}, {"begin": "y.ldc", "unfinished": left.name}]
+    foreign = b"\xff\xfe\n[1]\n{}\n7\n" + b"\n".join(json.dumps(line).encode() for line in begun) + b'\n{"done": "c.l'
+    with (tmp_path / "archive" / FILE_NAME).open("ab") as stream:
+        stream.write(foreign)
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (0, 3, 0)
+    (photos / "d.png").write_bytes(png(seed=4))
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (1, 3, 0)
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (0, 4, 0)
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert not left.exists()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not happen within 30 s")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("after", [1, 2])
+def test_resuming_after_a_kill(number: signal.Signals, after: int, photos: Path, call: Call, tmp_path: Path) -> None:
+    """Killed when so many files are done: what is there is whole, and the same command does the rest, each once."""
+    for name in NAMES:
+        noise = np.random.default_rng(len(name)).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(photos / name)
+    archive = tmp_path / "archive"
+    process = start("compress", "photos", "-o", "archive", *EXACT, cwd=tmp_path)
+    manifest = archive / FILE_NAME
+    wait_until(lambda: manifest.exists() and manifest.read_text().count('"done"') >= after)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode in (-number, 128 + number)
+    before = {name: (archive / name).stat().st_ino for name in tree(archive) if name.endswith(".ldc")}
+    done = {line["done"] for line in lines(archive) if "done" in line}
+    assert after <= len(done) <= len(before)
+    code, out, _ = call("compress", "photos", "-o", "archive", *EXACT)
+    assert (code, summary(out)) == (0, (3 - len(done), len(done), 0))
+    assert all((archive / name).stat().st_ino == before[name] for name in done)
+    assert Counter(line["done"] for line in lines(archive) if "done" in line) == Counter(
+        dict.fromkeys(tree(archive), 1)
+    )
+    assert tree(archive) == ["2024/b.ldc", "2024/june/a.ldc", "c.ldc"]
+    same_pixels(photos, archive)
+
+
+def test_an_output_that_was_begun_is_made_again(call: Call, photos: Path, tmp_path: Path) -> None:
+    """Killed between the last byte of an output and its line in the manifest."""
+    archive = tmp_path / "archive"
+    assert call("compress", "photos", "-o", "archive", *EXACT)[0] == 0
+    kept = [line for line in (archive / FILE_NAME).read_text().splitlines() if not line.startswith('{"done": "c.ldc"')]
+    (archive / FILE_NAME).write_text("\n".join(kept))
+    assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (1, 2, 0)
+    same_pixels(photos, archive)
+
+
+TWO_CORES = """
+from ldcodec.cli import main, workers
+workers.cores = lambda: 2
+main(["compress", "photos", "-o", "archive", "-r", "--jobs", "2", "--lossless"])
+"""
+
+
+def test_two_processes(photos: Path, tmp_path: Path) -> None:
+    """As a user has it on two cores; this test may run on one."""
+    (photos / "bad.png").write_bytes(b"text")
+    run = [sys.executable, "-c", TWO_CORES]
+    done = subprocess.run(run, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, summary(done.stdout)) == (1, (3, 0, 1)), done.stderr
+    assert done.stderr.splitlines()[-1] == "failed: photos/bad.png"
+    assert len(done.stderr.splitlines()) == 2
+    assert tree(tmp_path / "archive") == ["2024/b.ldc", "2024/june/a.ldc", "c.ldc"]
+    again = subprocess.run(run, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert summary(again.stdout) == (0, 3, 1)
+
+
+def strange_jobs(folder: Path, *names: str) -> Iterator[Job]:
+    for name in names:
+        (folder / name).write_text(name)
+        target = str(folder / f"{name}.out")
+        yield Job(str(folder / name), target, True, unfinished_path(target))
+
+
+STRANGE = Work(strange, None, None, "cpu", 1)
+
+
+def test_a_process_that_dies_takes_one_job_with_it(tmp_path: Path) -> None:
+    jobs = strange_jobs(tmp_path, "a", "dies", "b", "c", "dies too", "d")
+    found = {Path(job.source).name: outcome for job, outcome in outcomes(STRANGE, jobs, Team(2, 3), False)}
+    assert {name: outcome.failures for name, outcome in found.items()} == {
+        "a": 0, "dies": 1, "b": 0, "c": 0, "dies too": 1, "d": 0,
+    }  # fmt: skip
+    assert found["dies"].lines == [
+        (f"ldcodec: error: {tmp_path / 'dies'}: its process ended by SIGKILL, perhaps for want of memory", True)
+    ]
+    told = [(tmp_path / f"{name}.out").read_text().split() for name in ("a", "b", "c", "d")]
+    assert all(words[1:] == ["3", "3"] for words in told)
+    processes = {int(words[0]) for words in told}
+    assert os.getpid() not in processes
+    assert len(processes) <= 4
+    assert not any(is_running(pid) for pid in processes)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_stopping_leaves_neither_processes_nor_files(tmp_path: Path) -> None:
+    found = outcomes(STRANGE, strange_jobs(tmp_path, "a", "hangs"), Team(2, 1), False)
+    assert Path(next(found)[0].source).name == "a"
+    wait_until(lambda: bool(list(tmp_path.glob(".ldcodec-*.tmp"))))
+    found.close()
+    assert not list(tmp_path.glob(".ldcodec-*.tmp"))
+    assert not is_running(int((tmp_path / "hangs.out").read_text().split()[0]))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_wrong_for_all_comes_through(jobs: int, tmp_path: Path) -> None:
+    found = list(outcomes(STRANGE, strange_jobs(tmp_path, "wrong"), Team(jobs, 1), False))
+    assert [str(outcome.fatal) for _, outcome in found] == ["wrong for all"]
+
+
+def test_a_missing_model_ends_the_run(call: Call, photos: Path, tmp_path: Path) -> None:
+    code, out, err = call("compress", "photos", "-o", "archive", "-r", "--quality", "50", "--model", "nonesuch")
+    assert (code, out) == (1, "")
+    assert "nonesuch" in error_line(err)
+    assert tree(tmp_path / "archive") == []
+
+
+TEAMS = [
+    (8, None, None, 4, 2),
+    (8, 8, None, 8, 1),
+    (8, 3, None, 3, 2),
+    (8, None, 4, 2, 4),
+    (1, None, None, 1, 1),
+    (8, 2, 3, 2, 3),
+]
+
+
+@pytest.mark.parametrize(("cores", "jobs", "threads", "processes", "each"), TEAMS)
+def test_cores_are_shared(
+    cores: int, jobs: int | None, threads: int | None, processes: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: cores)
+    assert team_of(jobs, threads) == Team(processes, each)
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(3, None), (2, 2), (None, 3)])
+def test_more_than_the_cores_is_refused(jobs: int | None, threads: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "cores", lambda: 2)
+    with pytest.raises(UsageError, match="more than the 2 cores"):
+        team_of(jobs, threads)
+
+
+WRONG_USES: dict[str, tuple[list[str], str]] = {
+    "no output": (["compress", "photos", "-r"], "needs a folder after -o"),
+    "output to a pipe": (["compress", "photos", "-r", "-o", "-"], "needs a folder after -o"),
+    "output is a file": (["compress", "photos", "-r", "-o", "photos/c.png"], "is a file"),
+    "standard input": (["compress", "-", "-r", "-o", "archive"], "not standard input"),
+    "jobs without a tree": (["compress", "photos/c.png", "--jobs", "2"], "--jobs belongs to --recursive"),
+    "no jobs": (["compress", "photos", "-r", "-o", "archive", "--jobs", "0"], "--jobs"),
+    "output is input": (["compress", "photos/c.png", "-r", "-o", "same"], "would replace the input"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_USES)
+def test_wrong_use(name: str, call: Call, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "same").mkdir()
+    (tmp_path / "same" / "c.ldc").hardlink_to(photos / "c.png")
+    arguments, message = WRONG_USES[name]
+    code, out, err = call(*arguments, "--lossless")
+    assert (code, out) == (2, "")
+    assert message in error_line(err)
+
+
+def test_progress_tells_what_was_saved(call: Call, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        with Image.open(photos / name) as image:
+            image.save(photos / name, compress_level=0)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert call("compress", "photos", "-o", "archive", *EXACT)[0] == 0
+    shown = terminal.getvalue()
+    assert re.search(r"\d files, \d+\.?\d*k?B saved", shown), shown
+    assert "<" in shown  # time passed < time left
+
+
+def test_folders_cost_the_help_nothing(tmp_path: Path) -> None:
+    code = "import sys, ldcodec.cli; ldcodec.cli.run(['--help']); print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert "ldcodec.cli.compress" in found.stdout.split()
+    assert not {"multiprocessing", "hashlib", "PIL", "tqdm"} & set(found.stdout.split())
+
+
+def test_processes_heed_the_shell(photos: Path, tmp_path: Path) -> None:
+    """Ctrl-C reaches every process of the group; one line is told, and no process is left."""
+    for name in NAMES:
+        noise = np.random.default_rng(len(name)).integers(0, 256, (1500, 1500, 3)).astype(np.uint8)
+        Image.fromarray(noise).save(photos / name, compress_level=0)
+
+    def alone() -> None:
+        os.setsid()
+        heed_interrupts()
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", TWO_CORES],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=alone,
+    )
+    wait_until(lambda: (tmp_path / "archive" / FILE_NAME).exists() and len(lines(tmp_path / "archive")) == 3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)  # returns when no process holds standard error any more
+    assert process.returncode == 130
+    assert "SIGINT" in error_line(err)
+    assert [name for name in tree(tmp_path / "archive") if name.endswith(".tmp")] == []
+
+
+def test_help_tells_of_folders() -> None:
+    done = command("compress", "--help")
+    assert "--recursive" in done.stdout.decode()
