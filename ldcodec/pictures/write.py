@@ -143,11 +143,21 @@ def _metadata_options(picture: Picture, format: str) -> dict[str, object]:
 
 def _tiff_options(picture: Picture) -> dict[str, object]:
     """Exif and XMP as tags; Pillow writes directories within directories into uncompressed files only."""
-    found = Image.Exif()
-    if picture.exif is not None:
-        found.load(picture.exif)
-    tags = descriptive(found)
+    tags = Image.Exif() if picture.exif is None else _tiff_tags(picture.exif)
     if picture.xmp is not None:
         tags[ExifTags.Base.XMLPacket] = picture.xmp
     options: dict[str, object] = {"exif": tags} if len(tags) else {}
     return options | ({"compression": None} if any(directory in tags for directory in DIRECTORIES) else {})
+
+
+def _tiff_tags(exif: bytes) -> Image.Exif:
+    """What Exif tells as tags of TIFF; none, with a warning, where it is damaged: the picture does not depend on it."""
+    found = Image.Exif()
+    try:
+        found.load(exif)
+        tags = descriptive(found)
+        tags.tobytes()  # values that no tag can hold are told here and not when the picture is half written
+    except Exception:  # Pillow raises nearly anything here, as for damaged pictures
+        warn("its Exif is damaged and cannot become TIFF tags, left out")
+        return Image.Exif()
+    return tags
