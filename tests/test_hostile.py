@@ -265,6 +265,7 @@ TEXTS: dict[str, tuple[str, bytes]] = {
     "endless values": ("exif", b"\0" + exif(LARGEST)),
     "values beyond the end": ("exif", b"\0" + exif(100, offset=LARGEST)),
     "values of no kind": ("exif", b"\0" + exif(1, kind=99)),
+    "a number where text is due": ("exif", b"\0" + exif(1, kind=4, offset=1751477356)),
     "directory in itself": ("exif", b"\0" + deep_exif()),
     "noise as a profile": ("iccp", b"\0" + np.random.default_rng(0).bytes(500)),
     "empty profile": ("iccp", b"\0"),

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from ldcodec.errors import PictureError, UsageError
 from ldcodec.pictures import colour, rows
-from ldcodec.pictures.metadata import DIRECTORIES, EXIF_MARK, descriptive
+from ldcodec.pictures.metadata import DESCRIPTIVE, DIRECTORIES, EXIF_MARK, descriptive
 from ldcodec.pictures.picture import Picture
 from ldcodec.pictures.pillow import first_line, warn
 
@@ -156,6 +156,8 @@ def _tiff_tags(exif: bytes) -> Image.Exif:
     try:
         found.load(exif)
         tags = descriptive(found)
+        for tag in (tag for tag in DESCRIPTIVE if not isinstance(tags.get(tag, ""), str)):
+            del tags[tag]  # libtiff takes text alone here
         tags.tobytes()  # values that no tag can hold are told here and not when the picture is half written
     except Exception:  # Pillow raises nearly anything here, as for damaged pictures
         warn("its Exif is damaged and cannot become TIFF tags, left out")
