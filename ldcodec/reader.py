@@ -148,6 +148,6 @@ class Reader:
     def _told(self, place: int, entry: Entry, reason: str) -> Damage:
         if entry.kind:
             return Damage(f"chunk {entry.kind}", reason)
-        number = self._slices.index(place)
+        number = place - len(self._chunks)  # the tables name every chunk before the first slice
         first, last = self.spans[number].pixel_rows(self.header.height)
         return Damage(f"slice {number + 1} of {len(self._slices)} (rows {first} to {last - 1})", reason, number)

@@ -17,6 +17,7 @@ from typing import Any
 from ldcodec.errors import ModelError
 
 FILE_NAME = "model.safetensors"
+CHECK_FILE = "check.ldc"  # beside it: a file whose symbols are known to be right
 SEARCH_VARIABLE = "LDCODEC_MODELS"
 HEADER_LIMIT = 1 << 20  # bytes of JSON at the front of a weights file
 PRECISION = 24  # bits of a frequency table; equals gaussian.PRECISION (tested)

@@ -3,8 +3,13 @@
 The model lies beside them, so that neither new weights nor another version of torch makes them unreadable. The
 originals are `tests.test_codec.texture(45, 70, 3)` and the green of `texture(33, 50, 4)`, at quality 55; the whole
 picture is `texture(45, 70, 5)` behind a disc, and the exact one, all in PNG, the green of `texture(9, 14, 6)`.
+
+The sliced one is `texture(200, 70, 7)`, likewise at quality 55 and without fallback. It was encoded with
+`ldcodec.sliced.WHOLE_AREA` set to 0 and `ldcodec.sliced.cut` to `lambda w, h: slicing.cut(w, h, area=8 * 4)`, which
+gives slices of 64 rows of pixels where a picture of this size would be one.
 """
 
+import io
 import zlib
 from pathlib import Path
 
@@ -15,6 +20,9 @@ from ldcodec import container
 from ldcodec.codec import decode_array, decode_picture
 from ldcodec.decoder import parse
 from ldcodec.model import Model, load_model
+from ldcodec.reader import Reader
+from ldcodec.tiles import Latent
+from ldcodec.view import View
 from tests.test_codec import Pixels, psnr, texture
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -68,3 +76,17 @@ def test_an_exact_picture_of_version_0_1_decodes() -> None:
     found = decode_picture((GOLDEN / "exact.ldc").read_bytes())
     assert checksum(found.pixels) == "5df89bca"
     assert found.alpha is not None and checksum(found.alpha) == "b4947927"
+
+
+def test_a_picture_of_several_slices_of_version_0_1_decodes(golden_model: Model) -> None:
+    original, data = texture(200, 70, 7), (GOLDEN / "sliced.ldc").read_bytes()
+    source = Reader(io.BytesIO(data))
+    latent = Latent(source, golden_model)
+    for number in range(len(source.spans)):
+        latent.parse(number)
+    told = [f"{source.slice(number).symbols_crc:08x}" for number in range(len(source.spans))]
+    assert told == ["5fd661d3", "02e5c265", "814df048", "6d792c16"]
+    found = decode_array(data, model=golden_model)
+    assert found.shape == original.shape and psnr(found, original) > 19.5
+    part = decode_array(data, model=golden_model, view=View(region=(10, 100, 40, 60)))
+    assert np.abs(part.astype(int) - found[100:160, 10:50]).max() <= 1

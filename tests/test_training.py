@@ -37,6 +37,7 @@ from ldcodec.training.settings import Autoencoder, Data, Denoiser, Phase, Run, S
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, karhunen_loeve, load_networks
 from ldcodec.training.trainer import FLAT_STATE, STATE, WEIGHTS, Trainer
+from ldcodec.weightsfile import CHECK_FILE
 from tests.conftest import TINY, assumed_covariance, tiny_networks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -492,6 +493,7 @@ def test_an_exported_model_loads_and_round_trips_a_picture(tmp_path: Path) -> No
     decoded = decode(container.read(container.write(coded.container)), loaded, DecodeSettings())
     assert decoded.shape == picture.shape
     assert np.square(decoded.astype(float) - picture).mean() < 0.5 * picture.astype(float).var()
+    assert container.read(target.with_name(CHECK_FILE).read_bytes()).header.parse_id == identity
     assert export_model(target, tmp_path / "again.safetensors") == identity
 
 

@@ -1,7 +1,8 @@
-"""`ldcodec verify`: whether .ldc files are whole, without making a picture of them."""
+"""`ldcodec verify`: whether .ldc files are whole, without making a picture of them; whether this machine is right."""
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,9 +10,10 @@ import click
 from ldcodec.cli.batch import DEFAULT_PIXELS, PATH, Batch, Models
 from ldcodec.cli.claims import Claims, reader_of
 from ldcodec.cli.files import name_of, opened
-from ldcodec.container import MAX_PIXELS
-from ldcodec.errors import DamagedError, ModelError
+from ldcodec.container import MAX_PIXELS, Container, read
+from ldcodec.errors import DamagedError, FormatError, LdcodecError, ModelError
 from ldcodec.reader import Damage, Reader
+from ldcodec.weightsfile import CHECK_FILE, find_file
 
 if TYPE_CHECKING:
     from ldcodec.model import Model
@@ -41,18 +43,31 @@ class Finding:
 
 
 @click.command(short_help="Whether .ldc files are whole.")
-@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="FILE...")
+@click.argument("inputs", nargs=-1, type=PATH, metavar="FILE...")
+@click.option("--self", "own", is_flag=True, help="Test this machine instead, with the check file of a model.")
 @click.option("--quick", is_flag=True, help="Test the checksums of the bytes alone, without any model.")
 @click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one a file names.")
 @click.option("--max-pixels", type=click.IntRange(1, MAX_PIXELS), default=DEFAULT_PIXELS, metavar="N", hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
-def verify(inputs: tuple[str, ...], quick: bool, model: str | None, max_pixels: int, as_json: bool) -> int:
+def verify(inputs: tuple[str, ...], own: bool, quick: bool, model: str | None, max_pixels: int, as_json: bool) -> int:
     """Test .ldc files (- for standard input) without making pictures of them.
 
     Every checksum of the bytes is compared; then the symbols are decoded and compared with theirs, where the model
-    that a file needs is installed. Exit code 1 if any file is damaged.
+    that a file needs is installed. Exit code 1 if any file is damaged, or if this machine computes other symbols from
+    a model's check file than the machine that made the model.
     """
+    if bool(inputs) == own or (own and quick):
+        raise click.UsageError("name either files or, with --self and without --quick, none")
     batch = Batch()
+    if own:
+        from ldcodec.model import DEFAULT_MODEL
+
+        name = DEFAULT_MODEL if model is None else model
+        with batch.reporting(name):
+            told = _test_machine(name)
+            text = f"{name}: this machine decodes what it should, symbols {told.symbols}"
+            batch.say(told.line() if as_json else text)
+        return batch.exit_code
     models = Models(model, "auto", None)
     for source in inputs:
         with batch.reporting(name_of(source)):
@@ -104,3 +119,36 @@ def _symbol_damage(reader: Reader, model: "Model") -> list[Damage]:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def _test_machine(name: str) -> Finding:
+    """Decodes the check file of a model with each kind of device here; names them as where the symbols were tested.
+
+    Raises LdcodecError where they differ from those written, or nothing can be compared.
+    """
+    weights = find_file(name)
+    source = _check_file(weights.with_name(CHECK_FILE))
+    from torch.cuda import is_available
+
+    from ldcodec.decoder import parse
+    from ldcodec.model import load_model
+
+    devices = ["cpu", "cuda"] if is_available() else ["cpu"]
+    for device in devices:
+        model = load_model(str(weights), device)
+        try:
+            parse(source, model)
+        except DamagedError as error:
+            reason = "do not decode files on this machine, and report this"
+            raise LdcodecError(f"the symbols come out wrong on {device}: {error}; {reason}") from error
+    return Finding(name, len(source.slices), symbols=f"tested on {' and '.join(devices)}")
+
+
+def _check_file(path: Path) -> Container:
+    """A check file, read and its bytes tested."""
+    if not path.is_file():
+        raise LdcodecError(f"the model comes without {CHECK_FILE}, so there is nothing to compare with")
+    try:
+        return read(path.read_bytes())
+    except FormatError as error:
+        raise LdcodecError(f"{path}: {error}; install the model again") from error

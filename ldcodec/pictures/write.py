@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 from ldcodec.chunks import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
 from ldcodec.pictures import colour, rows
-from ldcodec.pictures.metadata import DIRECTORIES, descriptive
+from ldcodec.pictures.metadata import DESCRIPTIVE, DIRECTORIES, descriptive
 from ldcodec.pictures.picture import Picture
 from ldcodec.pictures.pillow import first_line, warn
 
@@ -144,11 +144,23 @@ def _metadata_options(picture: Picture, format: str) -> dict[str, object]:
 
 def _tiff_options(picture: Picture) -> dict[str, object]:
     """Exif and XMP as tags; Pillow writes directories within directories into uncompressed files only."""
-    found = Image.Exif()
-    if picture.exif is not None:
-        found.load(picture.exif)
-    tags = descriptive(found)
+    tags = Image.Exif() if picture.exif is None else _tiff_tags(picture.exif)
     if picture.xmp is not None:
         tags[ExifTags.Base.XMLPacket] = picture.xmp
     options: dict[str, object] = {"exif": tags} if len(tags) else {}
     return options | ({"compression": None} if any(directory in tags for directory in DIRECTORIES) else {})
+
+
+def _tiff_tags(exif: bytes) -> Image.Exif:
+    """What Exif tells as tags of TIFF; none, with a warning, where it is damaged: the picture does not depend on it."""
+    found = Image.Exif()
+    try:
+        found.load(exif)
+        tags = descriptive(found)
+        for tag in (tag for tag in DESCRIPTIVE if not isinstance(tags.get(tag, ""), str)):
+            del tags[tag]  # libtiff takes text alone here
+        tags.tobytes()  # values that no tag can hold are told here and not when the picture is half written
+    except Exception:  # Pillow raises nearly anything here, as for damaged pictures
+        warn("its Exif is damaged and cannot become TIFF tags, left out")
+        return Image.Exif()
+    return tags

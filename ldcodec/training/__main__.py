@@ -24,6 +24,7 @@ from ldcodec.training.pictures import Crops, Pixels, load_pictures
 from ldcodec.training.profiling import Step, report
 from ldcodec.training.release import export_model
 from ldcodec.training.report import comparison, table
+from ldcodec.training.selfcheck import write_check
 from ldcodec.training.settings import Phase, Settings, override, read_settings
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, load_networks
@@ -118,10 +119,17 @@ def profile(batch: int, crop: int, steps: int, **options: object) -> None:
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--integers", type=click.Path(path_type=Path), help="Model whose integers are kept, and so its parse id.")
 def export(weights: Path, target: Path, integers: Path | None) -> None:
-    """Turn WEIGHTS into a model file; TARGET is the file or the folder of the model, such as models/small."""
+    """Turn WEIGHTS into a model file and its check file; TARGET is the file or the folder, such as models/small."""
     target = target if target.suffix == ".safetensors" else target / FILE_NAME
     kept = integers / FILE_NAME if integers is not None and integers.is_dir() else integers
     click.echo(f"{target}: parse id {export_model(weights, target, integers_of=kept).hex()}")
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+def check(model: Path) -> None:
+    """Write the check file of a MODEL that is there already, the file or the folder, for `ldcodec verify --self`."""
+    click.echo(write_check(model / FILE_NAME if model.is_dir() else model))
 
 
 @main.command()

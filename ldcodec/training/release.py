@@ -9,11 +9,12 @@ from ldcodec.errors import ModelError
 from ldcodec.model import INTEGER_PREFIXES, save_model
 from ldcodec.training.checkpoint import rounded
 from ldcodec.training.export import integer_tensors
+from ldcodec.training.selfcheck import write_check
 from ldcodec.training.start import load_networks, read_tensors
 
 
 def export_model(weights: Path, target: Path, config: Config | None = None, integers_of: Path | None = None) -> bytes:
-    """Writes a model file and returns its parse id.
+    """Writes a model file, its check file beside it, and returns its parse id.
 
     weights: a weights file; target: the file to write; integers_of: a model whose integers are kept, for weights in
     which only the renderer changed. Otherwise they are made from the weights as the model file stores them, large ones
@@ -22,7 +23,9 @@ def export_model(weights: Path, target: Path, config: Config | None = None, inte
     networks = load_networks(weights, config)
     networks.load_state_dict({name: tensor.float() for name, tensor in rounded(networks).items()})
     integers = integer_tensors(networks) if integers_of is None else _integers(integers_of)
-    return save_model(target, networks.eval(), integers)
+    identity = save_model(target, networks.eval(), integers)
+    write_check(target)
+    return identity
 
 
 def _integers(path: Path) -> dict[str, Tensor]:
