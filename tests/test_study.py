@@ -234,6 +234,11 @@ def test_the_notes_gaussian_overstates_the_entropy_of_two_points() -> None:
     assert found.denoising is None
 
 
+def test_information_is_at_most_the_logarithm_of_the_pictures() -> None:
+    found = entropies(torch.randn(64, 30, 2, 2), torch.full((30, 2, 2), 0.1), 0.05, None)
+    assert 5.99 < found.information <= 6 + 1e-6
+
+
 # perception
 
 

@@ -16,6 +16,7 @@ from ldcodec.study.idx import read_idx
 from ldcodec.study.settings import SOURCES, Settings
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
+FEWEST = 12  # pictures in either part: every measure needs some in each third of a quarter
 HELD_OUT = 3  # of data without a split of its own, every third picture is for tests
 
 
@@ -69,7 +70,7 @@ def load(settings: Settings) -> Dataset:
     """
     train, test = _LOADERS[settings.dataset](settings)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(test)))  # one split for all runs
-    if len(test) < 4 or len(train) < 4:
+    if len(test) < FEWEST or len(train) < FEWEST:
         raise UsageError(f"{settings.dataset}: too few pictures, {len(train)} to train with and {len(test)} to test")
     half = len(test) // 2
     return Dataset(train, test.part(order[:half]), test.part(order[half : 2 * half]))

@@ -45,7 +45,7 @@ def _seed(
 ) -> tuple[float, list[Measured]]:
     """Bits a picture and the measures of each way, on pictures and noise that the seed chooses."""
     torch.manual_seed(1000 + seed)
-    pictures = min(codec.settings.pictures, len(data.coded))
+    pictures = min(codec.settings.pictures, len(data.coded) // 2)  # at most half, or all seeds would see the same
     x = data.coded.part(torch.randperm(len(data.coded))[:pictures]).floats()
     reference = data.reference.part(torch.randperm(len(data.reference))[:pictures]).floats()
     model = codec.autoencoder

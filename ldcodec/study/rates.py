@@ -20,7 +20,7 @@ from ldcodec.diffusion.schedule import alpha_sigma
 from ldcodec.errors import LdcodecError
 from ldcodec.ratemodel.gaussian import make_tables, nearest_scale
 from ldcodec.ratemodel.rangecoder import Coder
-from ldcodec.study.losses import FIRST, LAST, LOG_TWO_PI, NOISE_ENTROPY, log_snr, noise_error
+from ldcodec.study.losses import FIRST, LAST, NOISE_ENTROPY, log_snr, noise_error
 
 SYMBOLS = 32767  # |whole number| that universal quantisation may send
 NARROWEST = 0.002  # of a scale in steps: below it the coder's table has one symbol
@@ -127,24 +127,28 @@ def entropies(
     alpha, noise = (float(part) for part in alpha_sigma(torch.tensor(time, dtype=torch.float64)))
     centres = alpha * mean.flatten(1).double()
     variance = (alpha * sigma.flatten().double()).square() + noise**2
-    drawn = centres + variance.sqrt() * torch.randn_like(centres)
+    given = float((0.5 * variance.log() + NOISE_ENTROPY).sum())
     spread = centres.var(0, correction=0) + variance
     bits = 1 / math.log(2)
     return Entropies(
         time,
         note=bits * float((0.5 * spread.log() + NOISE_ENTROPY).sum()),
-        true=-bits * float(_log_mixture(drawn, centres, variance).mean()),
-        given=bits * float((0.5 * variance.log() + NOISE_ENTROPY).sum()),
+        true=bits * (given + _information(centres, variance)),
+        given=bits * given,
         denoising=None if velocity is None else bits * _by_denoising(mean, sigma, time, velocity),
     )
 
 
-def _log_mixture(points: Tensor, centres: Tensor, variance: Tensor) -> Tensor:
-    """log of the mean of the Gaussians around all centres, at each point: [B, d] → [B]."""
-    scaled, around = points / variance.sqrt(), centres / variance.sqrt()
-    parts = [torch.cdist(block, around).square() for block in torch.split(scaled, BLOCK)]
-    constant = 0.5 * (points.shape[1] * LOG_TWO_PI + float(variance.log().sum())) + math.log(len(centres))
-    return torch.logsumexp(-0.5 * torch.cat(parts), 1) - constant
+def _information(centres: Tensor, variance: Tensor) -> float:
+    """I(X; Z) in nats of Gaussians around equally likely centres [B, d], by a draw for each: E log q(z|x)/mean q(z|x′).
+
+    The density of the draw's own Gaussian is taken at the same draw, so that no sum over d elements is left to chance.
+    """
+    around = centres / variance.sqrt()
+    noise = torch.randn_like(around)
+    parts = [torch.cdist(block, around).square() for block in torch.split(around + noise, BLOCK)]
+    others = torch.logsumexp(-0.5 * torch.cat(parts), 1) - math.log(len(centres))
+    return float((-0.5 * noise.square().sum(1) - others).mean())
 
 
 def _by_denoising(mean: Tensor, sigma: Tensor, time: float, velocity: Callable[[Tensor, Tensor], Tensor]) -> float:

@@ -47,7 +47,7 @@ class Settings:
     multiplier: λ of bits a pixel + λ·255²·MSE, as the product counts; channels: of the latent (the cnn's), eight
     times as many numbers for an mlp. minutes: of processor time for training; steps: instead of it, if not 0.
     realism: values in 0..1 at which a conditional decoder is measured; sample_steps: of the reverse process;
-    pictures: measured for each seed; seeds: how many of them confidence intervals are over.
+    pictures: measured for each seed, at most half of those there are; seeds: how many of them intervals are over.
     """
 
     dataset: str = "digits"
