@@ -464,14 +464,14 @@ def test_the_table_has_a_row_for_each_decoding_and_the_plots(result_folder: Path
     pytest.importorskip("matplotlib")
     run = {"diffusion": "ddim", "conditional": True}
     CliRunner().invoke(main, arguments(run, result_folder), catch_exceptions=False)
-    words = ["table", str(result_folder), "--plots", str(tmp_path), "--entropies", "--markdown"]
+    words = ["table", str(result_folder), "--plots", str(tmp_path / "new"), "--entropies", "--markdown"]
     done = CliRunner().invoke(main, words, catch_exceptions=False)
     assert done.exit_code == 0
     found = results.read([result_folder])
     assert done.output.count("| generated |") == len(found)
     assert done.output.count("| one step |") == sum(result.settings.conditional for result in found)
     assert done.output.count("| t | H note |") == len(found)
-    assert {path.name for path in tmp_path.iterdir()} == {"plane.png", "entropies.png"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"plane.png", "entropies.png"}
 
 
 def test_list_names_every_value_and_every_reason() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -13,10 +14,10 @@ from ldcodec.study.codec import StudyCodec
 from ldcodec.study.datasets import Dataset
 from ldcodec.study.evaluation import generated
 from ldcodec.study.rates import send, statistics
-from ldcodec.study.results import Quality, Result
+from ldcodec.study.results import DECODER, ONE_STEP, Quality, Result
 
 PLANE, ENTROPIES = "plane.png", "entropies.png"
-MARKERS = {"decoder": "o", "one step": "s"}
+MARKERS = {DECODER: "o", ONE_STEP: "s"}
 BOUND = 3.01  # dB: twice the least squared error gives perfect realism (Blau and Michaeli 2018, theorem 2)
 ZOOM = 48  # pixels that a picture of a sheet has at least
 
@@ -27,6 +28,7 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise LdcodecError("plots need matplotlib: pip install 'ldcodec[study]'") from error
+    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / PLANE, folder / ENTROPIES]
     for path, fill in zip(paths, (_plane, _over_time), strict=True):
         figure = Figure(figsize=(8, 5), dpi=130, layout="constrained")
@@ -106,7 +108,8 @@ def sheet(codec: StudyCodec, data: Dataset, path: Path, columns: int = 12) -> No
 
 
 def _save(lines: Sequence[Tensor], path: Path) -> None:
-    pixels = torch.cat([torch.cat(list(line), 2) for line in lines], 1).clamp(0, 1)
+    framed = [F.pad(line.clamp(0, 1), (0, 1, 0, 1), value=0.5) for line in lines]
+    pixels = torch.cat([torch.cat(list(line), 2) for line in framed], 1)
     levels = (255 * pixels).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(levels[:, :, 0] if levels.shape[2] == 1 else levels))
     zoom = max(1, ZOOM // lines[0].shape[2])

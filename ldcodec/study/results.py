@@ -12,6 +12,7 @@ from ldcodec.study.rates import Entropies
 from ldcodec.study.settings import Settings, as_json, from_json
 
 SUFFIX = ".run.json"
+FLOOR, DECODER, ONE_STEP, GENERATED = "floor", "decoder", "one step", "generated"  # ways of decoding, beside realisms
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,28 @@
 from collections.abc import Sequence
 
 from ldcodec.study.perception import Estimate
-from ldcodec.study.results import Quality, Result
+from ldcodec.study.results import FLOOR, GENERATED, Quality, Result
 
 HEAD = ("run", "decoding", "coded bits", "bound bits", "PSNR dB", "Fréchet", "kernel·10³", "KL nats", "ms")
 Row = tuple[str, ...]
 
 
 def rows(results: Sequence[Result]) -> list[Row]:
-    """A row for each way of decoding of each run, under HEAD. Bits are a picture, ± is half a 95 % interval."""
-    return [_row(result, quality) for result in results for quality in result.qualities]
+    """A row for each way of decoding of each run, under HEAD. Bits are a picture, ± is half a 95 % interval.
+
+    The floor is one of pictures and not of a run: the first of equal ones is shown, without a run's name.
+    """
+    found: list[Row] = []
+    for result in results:
+        rows_of = [_row(result, quality) for quality in result.qualities]
+        found += [row for row in rows_of if row[1] != FLOOR or row not in found]
+    return found
 
 
 def _row(result: Result, quality: Quality) -> Row:
-    rate = quality.way not in ("floor", "generated")
+    rate = quality.way not in (FLOOR, GENERATED)
     return (
-        result.settings.name,
+        result.settings.dataset if quality.way == FLOOR else result.settings.name,
         quality.way,
         _shown(result.coded, 1) if rate else "",
         f"{result.bound:.1f}" if rate else "",
@@ -25,7 +32,7 @@ def _row(result: Result, quality: Quality) -> Row:
         _shown(quality.frechet, 2),
         _shown(_thousandfold(quality.kernel), 0),
         _shown(quality.divergence, 2),
-        "" if quality.way == "floor" else f"{1000 * quality.seconds:.2f}",
+        "" if quality.way == FLOOR else f"{1000 * quality.seconds:.2f}",
     )
 
 
