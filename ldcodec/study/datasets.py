@@ -1,0 +1,152 @@
+"""The pictures of a run, from files that the user names; nothing is downloaded."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ldcodec.errors import LdcodecError, UsageError
+from ldcodec.study.cifar import read_binary_batch, read_python_batch
+from ldcodec.study.classfolders import class_folders, read_class_folders
+from ldcodec.study.idx import read_idx
+from ldcodec.study.settings import SOURCES, Settings
+
+Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
+FEWEST = 12  # pictures in either part: every measure needs some in each third of a quarter
+HELD_OUT = 3  # of data without a split of its own, every third picture is for tests
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures [N, C, n, n] uint8 and their classes [N] int64."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def part(self, places: Tensor | slice) -> "Pictures":
+        """Some of them."""
+        return Pictures(self.pixels[places], self.labels[places])
+
+    def floats(self) -> Tensor:
+        """All pixels as float32 in 0..1."""
+        return self.pixels.float() / 255
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Pictures to train with; to code; and as a reference that is neither."""
+
+    train: Pictures
+    coded: Pictures
+    reference: Pictures
+
+    @property
+    def colours(self) -> int:
+        """1 for grey, 3 for colour."""
+        return int(self.train.pixels.shape[1])
+
+    @property
+    def side(self) -> int:
+        """Pixels a side."""
+        return int(self.train.pixels.shape[2])
+
+    @property
+    def classes(self) -> int:
+        """One more than the largest class number."""
+        return int(self.train.labels.max()) + 1
+
+
+def load(settings: Settings) -> Dataset:
+    """The pictures that settings name, test pictures halved at random into coded and reference.
+
+    Raises PictureError for files that cannot be read and UsageError for a path at which nothing fits.
+    """
+    train, test = _LOADERS[settings.dataset](settings)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(test)))  # one split for all runs
+    if len(test) < FEWEST or len(train) < FEWEST:
+        raise UsageError(f"{settings.dataset}: too few pictures, {len(train)} to train with and {len(test)} to test")
+    half = len(test) // 2
+    return Dataset(train, test.part(order[:half]), test.part(order[half : 2 * half]))
+
+
+def _digits(_settings: Settings) -> tuple[Pictures, Pictures]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise LdcodecError("digits come with scikit-learn: pip install 'ldcodec[study]'") from error
+    found = load_digits()
+    levels = np.minimum(found.images * 16, 255).astype(np.uint8)[:, None]  # 0..16 in the source
+    return _split((levels, found.target.astype(np.int64)))
+
+
+def _mnist(settings: Settings) -> tuple[Pictures, Pictures]:
+    root = Path(settings.data)
+    found = [_idx_pair(root, prefix) for prefix in ("train", "t10k")]
+    if found[0] is not None and found[1] is not None:
+        return _pictures(found[0]), _pictures(found[1])
+    return _folders(settings, 28, 1)
+
+
+def _idx_pair(root: Path, prefix: str) -> Labelled | None:
+    for ending in ("", ".gz"):
+        pictures, labels = (root / f"{prefix}-{kind}{ending}" for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+        if pictures.exists() and labels.exists():
+            return read_idx(pictures)[:, None], read_idx(labels).astype(np.int64)
+    return None
+
+
+def _cifar10(settings: Settings) -> tuple[Pictures, Pictures]:
+    root = Path(settings.data)
+    for ending, read in (("", read_python_batch), (".bin", read_binary_batch)):
+        batches = [root / f"data_batch_{k}{ending}" for k in range(1, 6)]
+        test = root / f"test_batch{ending}"
+        if test.exists() and any(batch.exists() for batch in batches):
+            return _pictures(_joined(batches, read)), _pictures(read(test))
+    return _folders(settings, 32, 3)
+
+
+def _joined(paths: Sequence[Path], read: Callable[[Path], Labelled]) -> Labelled:
+    parts = [read(path) for path in paths if path.exists()]
+    return np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+
+def _folder(settings: Settings) -> tuple[Pictures, Pictures]:
+    return _folders(settings, settings.side, 3)
+
+
+def _folders(settings: Settings, side: int, colours: int) -> tuple[Pictures, Pictures]:
+    root = Path(settings.data)
+    train, test = root / "train", root / "test"
+    if class_folders(train) and class_folders(test):
+        return tuple(_pictures(read_class_folders(part, side, colours)) for part in (train, test))  # type: ignore[return-value]
+    if class_folders(root):
+        return _split(read_class_folders(root, side, colours))
+    raise UsageError(f"{root}: nothing to read for {settings.dataset}; {SOURCES[settings.dataset]}")
+
+
+def _split(found: Labelled) -> tuple[Pictures, Pictures]:
+    whole = _pictures(found)
+    held = torch.arange(len(whole)) % HELD_OUT == 0
+    return whole.part(~held), whole.part(held)
+
+
+def _pictures(found: Labelled) -> Pictures:
+    pixels, labels = found
+    if len(pixels) != len(labels):
+        raise UsageError(f"{len(pixels)} pictures, but {len(labels)} labels")
+    return Pictures(torch.tensor(pixels), torch.tensor(labels))  # copies: what is read from bytes cannot be written to
+
+
+_LOADERS: dict[str, Callable[[Settings], tuple[Pictures, Pictures]]] = {
+    "digits": _digits,
+    "mnist": _mnist,
+    "cifar10": _cifar10,
+    "folder": _folder,
+}

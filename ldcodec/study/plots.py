@@ -1,0 +1,117 @@
+"""The rate–distortion–perception plane of results, the entropies over time, and sheets of pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from ldcodec.errors import LdcodecError
+from ldcodec.study.codec import StudyCodec
+from ldcodec.study.datasets import Dataset
+from ldcodec.study.evaluation import generated
+from ldcodec.study.rates import send, statistics
+from ldcodec.study.results import DECODER, ONE_STEP, Quality, Result
+
+PLANE, ENTROPIES = "plane.png", "entropies.png"
+MARKERS = {DECODER: "o", ONE_STEP: "s"}
+BOUND = 3.01  # dB: twice the least squared error gives perfect realism (Blau and Michaeli 2018, theorem 2)
+ZOOM = 48  # pixels that a picture of a sheet has at least
+
+
+def draw(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Writes both plots and returns their paths; raises LdcodecError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise LdcodecError("plots need matplotlib: pip install 'ldcodec[study]'") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / PLANE, folder / ENTROPIES]
+    for path, fill in zip(paths, (_plane, _over_time), strict=True):
+        figure = Figure(figsize=(8, 5), dpi=130, layout="constrained")
+        fill(figure, results)
+        figure.savefig(path)
+    return paths
+
+
+def _plane(figure, results: Sequence[Result]) -> None:  # type: ignore[no-untyped-def]
+    axes = figure.add_subplot()
+    found = [(r, q) for r in results for q in r.qualities if q.psnr is not None]
+    values = [max(q.frechet.mean, 1e-3) for _, q in found]
+    from matplotlib.colors import LogNorm
+
+    norm = LogNorm(min(values), max(max(values), 1.01 * min(values)))
+    for result in results:
+        ways = [q for q in result.qualities if q.psnr is not None]
+        bits = result.coded.mean / result.pixels
+        axes.plot([bits] * len(ways), [_psnr(q) for q in ways], color="#bbbbbb", linewidth=0.8, zorder=1)
+        best = max(_psnr(q) for q in ways)
+        if result.settings.conditional:
+            axes.plot([bits], [best - BOUND], marker="_", markersize=14, color="#d55e00", zorder=2)
+    for marker in ("o", "s", "^"):
+        chosen = [(r, q) for r, q in found if MARKERS.get(q.way, "^") == marker]
+        if chosen:
+            drawn = axes.scatter(
+                [r.coded.mean / r.pixels for r, _ in chosen],
+                [_psnr(q) for _, q in chosen],
+                c=[max(q.frechet.mean, 1e-3) for _, q in chosen],
+                norm=norm,
+                marker=marker,
+                cmap="viridis",
+                label={"o": "decoder alone", "s": "conditional, one step", "^": "conditional, realism > 0"}[marker],
+                zorder=3,
+            )
+    figure.colorbar(drawn, label="Fréchet distance of features, less is better")
+    axes.plot([], [], "_", color="#d55e00", markersize=14, label="bound: 3 dB below the best")
+    axes.set_xlabel("coded bits a pixel")
+    axes.set_ylabel("PSNR in dB")
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _psnr(quality: Quality) -> float:
+    return float("nan") if quality.psnr is None else quality.psnr.mean
+
+
+def _over_time(figure, results: Sequence[Result]) -> None:  # type: ignore[no-untyped-def]
+    axes = figure.add_subplot()
+    for result in results[:1]:
+        time = [row.time for row in result.entropies]
+        axes.plot(time, [row.note - row.given for row in result.entropies], label="note: Gaussian H(Z_t) − H(Z_t|X)")
+        axes.plot(time, [row.information for row in result.entropies], label="true I(X; Z_t) of the measured pictures")
+        if all(row.denoising is not None for row in result.entropies):
+            by = [(row.denoising or 0.0) - row.given for row in result.entropies]
+            axes.plot(time, by, label="upper bound by denoising")
+        axes.axhline(result.coded.mean, color="#999999", linewidth=0.8, label="bits that were written")
+        axes.set_title(result.settings.name, fontsize=10, loc="left")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_xlabel("t")
+    axes.set_ylabel("bits a picture")
+    axes.legend(fontsize=8, frameon=False)
+
+
+@torch.no_grad()
+def sheet(codec: StudyCodec, data: Dataset, path: Path, columns: int = 12) -> None:
+    """Writes a sheet, a row each: originals; decoder; where conditional one step and realism 1; generated."""
+    torch.manual_seed(5)
+    columns = min(columns, len(data.coded))
+    x = data.coded.part(slice(0, columns)).floats()
+    model = codec.autoencoder
+    given = statistics(model.mean(data.train.part(slice(0, 1000)).floats()))
+    z = send(codec.settings.latent, model.mean(x), model.width(), given, 0).z
+    lines = [x, model.decode(z)]
+    if codec.restorer is not None:
+        lines += [codec.restored(z, 0.0, 1), codec.restored(z, 1.0, codec.settings.sample_steps)]
+    _save([*lines, generated(codec, columns)], path)
+
+
+def _save(lines: Sequence[Tensor], path: Path) -> None:
+    framed = [F.pad(line.clamp(0, 1), (0, 1, 0, 1), value=0.5) for line in lines]
+    pixels = torch.cat([torch.cat(list(line), 2) for line in framed], 1)
+    levels = (255 * pixels).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    picture = Image.fromarray(np.ascontiguousarray(levels[:, :, 0] if levels.shape[2] == 1 else levels))
+    zoom = max(1, ZOOM // lines[0].shape[2])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(path)

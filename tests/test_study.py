@@ -1,0 +1,548 @@
+"""The study's data, rates, measures, codec and command; its losses are in test_study_losses.py."""
+
+import gzip
+import itertools
+import json
+import math
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from scipy import stats
+from torch import Tensor
+
+from ldcodec import quality
+from ldcodec.diffusion.schedule import alpha_sigma
+from ldcodec.encoder import padded
+from ldcodec.errors import LdcodecError, ModelError, PictureError, UsageError
+from ldcodec.model import Model
+from ldcodec.ratemodel.gaussian import information
+from ldcodec.study import results
+from ldcodec.study.__main__ import main
+from ldcodec.study.cifar import read_binary_batch, read_python_batch
+from ldcodec.study.codec import SAMPLER_OF, StudyCodec
+from ldcodec.study.datasets import Dataset, Pictures, load
+from ldcodec.study.idx import read_idx
+from ldcodec.study.networks import layout
+from ldcodec.study.perception import (
+    Classifier,
+    classifier,
+    density_ratio_divergence,
+    estimate,
+    frechet,
+    kernel_distance,
+)
+from ldcodec.study.product import ALPHAS, mixed_bits, mixture
+from ldcodec.study.rates import Statistics, entropies, send, statistics
+from ldcodec.study.settings import CHOICES, Settings
+from ldcodec.study.training import bound, restoration, train
+
+pytest.importorskip("sklearn")
+SHAPE = (4, 2, 2)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+# data
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    data = head + array.tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+def some_pixels(count: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def mnist_files(folder: Path, ending: str = ".gz") -> None:
+    for prefix, count in (("train", 40), ("t10k", 40)):
+        write_idx(folder / f"{prefix}-images-idx3-ubyte{ending}", some_pixels(count, 28, 28))
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte{ending}", (np.arange(count) % 10).astype(np.uint8))
+
+
+def cifar_files(folder: Path) -> None:
+    for name in ("data_batch_1", "test_batch"):
+        batch = {b"data": some_pixels(40, 3072), b"labels": [k % 10 for k in range(40)]}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+
+
+def class_folder_files(folder: Path) -> None:
+    for k in range(40):
+        path = folder / f"class{k % 2}" / f"{k}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(some_pixels(k + 1, 20, 3)[:16]).save(path)
+
+
+FILES = {"mnist": mnist_files, "cifar10": cifar_files, "folder": class_folder_files}
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_idx_files_come_back(tmp_path: Path, ending: str) -> None:
+    array = some_pixels(5, 7, 3)
+    write_idx(tmp_path / f"x{ending}", array)
+    assert np.array_equal(read_idx(tmp_path / f"x{ending}"), array)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00\x00\x08",
+        b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00",
+        b"\x00\x00\x08\x01\x00\x00\x00\x05abc",
+        b"\x00\x00\x08\x01\x00\x00\x00\x02abc",
+        b"\x00\x00\x08\x03" + b"\xff" * 12,
+        b"\x1f\x8b damaged",
+    ],
+)
+@pytest.mark.parametrize("name", ["x", "x.gz"])
+def test_damaged_idx_files_end_in_one_line(tmp_path: Path, data: bytes, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name == "x.gz" and not data.startswith(b"\x1f") else data)
+    with pytest.raises(PictureError, match=r"^[^\n]+$"):
+        read_idx(path)
+
+
+def test_both_versions_of_cifar_give_the_same(tmp_path: Path) -> None:
+    pixels, labels = some_pixels(6, 3072), [3, 1, 4, 1, 5, 9]
+    python, binary = tmp_path / "data_batch_1", tmp_path / "data_batch_1.bin"
+    python.write_bytes(pickle.dumps({b"data": pixels, b"labels": labels}, protocol=2))
+    binary.write_bytes(b"".join(bytes([label]) + row.tobytes() for label, row in zip(labels, pixels, strict=True)))
+    first, second = read_python_batch(python), read_binary_batch(binary)
+    assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
+    assert first[0].shape == (6, 3, 32, 32) and np.array_equal(first[0].reshape(6, -1), pixels)
+
+
+class Trap:
+    """What would run code when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("trapped"),)
+
+
+@pytest.mark.parametrize(
+    "batch", [Trap(), {b"data": Trap(), b"labels": []}, {b"data": np.zeros((2, 3), np.uint8), b"labels": [1, 2]}, 5]
+)
+def test_python_batches_that_are_none_are_refused(
+    tmp_path: Path, batch: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("batch").write_bytes(pickle.dumps(batch, protocol=2))
+    with pytest.raises(PictureError, match=r"^batch: [^\n]+$"):
+        read_python_batch(Path("batch"))
+    assert not Path("trapped").exists()
+
+
+@pytest.mark.parametrize("dataset", FILES)
+def test_files_become_pictures(tmp_path: Path, dataset: str) -> None:
+    FILES[dataset](tmp_path)
+    data = load(Settings(dataset=dataset, data=str(tmp_path), side=16))
+    assert data.train.pixels.dtype == torch.uint8 and len(data.train) >= 26
+    assert (data.colours, data.side) == {"mnist": (1, 28), "cifar10": (3, 32), "folder": (3, 16)}[dataset]
+    assert len(data.coded) == len(data.reference) and data.classes == {"folder": 2}.get(dataset, 10)
+
+
+@pytest.mark.parametrize("dataset", FILES)
+def test_a_folder_without_the_files_says_where_they_are_had(tmp_path: Path, dataset: str) -> None:
+    with pytest.raises(UsageError, match="nothing to read") as caught:
+        load(Settings(dataset=dataset, data=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_train_and_test_folders_are_kept_apart(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        class_folder_files(tmp_path / part)
+    assert len(load(Settings(dataset="folder", data=str(tmp_path), side=16)).train) == 40
+
+
+# rates
+
+
+@pytest.mark.parametrize("deviation", [0.3, 3.0, 40.0])
+def test_coded_delta_latents_take_their_entropy(deviation: float) -> None:
+    """Bits of the product's range coder against the entropy of the rounded Gaussian."""
+    mean = 0.7 + deviation * torch.randn(4000, *SHAPE)
+    sent = send("delta", mean, torch.zeros(SHAPE), Statistics(torch.full(SHAPE, 0.7), torch.full(SHAPE, deviation)), 0)
+    edges = stats.norm(0, deviation).cdf(np.arange(-400, 402) - 0.5)
+    mass = np.diff(edges)
+    entropy = 16 * float(-(mass[mass > 0] * np.log2(mass[mass > 0])).sum())
+    assert sent.bits == pytest.approx(entropy, rel=0.02, abs=0.1)
+    assert float((sent.z - mean).abs().max()) <= 0.5 + 1e-4
+
+
+def test_universal_quantisation_gives_exactly_the_gaussian() -> None:
+    mean, sigma = 2 * torch.randn(2000, *SHAPE), torch.tensor([0.1, 0.5, 1.0, 3.0])[:, None, None].expand(SHAPE)
+    sent = send("gaussian", mean, sigma.log(), statistics(mean), 3)
+    noise = ((sent.z - mean) / sigma).numpy()
+    for channel in range(4):
+        assert stats.kstest(noise[:, channel].ravel(), "norm").pvalue > 1e-3
+    assert abs(float(np.corrcoef(noise.ravel(), mean.numpy().ravel())[0, 1])) < 5 / math.sqrt(noise.size)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.3, 1.0])
+def test_universal_quantisation_costs_at_most_half_a_bit_more_than_the_information(sigma: float) -> None:
+    """The gap of a mixture of uniforms is ½·log2 2πe − E log2 2√χ²₃ = 0.52 bits where σ is small."""
+    mean = torch.randn(3000, *SHAPE)
+    given = Statistics(torch.zeros(SHAPE), torch.ones(SHAPE))
+    bits = send("gaussian", mean, torch.full(SHAPE, math.log(sigma)), given, 0).bits / 16
+    information = 0.5 * math.log2(1 + 1 / sigma**2)
+    assert information < bits < information + 0.56
+
+
+def test_an_element_that_says_nothing_costs_nothing() -> None:
+    mean = torch.full((500, *SHAPE), 0.2)
+    given = Statistics(torch.full(SHAPE, 0.2), torch.full(SHAPE, 1e-4))
+    for latent in ("gaussian", "delta"):
+        assert send(latent, mean, torch.zeros(SHAPE), given, 0).bits < 0.2
+
+
+def exact_velocity(z: Tensor, time: Tensor) -> Tensor:
+    """Of p(z) = N(0, 2²)."""
+    alpha, sigma = (part.view(-1, 1, 1, 1) for part in alpha_sigma(time))
+    return (sigma * z / (4 * alpha**2 + sigma**2) - sigma * z) / alpha
+
+
+@pytest.mark.parametrize("time", [0.3, 0.6, 0.9])
+def test_entropies_agree_where_everything_is_gaussian(time: float) -> None:
+    mean = 2 * torch.randn(4000, 1, 1, 1)
+    found = entropies(mean, torch.zeros(1, 1, 1), time, exact_velocity)
+    alpha, sigma = (float(part) for part in alpha_sigma(torch.tensor(time)))
+    exact = 0.5 * math.log2(2 * math.pi * math.e * (4 * alpha**2 + sigma**2))
+    assert found.note == pytest.approx(exact, abs=0.05)
+    assert found.true == pytest.approx(exact, abs=0.06)
+    assert found.denoising == pytest.approx(exact, abs=0.06)
+    assert found.given == pytest.approx(0.5 * math.log2(2 * math.pi * math.e * sigma**2), abs=1e-4)
+    assert found.information == pytest.approx(0.5 * math.log2(1 + 4 * alpha**2 / sigma**2), abs=0.06)
+
+
+def test_the_notes_gaussian_overstates_the_entropy_of_two_points() -> None:
+    mean = torch.tensor([-3.0, 3.0]).repeat(1000)[:, None, None, None]
+    found = entropies(mean, torch.zeros(1, 1, 1), 0.1, None)
+    assert found.information == pytest.approx(1.0, abs=0.02)  # one bit, which of the two
+    assert found.note - found.given > 4
+    assert found.denoising is None
+
+
+def test_information_is_at_most_the_logarithm_of_the_pictures() -> None:
+    found = entropies(torch.randn(64, 30, 2, 2), torch.full((30, 2, 2), 0.1), 0.05, None)
+    assert 5.99 < found.information <= 6 + 1e-6
+
+
+# perception
+
+
+def test_frechet_distance_of_gaussians_is_the_closed_form() -> None:
+    draws = torch.randn(200_000, 3, dtype=torch.float64)
+    first = draws @ torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64)
+    second = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64) * torch.randn_like(draws) + 1
+    one = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.25, 0.0], [0.0, 0.0, 4.0]], dtype=torch.float64).numpy()
+    two = np.diag([1.0, 4.0, 0.25])
+    from scipy.linalg import sqrtm
+
+    expected = 3 + np.trace(one + two - 2 * np.real(sqrtm(one @ two)))
+    assert frechet(first, second) == pytest.approx(float(expected), rel=0.02)
+    assert frechet(first, first) == pytest.approx(0, abs=1e-6)
+
+
+def test_kernel_distance_is_unbiased_and_sees_a_shift() -> None:
+    same = [kernel_distance(torch.randn(60, 5), torch.randn(60, 5)) for _ in range(60)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / math.sqrt(len(same))
+    assert kernel_distance(torch.randn(60, 5), torch.randn(60, 5) + 1) > 10 * np.std(same)
+
+
+def test_kernel_distance_agrees_with_sums_over_pairs() -> None:
+    x, y = torch.randn(6, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64) + 0.5
+
+    def kernel(a: Tensor, b: Tensor) -> float:
+        return (float(a @ b) / 3 + 1) ** 3
+
+    inside = [np.mean([kernel(a, b) for a, b in itertools.permutations(z, 2)]) for z in (x, y)]
+    between = np.mean([kernel(a, b) for a in x for b in y])
+    assert kernel_distance(x, y) == pytest.approx(float(inside[0] + inside[1] - 2 * between))
+
+
+def test_density_ratio_bounds_the_known_divergence_from_below() -> None:
+    """N(1, I) against N(0, I) in three dimensions: KL = 3/2."""
+    found = [density_ratio_divergence(torch.randn(4000, 3) + 1, torch.randn(4000, 3), seed) for seed in range(3)]
+    assert 1.0 < np.mean(found) < 1.65
+    none = [density_ratio_divergence(torch.randn(2000, 3), torch.randn(2000, 3), seed) for seed in range(3)]
+    assert abs(np.mean(none)) < 0.1
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 16])
+def test_intervals_are_students(count: int) -> None:
+    values = np.random.default_rng(count).normal(3, 2, count)
+    low, high = stats.t.interval(0.95, count - 1, values.mean(), stats.sem(values))
+    found = estimate(values.tolist())
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx(
+        (low, high), rel=1e-3, abs=1e-3
+    )
+
+
+def tiny_data(count: int = 64, side: int = 8) -> Dataset:
+    part = Pictures(torch.randint(0, 256, (count, 1, side, side), dtype=torch.uint8), torch.arange(count) % 3)
+    return Dataset(part, part, part)
+
+
+def test_a_classifier_is_kept_and_a_damaged_file_is_named(tmp_path: Path) -> None:
+    data = tiny_data()
+    first = classifier(data, tmp_path, 2)
+    again = classifier(data, tmp_path, 2)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="remove it"):
+        classifier(data, tmp_path, 2)
+
+
+def test_the_classifier_learns_the_digits(tmp_path: Path) -> None:
+    data = load(Settings())
+    network = classifier(data, tmp_path, 150)
+    assert isinstance(network, Classifier)
+    with torch.no_grad():
+        right = network(data.coded.floats()).argmax(1) == data.coded.labels
+    assert float(right.float().mean()) > 0.8
+
+
+# codec and training
+
+
+def fresh(**named: object) -> StudyCodec:
+    settings = Settings(diffusion=str(named.pop("diffusion", "ddim")), **named)  # type: ignore[arg-type]
+    return StudyCodec(settings, layout(settings, 1, 8)).eval()
+
+
+@pytest.mark.parametrize("net", CHOICES["net"])
+@pytest.mark.parametrize("diffusion", SAMPLER_OF)
+@torch.no_grad()
+def test_an_untrained_conditional_decoder_changes_nothing_in_one_step(net: str, diffusion: str) -> None:
+    codec = fresh(net=net, diffusion=diffusion, conditional=True)
+    z = torch.randn(3, *codec.layout.latent_shape)
+    assert torch.equal(codec.restored(z, 0.0, 1), codec.autoencoder.decode(z))
+
+
+@torch.no_grad()
+def test_realism_adds_the_remainder_s_deviation() -> None:
+    """A velocity of zero leaves N(0, ρ²) in the reverse process, so the picture gets noise of ρ·remainder."""
+    codec = fresh(conditional=True)
+    codec.remainder.fill_(0.25)  # type: ignore[operator]
+    z = torch.zeros(60, *codec.layout.latent_shape)
+    for realism in (0.5, 1.0):
+        added = codec.restored(z, realism, 1) - codec.autoencoder.decode(z)
+        assert float(added.abs().max()) == 0  # one step is −v, whatever the start
+        many = codec.restored(z, realism, 64) - codec.autoencoder.decode(z)
+        assert float(many.std()) == pytest.approx(realism * 0.25, rel=0.05)
+
+
+@torch.no_grad()
+def test_generated_latents_of_an_untrained_prior_are_standard_normal() -> None:
+    codec = fresh(prior="diffusion", diffusion="ode")
+    z = codec.generated(500, 24)
+    assert abs(float(z.std()) - 1) < 0.03 and abs(float(z.mean())) < 0.06
+
+
+@pytest.mark.parametrize(("latent", "prior"), list(itertools.product(CHOICES["latent"], CHOICES["prior"])))
+def test_training_lowers_the_bound(latent: str, prior: str) -> None:
+    data = load(Settings())
+    settings = Settings(latent=latent, prior=prior, diffusion="ddim", steps=40)
+    pictures = data.train.part(slice(0, 200)).floats()
+    before = bound(StudyCodec(settings, layout(settings, 1, 8)), pictures)[1]
+    after = bound(train(settings, data, lambda line: None), pictures)[1]
+    assert after.distortion + after.rate < 0.7 * (before.distortion + before.rate)
+
+
+def test_the_conditional_decoder_s_loss_is_least_for_the_right_velocity() -> None:
+    """With u known, v = α·ε − σ·u; the untrained one's miss is E v² = E u² + …, one for a unit remainder."""
+    codec = fresh(conditional=True)
+    x = torch.rand(256, 1, 8, 8)
+    z = torch.zeros(256, *codec.layout.latent_shape)
+    with torch.no_grad():
+        codec.remainder.fill_(float((x - codec.autoencoder.decode(z)).square().mean().sqrt()))  # type: ignore[operator]
+        assert float(restoration(codec, x, z).mean()) == pytest.approx(1, abs=0.05)
+
+
+def test_runs_follow_from_their_seed() -> None:
+    data = tiny_data()
+    settings = Settings(diffusion="ddpm", conditional=True, prior="mixed", steps=4)
+    first, again = (train(settings, data, lambda line: None).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+# the command
+
+QUICK = ["--steps", "3", "--batch", "16", "--pictures", "48", "--seeds", "2", "--sample-steps", "2"]
+QUICK += ["--classifier-steps", "3", "--realism", "1"]
+
+
+def pairwise() -> list[dict[str, object]]:
+    """18 runs in which every two named values that go together do so once."""
+    runs: list[dict[str, object]] = [
+        {"diffusion": "none", "net": net, "latent": latent, "conditional": False, "prior": "normal", "mixing": None}
+        | {"weighting": "likelihood"}
+        for net, latent in (("mlp", "delta"), ("cnn", "gaussian"))
+    ]
+    priors = (("normal", None), ("mixed", None), ("mixed", 0.5), ("diffusion", None))
+    for (i, diffusion), (j, (prior, mixing)) in itertools.product(enumerate(SAMPLER_OF), enumerate(priors)):
+        runs.append(
+            {
+                "diffusion": diffusion,
+                "net": CHOICES["net"][(i + j) % 2],
+                "latent": CHOICES["latent"][(i // 2 + j) % 2],
+                "conditional": (i + j // 2) % 2 == 0,
+                "prior": prior,
+                "mixing": mixing,
+                "weighting": CHOICES["weighting"][(i + j) % 3],
+            }
+        )
+    return runs
+
+
+def test_the_runs_are_few_and_have_every_pair_of_values() -> None:
+    runs = pairwise()
+    assert len(runs) <= 20
+    named = {"conditional": (False, True)} | {k: v for k, v in CHOICES.items() if k != "dataset"}
+    for (one, firsts), (two, seconds) in itertools.combinations(named.items(), 2):
+        seen = {(run[one], run[two]) for run in runs}
+        for pair in itertools.product(firsts, seconds):
+            impossible = "none" in pair and not {"normal", "likelihood", False, "mlp", "cnn", "gaussian", "delta"} & {
+                *pair
+            }
+            assert pair in seen or impossible, (one, two, pair)
+
+
+def arguments(run: dict[str, object], folder: Path) -> list[str]:
+    words = ["run", *QUICK, "--out", str(folder)]
+    for name, value in run.items():
+        if name == "conditional":
+            words += ["--conditional"] if value else []
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+@pytest.fixture(scope="module")
+def result_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.mark.parametrize("run", pairwise(), ids=lambda run: "-".join(str(value) for value in run.values()))
+def test_every_named_setting_runs_to_a_row(run: dict[str, object], result_folder: Path) -> None:
+    done = CliRunner().invoke(main, arguments(run, result_folder), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    settings = Settings(**{**run, "dataset": "digits"})  # type: ignore[arg-type]
+    (found,) = results.read([results.path_of(result_folder, settings)])
+    ways = [quality.way for quality in found.qualities]
+    assert ways == ["floor", "decoder", *(["one step", "realism 1"] if run["conditional"] else []), "generated"]
+    assert found.coded.mean > 0 and math.isfinite(found.bound) and math.isfinite(found.distortion)
+    assert all(math.isfinite(quality.frechet.mean) for quality in found.qualities)
+    assert (result_folder / f"{settings.name}.png").stat().st_size > 100
+    assert settings.name in done.output
+
+
+@pytest.mark.parametrize("dataset", FILES)
+def test_every_dataset_runs_to_a_row(tmp_path: Path, dataset: str) -> None:
+    FILES[dataset](tmp_path)
+    words = ["run", *QUICK, "--pictures", "16", "--dataset", dataset, "--data", str(tmp_path), "--side", "16"]
+    done = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (found,) = results.read([tmp_path / "out"])
+    assert str(tmp_path) not in json.dumps(found.settings.data)
+
+
+def test_the_table_has_a_row_for_each_decoding_and_the_plots(result_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run = {"diffusion": "ddim", "conditional": True}
+    CliRunner().invoke(main, arguments(run, result_folder), catch_exceptions=False)
+    words = ["table", str(result_folder), "--plots", str(tmp_path / "new"), "--entropies", "--markdown"]
+    done = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    found = results.read([result_folder])
+    assert done.output.count("| generated |") == len(found)
+    assert done.output.count("| one step |") == sum(result.settings.conditional for result in found)
+    assert done.output.count("| t | H note |") == len(found)
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"plane.png", "entropies.png"}
+
+
+def test_list_names_every_value_and_every_reason() -> None:
+    done = CliRunner().invoke(main, ["list"], catch_exceptions=False)
+    assert all(f"    {choice} " in done.output for choice in itertools.chain(*CHOICES.values()))
+    assert "1168 combinations" in done.output and "are refused" in done.output
+    assert "github.com/rasbt/mnist-pngs" in done.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--conditional"],
+        ["run", "--dataset", "mnist"],
+        ["run", "--realism", "much"],
+        ["run", "--dataset", "cifar10", "--data", "nowhere"],
+        ["table", "nowhere.run.json"],
+    ],
+)
+def test_wrong_use_ends_in_a_line_of_its_own(words: list[str]) -> None:
+    with pytest.raises(LdcodecError, match=r"^[^\n]+$") as caught:
+        CliRunner().invoke(main, words, catch_exceptions=False, standalone_mode=False)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"settings": {}}', '{"settings": {"colour": 1}}'])
+def test_a_file_that_is_no_result_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.run.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"x\.run\.json"):
+        results.read([path])
+
+
+# the product's own model
+
+
+@pytest.mark.parametrize(("mean", "scale", "fixed", "alpha"), [(1.5, 0.7, 3.0, 0.6), (-2.0, 2.0, 0.5, 0.9)])
+def test_the_mixture_is_the_normalised_product(mean: float, scale: float, fixed: float, alpha: float) -> None:
+    x = np.linspace(-30, 30, 60_001)
+    density = stats.norm(0, fixed).pdf(x) ** (1 - alpha) * stats.norm(mean, scale).pdf(x) ** alpha
+    density /= density.sum()
+    found = mixture(torch.tensor(mean), torch.tensor(scale), torch.tensor(fixed), alpha)
+    expected_mean = float(density @ x)
+    assert float(found[0]) == pytest.approx(expected_mean, rel=1e-4)
+    assert float(found[1]) == pytest.approx(math.sqrt(float(density @ (x - expected_mean) ** 2)), rel=1e-4)
+
+
+def test_alpha_one_is_the_product_as_it_is(model: Model) -> None:
+    pixels = some_pixels(70, 130, 3)
+    bits = dict(zip(ALPHAS, mixed_bits(model, [pixels], 1500).bits, strict=True))
+    t = torch.tensor([quality.fraction(1500)])
+    with torch.no_grad():
+        y = model.networks.scaled_latent(
+            model.networks.analysis.base(padded(pixels[:64, :128], torch.device("cpu"))), t
+        )
+        rated = model.networks.rate(y, t, model.networks.scales(t).expected)
+        plain = information(torch.round(y - rated.mean), rated.scale).double().sum()
+    assert bits[1.0] == pytest.approx(float(plain) / (64 * 128), rel=1e-5)
+    assert len(set(bits.values())) == len(ALPHAS)
+
+
+def test_mixing_prints_a_line_for_each_index(tiny_model_folder: Path, tmp_path: Path) -> None:
+    Image.fromarray(some_pixels(64, 64, 3)).save(tmp_path / "x.png")
+    words = ["mixing", str(tiny_model_folder / "tiny"), str(tmp_path / "x.png"), "--indices", "10,3000"]
+    done = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert [line.split()[0] for line in done.output.splitlines()] == ["index", "10", "3000"]
+
+
+def test_an_earlier_result_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    kept = results.path_of(tmp_path, Settings())
+    kept.write_text("kept")
+    with pytest.raises(UsageError, match="--force"):
+        CliRunner().invoke(main, ["run", "--out", str(tmp_path)], catch_exceptions=False)
+    assert kept.read_text() == "kept"
