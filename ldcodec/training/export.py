@@ -13,6 +13,7 @@ from ldcodec.ratemodel.gaussian import LOG_RATIO, SCALE_MIN, make_tables, neares
 from ldcodec.ratemodel.network import OUTPUT_SCALE, SKIPPED_SCALES, Step
 
 WEIGHT_BITS = 12
+HEADROOM_BITS = 3  # of features, which reach several hundred before the quality's factor, 0.17 at most, makes them small
 
 
 def integer_tensors(networks: Networks) -> dict[str, Tensor]:
@@ -32,7 +33,7 @@ def _hyper(networks: Networks) -> dict[str, Tensor]:
     return {
         **_layer("hyper.0", first[0], folded, 0, fraction),
         **_layer("hyper.1", *second, fraction, fraction),
-        **_layer("hyper.2", *third, fraction, fraction),
+        **_layer("hyper.2", *third, fraction, fraction - HEADROOM_BITS),
         "z_index": nearest_scale(rate.hyper_scale().log()).clamp(min=SKIPPED_SCALES).to(torch.uint8),
     }
 
@@ -84,7 +85,7 @@ def _tables(networks: Networks) -> dict[str, Tensor]:
     floor = expected.clamp(min=1)
     index = (expected.log() - math.log(SCALE_MIN)) / LOG_RATIO
     return {
-        "table.factor": _fixed(networks.rate.quality(t.float()).double().flatten(1), integer.FACTOR_BITS),
+        "table.factor": _fixed(networks.rate.quality(t.float()).double().flatten(1), integer.FACTOR_BITS + HEADROOM_BITS),
         "table.floor": _fixed(floor, integer.FLOOR_BITS),
         "table.reciprocal": _fixed(1 / floor, integer.RECIPROCAL_BITS),
         "table.log_expected": _fixed(index + 0.5, integer.INDEX_BITS),
