@@ -13,7 +13,7 @@ from ldcodec.ratemodel.gaussian import LOG_RATIO, SCALE_MIN, make_tables, neares
 from ldcodec.ratemodel.network import OUTPUT_SCALE, SKIPPED_SCALES, Step
 
 WEIGHT_BITS = 12
-HEADROOM_BITS = 3  # of features, which reach several hundred before the quality's factor, 0.17 at most, makes them small
+HEADROOM_BITS = 3  # of features, which reach several hundred before the quality's factor, at most 0.17, is applied
 
 
 def integer_tensors(networks: Networks) -> dict[str, Tensor]:
