@@ -82,10 +82,11 @@ def _tables(networks: Networks) -> dict[str, Tensor]:
     """Tables over the quality, [65, n] int32; their units are those of `integer`."""
     t = torch.linspace(0, 1, integer.KNOTS, dtype=torch.float64)
     expected = networks.scales(t.float()).expected.double().flatten(1)
+    factor = networks.rate.quality(t.float()).double().flatten(1)
     floor = expected.clamp(min=1)
     index = (expected.log() - math.log(SCALE_MIN)) / LOG_RATIO
     return {
-        "table.factor": _fixed(networks.rate.quality(t.float()).double().flatten(1), integer.FACTOR_BITS + HEADROOM_BITS),
+        "table.factor": _fixed(factor, integer.FACTOR_BITS + HEADROOM_BITS),
         "table.floor": _fixed(floor, integer.FLOOR_BITS),
         "table.reciprocal": _fixed(1 / floor, integer.RECIPROCAL_BITS),
         "table.log_expected": _fixed(index + 0.5, integer.INDEX_BITS),
