@@ -421,6 +421,40 @@ def test_steps_are_those_of_adamw_on_clipped_gradients(size: float) -> None:
         }
 
 
+def muon_step(networks: Networks, size: float) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The changes of one step at rate 0.01 from made gradients, and whether it was left out."""
+    networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = AutoencoderStage(networks, replace(SETTINGS.autoencoder, muon=True))
+    optimiser = stage_optimiser(stage)
+    for group in optimiser.param_groups:
+        group["lr"] = 0.01
+    torch.manual_seed(0)
+    for p in stage.parameters().values():
+        p.grad = size * torch.randn_like(p)
+    before = {name: p.detach().clone() for name, p in stage.parameters().items()}
+    broken = optimiser.clipped_step()
+    return {name: p.detach() - before[name] for name, p in stage.parameters().items()}, broken
+
+
+def test_muon_turns_hidden_layers_by_orthogonal_matrices_of_adams_size() -> None:
+    changes, broken = muon_step(fresh(), 1.0)
+    assert broken == 0
+    layer = changes["synthesis.blocks16.0.first.weight"]
+    values = torch.linalg.svdvals(layer.flatten(1))
+    assert values.max() < 2 * values.min()  # Adam's, of random signs, differ by far more
+    assert layer.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.25)
+    scaled, _ = muon_step(fresh(), 1e3)
+    assert torch.allclose(scaled["synthesis.blocks16.0.first.weight"], layer, rtol=0.05, atol=1e-4)
+    head = changes["synthesis.head.weight"]
+    assert torch.allclose(head.abs(), torch.full_like(head, 0.01), rtol=1e-3)  # Adam's first step
+
+
+def test_muon_leaves_out_a_step_that_is_not_finite() -> None:
+    changes, broken = muon_step(fresh(), float("inf"))
+    assert broken == 1
+    assert all(not change.any() for change in changes.values())
+
+
 def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = AutoencoderStage(fresh(), SETTINGS.autoencoder)
     normal, calls = stage.loss, itertools.count()

@@ -18,6 +18,7 @@ from ldcodec.model import load_model
 from ldcodec.networks import Networks
 from ldcodec.quality import TOP_INDEX, nearest_index
 from ldcodec.training.autoencoder import AutoencoderStage
+from ldcodec.training.checkpoint import Progress, write_weights
 from ldcodec.training.denoiser import DenoiserStage
 from ldcodec.training.evaluation import evaluate as evaluate_model
 from ldcodec.training.pictures import Crops, Pixels, load_pictures
@@ -30,6 +31,7 @@ from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, load_networks
 from ldcodec.training.texture import TextureStage
 from ldcodec.training.trainer import Trainer
+from ldcodec.training.widening import widened
 from ldcodec.weightsfile import FILE_NAME
 
 
@@ -112,6 +114,17 @@ def profile(batch: int, crop: int, steps: int, **options: object) -> None:
     stage = _stage("autoencoder", networks, settings, device)
     for line in report(Step(stage, Crops(found, device, crop), phase.batch, phase.crop), steps):
         _say(line)
+
+
+@main.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--settings", "settings_file", type=click.Path(path_type=Path), required=True, help="The larger sizes.")
+def widen(weights: Path, target: Path, settings_file: Path) -> None:
+    """Turn trained WEIGHTS into larger ones, TARGET, that do the same: a start for stage 1."""
+    networks = widened(load_networks(weights), read_settings(settings_file).model)
+    write_weights(target, networks, Progress("autoencoder"))
+    click.echo(f"{target}: {sum(p.numel() for p in networks.parameters()) / 1e6:.1f} million weights")
 
 
 @main.command()

@@ -21,6 +21,7 @@ class AutoencoderStage(Stage):
 
     def __init__(self, networks: Networks, settings: Autoencoder) -> None:
         super().__init__(networks, (settings.phase,), settings.shortcut_rate)
+        self.muon = settings.muon
 
     def trained(self) -> tuple[nn.Module, ...]:
         """All networks but the denoiser."""

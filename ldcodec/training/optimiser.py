@@ -1,4 +1,10 @@
-"""AdamW for a stage: clipped, fused, in as few passes over the memory as torch has."""
+"""AdamW for a stage: clipped, fused, in as few passes over the memory as torch has; Muon for hidden layers, if asked.
+
+Muon (Jordan et al. 2024) replaces the momentum of a weight matrix by the nearest orthogonal one, found by Newton and
+Schulz's iteration. A convolution counts as a matrix of outputs × everything that one output reads. Updates are scaled
+to the size that Adam's have (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2), so both share a
+learning rate.
+"""
 
 from collections import defaultdict
 from typing import Any
@@ -11,10 +17,16 @@ from ldcodec.training.stages import Stage
 
 BETAS, EPSILON = (0.9, 0.98), 1e-8
 NORM_LIMIT = 1.0
+MOMENTUM = 0.95
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's coefficients: singular values go to 0.7..1.2 in five iterations
+ITERATIONS = 5
+ADAM_SIZE = 0.2  # root mean square of an update of Adam, in learning rates
 
 
 class ClippedAdam(torch.optim.AdamW):
     """AdamW without decay on gradients clipped to norm 1; its state is that of torch.optim.AdamW.
+
+    Groups with `orthogonal` are Muon's; of the state they use the first moment alone.
 
     The step of a small model is bound by memory. Two passes go: clipping happens inside the fused kernel, and this
     kernel gets channels-last tensors as contiguous views, because otherwise it copies every one of them.
@@ -35,8 +47,30 @@ class ClippedAdam(torch.optim.AdamW):
         excess = (norm / NORM_LIMIT).clamp(min=1)
         needed = excess.is_cuda or bool(excess > 1)  # dividing by it is one more pass over the gradients
         for group in self.param_groups:
-            self._move(group, excess if needed else None, broken)
+            if group.get("orthogonal"):
+                self._turn(group, broken)
+            else:
+                self._move(group, excess if needed else None, broken)
         return broken
+
+    def _turn(self, group: dict[str, Any], broken: Tensor) -> None:
+        """Muon's step, all matrices of one shape together."""
+        shapes: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                shapes[parameter.shape].append(parameter)
+        for alike in shapes.values():
+            updates = []
+            for parameter in alike:
+                gradient = torch.where(broken > 0, 0, parameter.grad)  # type: ignore[arg-type]
+                momentum = self._held(parameter)["exp_avg"]
+                momentum.lerp_(gradient, 1 - MOMENTUM)
+                updates.append(_by_output(gradient.lerp(momentum, MOMENTUM)).flatten(1))  # Nesterov's
+            rows, columns = updates[0].shape
+            size = ADAM_SIZE * max(rows, columns) ** 0.5 * group["lr"] * (1 - broken)
+            for parameter, update in zip(alike, orthogonal(torch.stack(updates)), strict=True):
+                seen = _by_output(parameter)
+                seen.sub_(update.view(seen.shape).to(parameter) * size)
 
     def _move(self, group: dict[str, Any], excess: Tensor | None, broken: Tensor) -> None:
         moved = [p for p in group["params"] if p.grad is not None]
@@ -70,12 +104,36 @@ class ClippedAdam(torch.optim.AdamW):
         return state
 
 
+def orthogonal(matrices: Tensor) -> Tensor:
+    """[n, rows, columns] → about the nearest (semi-)orthogonal matrices, in bfloat16."""
+    a, b, c = QUINTIC
+    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.transpose(1, 2)
+    x: Tensor = (wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-20)).bfloat16()
+    for _ in range(ITERATIONS):
+        square = x @ x.transpose(1, 2)
+        x = a * x + (b * square + c * square @ square) @ x
+    return x if wide is matrices else x.transpose(1, 2)
+
+
 def stage_optimiser(stage: Stage) -> ClippedAdam:
-    """One parameter group for each learning rate relative to the phase's, kept under `factor`."""
-    groups: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
+    """One parameter group for each kind of step and learning rate relative to the phase's, kept under `factor`."""
+    groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = defaultdict(list)
     for name, parameter in stage.parameters().items():
-        groups[stage.rate_factor(name)].append(parameter)
-    return ClippedAdam([{"params": parameters, "factor": factor} for factor, parameters in groups.items()])
+        groups[stage.rate_factor(name), stage.muon and _hidden(name, parameter)].append(parameter)
+    return ClippedAdam(
+        [{"params": found, "factor": factor, "orthogonal": turned} for (factor, turned), found in groups.items()]
+    )
+
+
+def _hidden(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix between hidden channels; not what reads pictures or makes them."""
+    ends = ("stem.weight", "head.weight", ".klt")
+    return parameter.ndim == 4 and not name.endswith(ends)
+
+
+def _by_output(x: Tensor) -> Tensor:
+    """A convolution's weights [n, m, k, k] as [n, k, k, m], without a copy the way channels-last memory holds them."""
+    return x.permute(0, 2, 3, 1)
 
 
 def _dense(x: Tensor) -> Tensor:

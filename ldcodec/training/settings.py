@@ -50,10 +50,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Autoencoder:
-    """Stage 1: transforms and rate model. shortcut_rate: learning rate of K and Kᵀ relative to all else."""
+    """Stage 1: transforms and rate model.
+
+    shortcut_rate: learning rate of K and Kᵀ relative to all else; muon: whether Muon moves the hidden layers.
+    """
 
     minutes: float = 60.0
     shortcut_rate: float = 0.02
+    muon: bool = False
     phase: Phase = field(default_factory=Phase)
 
 

@@ -24,6 +24,7 @@ class Stage(ABC):
     """Networks, the phases of their training and the loss of each phase."""
 
     name: str
+    muon = False  # hidden layers move by Muon instead of AdamW
     steady = True  # the loss runs the same operations whatever the data are, so that a step can be recorded
 
     def __init__(self, networks: Networks, phases: tuple[Phase, ...], shortcut_rate: float) -> None:

@@ -52,7 +52,7 @@ def fresh_networks(config: Config, covariance: NDArray[np.float64], seed: int = 
     torch.manual_seed(seed)
     networks = Networks(config)
     for part in (networks.analysis, networks.synthesis, networks.rate, networks.gain):
-        _initialise(part)
+        initialise(part)
     for layer in (networks.analysis.head, networks.synthesis.head, *(step.head for step in networks.rate.steps)):
         nn.init.zeros_(layer.weight)  # type: ignore[arg-type, union-attr]
     nn.init.normal_(networks.rate.synthesis[0].weight, std=0.1)  # type: ignore[arg-type]
@@ -64,7 +64,8 @@ def fresh_networks(config: Config, covariance: NDArray[np.float64], seed: int = 
     return networks
 
 
-def _initialise(part: nn.Module) -> None:
+def initialise(part: nn.Module) -> None:
+    """Hidden layers random (He et al. 2015), residual branches and quality factors without effect."""
     for layer in part.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, a=SLOPE)

@@ -1,0 +1,72 @@
+"""Larger networks that begin by computing what smaller, trained ones compute.
+
+As in Net2Net (Chen, Goodfellow and Shlens 2016, "Net2WiderNet" and "Net2DeeperNet"), but instead of copies the new
+channels get random inputs and outputs of zero: nothing changes at first, and no two channels are the same.
+"""
+
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from ldcodec.config import Config
+from ldcodec.errors import UsageError
+from ldcodec.networks import Networks
+from ldcodec.training.start import initialise
+
+GROWING = ("width8", "width16", "context", "hyper", "blocks8", "blocks16")
+QUIET = 0.1  # of usual weights: at full size the first steps of Adam, which read them all, undid what had been learnt
+SILENT = -6.0  # log scale of a new channel of the hyper-latent: its σ is the smallest there is, and it costs no bits
+
+
+def widened(networks: Networks, config: Config, seed: int = 0) -> Networks:
+    """Networks of the larger sizes with the same latents, bits and pictures, but for rounding.
+
+    The denoiser starts anew and a second synthesis is left out: they are trained after stage 1. Raises UsageError where
+    a size would shrink or the latent would have other channels.
+    """
+    _check(networks.config, config)
+    torch.manual_seed(seed)
+    larger = Networks(config)
+    for part in (larger.analysis, larger.synthesis, larger.rate, larger.gain):
+        initialise(part)
+    known = networks.state_dict()
+    with torch.no_grad():
+        _silence(larger)
+        for name, tensor in larger.state_dict().items():
+            if name in known and not name.startswith("denoiser."):
+                _place(tensor, known[name], _features_before(name, networks.config, config))
+    return larger
+
+
+def _check(before: Config, after: Config) -> None:
+    if before.latent != after.latent:
+        raise UsageError(f"a latent of {before.latent} channels cannot become one of {after.latent}")
+    for name in GROWING:
+        if asdict(after)[name] < asdict(before)[name]:
+            raise UsageError(f"{name} is {asdict(before)[name]} and cannot become {asdict(after)[name]}")
+
+
+def _silence(larger: Networks) -> None:
+    """New channels of the hyper-latent are zero at first."""
+    last = larger.rate.analysis[-1]
+    last.weight.zero_()  # type: ignore[operator]
+    larger.rate.z_log_scale.fill_(SILENT)
+
+
+def _place(tensor: Tensor, known: Tensor, features: tuple[int, int] | None) -> None:
+    """Writes a trained tensor into the corner of a larger one; what its outputs would read of new inputs is zero."""
+    outputs = tensor[: len(known)] if known.ndim else tensor
+    if known.ndim < 2:
+        outputs.copy_(known)
+        return
+    tensor.mul_(QUIET)
+    outputs.zero_()
+    before, after = features or (known.shape[1], tensor.shape[1])
+    outputs[:, :before] = known[:, :before]
+    outputs[:, after : after + known.shape[1] - before] = known[:, before:]
+
+
+def _features_before(name: str, before: Config, after: Config) -> tuple[int, int] | None:
+    """Of a layer whose inputs are features and then something else: the number of features, once and now."""
+    return (before.context, after.context) if name.startswith("rate.steps.") and name.endswith("mix.weight") else None
