@@ -30,6 +30,7 @@ LAYERS = (
     "encoder",
     "preview",
     "tiles",
+    "lanes",
     "decoder",
     "ratecontrol",
     "model",
