@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldcodec import cli, container
+from ldcodec import cli, container, memory
 from ldcodec.cli import files, workers
 from ldcodec.cli.files import Job, unfinished_path
 from ldcodec.cli.manifest import FILE_NAME, manifest_of
@@ -311,6 +311,18 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_processes_share_the_memory_that_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each counts on its part, of 450 MB here, however much the machine has free while it asks."""
+    monkeypatch.setattr(memory, "free", lambda: 900e6)
+    jobs = strange_jobs(tmp_path, "wants 220", "wants 440", "wants 500")
+    lines = {Path(job.source).name: outcome.lines for job, outcome in outcomes(STRANGE, jobs, Team(2, 1), False)}
+    assert lines["wants 220"] == []
+    assert [line for line, _ in lines["wants 440"]] == [
+        "note: needs about 440 MB of memory, 450 MB are free for it beside other jobs; see --jobs"
+    ]
+    assert lines["wants 500"][0][0].startswith("ldcodec: error: ") and "needs about 500 MB" in lines["wants 500"][0][0]
 
 
 def test_stopping_leaves_neither_processes_nor_files(tmp_path: Path) -> None:
