@@ -55,16 +55,24 @@ class _Compact:
 class Latent:
     """The latent of a file, of which only slices that are asked for are read and parsed, and the last ones kept."""
 
-    def __init__(self, source: Reader, model: Model, salvage: bool = False, on_slice: OnSlice | None = None) -> None:
+    def __init__(
+        self,
+        source: Reader,
+        model: Model,
+        salvage: bool = False,
+        on_slice: OnSlice | None = None,
+        forgetful: bool = True,
+    ) -> None:
         """salvage: damaged slices become blank ones and are added to `damaged`, where DamagedError would be raised.
 
-        on_slice is called after each slice. Raises ModelError for another model's file.
+        on_slice is called after each slice; forgetful: whether slices above a window are dropped, so that memory stays
+        bounded. Raises ModelError for another model's file.
         """
         check_model(source.header, model)
         self.source, self.model, self.header = source, model, source.header
         self.rows, self.columns = latent_size(source.header.width, source.header.height)
         self.damaged: list[Damage] = []
-        self._salvage, self._on_slice = salvage, on_slice
+        self._salvage, self._on_slice, self._forgetful = salvage, on_slice, forgetful
         self._kept: dict[int, _Compact] = {}
 
     def parse(self, number: int) -> Parsed:
@@ -114,9 +122,10 @@ class Latent:
             return blank_slice(self.header, span, self.model), Damage(part, str(error), number)
 
     def window(self, area: Area) -> Parsed:
-        """The latent of an area. Slices above it are forgotten, so that areas are best asked for from the top."""
+        """The latent of an area. Slices above it may be forgotten, so that areas are best asked for from the top."""
         wanted = meeting(self.source.spans, area.top, area.bottom)
-        self._kept = {number: held for number, held in self._kept.items() if number >= wanted[0]}
+        if self._forgetful:
+            self._kept = {number: held for number, held in self._kept.items() if number >= wanted[0]}
         missing = [number for number in wanted if number not in self._kept]
         self._kept |= dict(zip(missing, self.each(missing, _compact), strict=True))
         parts = [self._part(number, area) for number in wanted]
