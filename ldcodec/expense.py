@@ -1,5 +1,6 @@
 """Where the bits of a file went: what every 16×16 pixels cost, by the tables that coded them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +31,18 @@ class Expense:
         return self.latent + self.hyper
 
 
-def expense_of(source: Reader, model: Model) -> Expense:
+def expense_of(source: Reader, model: Model, slices: Sequence[int] | None = None) -> Expense:
     """What the symbols of a coded file cost, −log2 p of each: all payloads together, but for some bytes a slice.
 
-    Slices are parsed one after the other. Raises DamagedError, and ModelError for another model's file.
+    slices: the numbers, from 0, of those that are asked for; blocks of others hold 0, and None stands for all. They are
+    parsed one after the other. Raises DamagedError, and ModelError for another model's file.
     """
     check_model(source.header, model)
-    found = [_of_slice(source, number, span, model) for number, span in enumerate(source.spans)]
-    latent, hyper = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    latent, hyper = np.zeros((2, *coded_size(source.header.width, source.header.height)))
+    for number in range(len(source.spans)) if slices is None else slices:
+        span = source.spans[number]
+        rows = slice(span.top, span.bottom)
+        latent[rows], hyper[rows] = _of_slice(source, number, span, model)
     return Expense(latent, hyper)
 
 
