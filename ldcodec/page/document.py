@@ -158,7 +158,7 @@ def _notes(exhibit: Exhibit) -> list[str]:
         if is_exact(shown)
         else "Pictures in this page are WebP of quality 95, so fine colour is softer than the decoder makes it."
     )
-    if any(rendering.psnr is not None for rendering in exhibit.renderings):
+    if (exhibit.factor > 1 or not is_exact(shown)) and any(r.psnr is not None for r in exhibit.renderings):
         notes.append("PSNR is of the exact pixels" + (", before they were reduced." if exhibit.factor > 1 else "."))
     return [*notes, f"Made by ldcodec {__version__}."]
 
