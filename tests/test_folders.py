@@ -441,3 +441,40 @@ def test_processes_heed_the_shell(photos: Path, tmp_path: Path) -> None:
 def test_help_tells_of_folders() -> None:
     done = command("compress", "--help")
     assert "--recursive" in done.stdout.decode()
+
+
+def test_what_dead_writers_left_is_removed_and_nothing_else(call: Call, photos: Path, tmp_path: Path) -> None:
+    """A file that a writer still holds, a fresh one and those of other names stay."""
+    import fcntl
+
+    archive = tmp_path / "archive" / "2024"
+    archive.mkdir(parents=True)
+    old = time.time() - 2 * files.ABANDONED
+    names = {
+        "dead": f".ldcodec-{'0' * 16}.tmp",
+        "held": f".ldcodec-{'1' * 16}.tmp",
+        "fresh": f".ldcodec-{'2' * 16}.tmp",
+        "longer": f".ldcodec-{'3' * 17}.tmp",
+        "other": "notes.tmp",
+    }
+    for kind, name in names.items():
+        (archive / name).write_bytes(b"begun")
+        if kind != "fresh":
+            os.utime(archive / name, (old, old))
+    with open(archive / names["held"], "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert call("compress", "photos", "-o", "archive", *EXACT)[0] == 0
+    left = {kind for kind, name in names.items() if (archive / name).exists()}
+    assert left == {"held", "fresh", "longer", "other"}
+
+
+def test_a_writer_holds_its_unfinished_file(tmp_path: Path) -> None:
+    target = str(tmp_path / "a.ldc")
+    unfinished = unfinished_path(target)
+    with files.created(target, unfinished=unfinished) as stream:
+        stream.write(b"half")
+        stream.flush()
+        os.utime(unfinished, (0, 0))
+        files.remove_abandoned(str(tmp_path))
+        assert Path(unfinished).exists()
+    assert Path(target).read_bytes() == b"half"
