@@ -262,7 +262,7 @@ WRONG = {
     "missing": (["none.ldc"], 1, "none.ldc: No such file"),
     "no ldc": (["a.png"], 1, "not an .ldc file"),
     "missing original": (["a.ldc", "--original", "b.png"], 1, "b.png: No such file"),
-    "no picture": (["a.ldc", "--original", "a.ldc"], 1, "a.ldc"),
+    "no picture": (["a.ldc", "--original", "text.png"], 1, "a.ldc: text.png"),
     "another size": (["a.ldc", "--original", "small.png"], 2, "original has 20x30 pixels, the file has 200x150"),
     "region outside": (["a.ldc", "--region", "150,0,60,10"], 2, "does not lie in a picture"),
     "one stream twice": (["-", "--original", "-"], 2, "only once"),
@@ -274,6 +274,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_one_line(name: str, call: Call, folder: Path) -> None:
     Image.new("RGB", (20, 30)).save(folder / "small.png")
+    (folder / "text.png").write_text("text")
     arguments, expected, said = WRONG[name]
     output = [] if "-o" in arguments else ["-o", "p.html"]
     code, out, err = call("view", *arguments, *output, "--no-open")
