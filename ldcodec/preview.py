@@ -26,11 +26,11 @@ def preview_of(latent: Latent, scale: int) -> Pixels:
     shape = -(-header.height // scale), -(-header.width // scale)
     pixels = np.empty(shape if header.grey else (*shape, 3), np.uint8)
     matrix = _boxes(latent.model, scale)
-    for number, span in enumerate(latent.source.spans):
-        top = span.top * PIXELS // scale
-        rows = pixels[top : span.bottom * PIXELS // scale]
-        shown = _synthesised(latent.parse(number), matrix, header.quality, latent.model)
-        rows[:] = levels(shown[0, :, : rows.shape[0], : shape[1]], header.grey)
+    spans = latent.source.spans
+    shown = latent.each(range(len(spans)), lambda parsed: _synthesised(parsed, matrix, header.quality, latent.model))
+    for span, part in zip(spans, shown, strict=True):
+        rows = pixels[span.top * PIXELS // scale : span.bottom * PIXELS // scale]
+        rows[:] = levels(part[0, :, : rows.shape[0], : shape[1]], header.grey)
     return pixels
 
 
@@ -42,6 +42,7 @@ def _boxes(model: Model, scale: int) -> Tensor:
     return boxes.flatten(1).t()
 
 
+@torch.no_grad()
 def _synthesised(parsed: Parsed, matrix: Tensor, index: int, model: Model) -> Tensor:
     """A parsed slice → its preview [1, 3, f·rows, f·columns] in about 0..1."""
     t = torch.tensor([quality.fraction(index)], device=model.device)

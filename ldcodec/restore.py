@@ -1,7 +1,7 @@
 """An open file → picture: all of it, a region or a preview; whole files only, or what damage has left of one."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from ldcodec.decoder import DecodeSettings, OnStep
 from ldcodec.errors import SalvageWarning
@@ -44,6 +44,20 @@ def restore(
         reach = PIXELS * (halo.denoiser + halo.synthesis) if halo else 0
         warnings.warn(_loss(latent, reach), SalvageWarning, stacklevel=3)
     return completed(pixels, alpha, chunks, view)
+
+
+def restore_each(source: Reader, model: Model, wanted: Sequence[DecodeSettings], view: View) -> Iterator[Picture]:
+    """The pictures of a coded file with several settings, one after the other, for which it is parsed once.
+
+    For several its latent is kept whole, 2.3 kB for each 16×16 pixels that are shown. Errors as `restore`, which
+    salvages; this does not.
+    """
+    examine(source, view)
+    chunks = chunks_of(source, salvage=False)
+    alpha = parts.alpha(chunks)
+    latent = Latent(source, model, forgetful=len(wanted) == 1)
+    for settings in wanted:
+        yield completed(_pixels(latent, settings, view, None), alpha, chunks, view)
 
 
 def _pixels(latent: Latent, settings: DecodeSettings, view: View, on_step: OnStep | None) -> Pixels:

@@ -24,9 +24,9 @@ class Work:
     device: str
     max_pixels: int
 
-    def begun(self, batch: Batch, threads: int | None) -> Callable[[Job], Result]:
-        """The function of a job, with models that are loaded once."""
-        models, claims = Models(self.model, self.device, threads), Claims(batch, self.max_pixels)
+    def begun(self, batch: Batch, threads: int | None, share: float | None = None) -> Callable[[Job], Result]:
+        """The function of a job, with models that are loaded once; share: of the memory, as `Claims` takes it."""
+        models, claims = Models(self.model, self.device, threads), Claims(batch, self.max_pixels, share)
         return lambda job: self.function(job, self.order, models, claims)
 
     def options(self) -> dict[str, Any]:

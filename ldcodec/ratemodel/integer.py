@@ -44,12 +44,12 @@ KNOTS = 65  # of every table over the quality
 
 def shifted(x: Tensor, bits: int) -> Tensor:
     """⌊x / 2^bits⌋ of whole numbers: exact, because a power of two only moves the exponent."""
-    return torch.floor(x * 2.0**-bits)
+    return (x * 2.0**-bits).floor_()
 
 
-def leaky(x: Tensor) -> Tensor:
-    """LeakyReLU with slope 1/8, rounded down."""
-    return torch.maximum(x, shifted(x, 3))
+def activated(x: Tensor) -> Tensor:
+    """LeakyReLU with slope 1/8, rounded down, then cut to ±LIMIT; into x, a layer's output that nobody else needs."""
+    return torch.maximum(x, shifted(x, 3), out=x).clamp_(-LIMIT, LIMIT)
 
 
 def at_quality(table: NDArray[np.int64], index: int) -> NDArray[np.int64]:
@@ -86,7 +86,7 @@ class Layer:
         for number, tap in enumerate(self.taps):
             offset = number // self.size * stride + number % self.size
             total.addmm_(tap, flat[:, offset : offset + height * stride])
-        return shifted(total, self.shift).view(-1, height, stride)[:, :, :width]
+        return total.mul_(2.0**-self.shift).floor_().view(-1, height, stride)[:, :, :width]
 
 
 @lru_cache
@@ -103,21 +103,21 @@ def is_exact(device: torch.device) -> bool:
 
 @dataclass(frozen=True)
 class Prior:
-    """What one context step tells of its elements: mean int64 in 2⁻⁹ steps and scale index uint8, both [n], and where
+    """What one context step tells of its elements: mean int32 in 2⁻⁹ steps and scale index uint8, both [n], and where
     they lie in the latent.
     """
 
-    mean: NDArray[np.int64]
+    mean: NDArray[np.int32]
     index: NDArray[np.uint8]
     places: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A latent after the last step: symbols int32, means int64 (2⁻⁹ step) and scale indices uint8, each [M, h, w]."""
+    """A latent after the last step: symbols int32, means int32 (2⁻⁹ step) and scale indices uint8, each [M, h, w]."""
 
     symbols: NDArray[np.int32]
-    mean: NDArray[np.int64]
+    mean: NDArray[np.int32]
     index: NDArray[np.uint8]
 
 
@@ -163,10 +163,10 @@ class IntegerRateModel:
         """Hyper-latent symbols [hyper, h/4, w/4], quality index → features [ctx, h, w]."""
         x = torch.from_numpy(symbols).to(self.device, torch.float64).clamp(-LIMIT, LIMIT)
         for k, layer in enumerate(self.hyper):
-            x = leaky(layer(x)).clamp(-LIMIT, LIMIT)
+            x = activated(layer(x))
             x = F.pixel_shuffle(x, 2) if k < 2 else x
         factor = torch.from_numpy(at_quality(self.tables["factor"], quality)).to(x)
-        return shifted(x * factor[:, None, None], FACTOR_BITS).clamp(-LIMIT, LIMIT)
+        return shifted(x.mul_(factor[:, None, None]), FACTOR_BITS).clamp_(-LIMIT, LIMIT)
 
     def parse(
         self, hyper_symbols: NDArray[np.int32], quality: int, coded: tuple[int, int], code: CodeSymbols
@@ -186,15 +186,13 @@ class IntegerRateModel:
         features = self.features(hyper_symbols, quality)
         state = _State(self, features.shape[1:], quality, coded)
         for step in range(4):
-            hidden = self._hidden(step, features, state)
-            state.fill(step, hidden, self.heads[step], code)
+            state.fill(step, self._hidden(step, features, state), self.heads[step], code)
         return state.parsed()
 
     def _hidden(self, step: int, features: Tensor, state: "_State") -> Tensor:
         mix, spatial = self.steps[step]
-        x = torch.cat([features, state.ratio()]) if step else features
-        x = leaky(mix(x)).clamp(-LIMIT, LIMIT)
-        return leaky(spatial(x)).clamp(-LIMIT, LIMIT)
+        mixed = mix(state.beside(features) if step else features)
+        return activated(spatial(activated(mixed)))
 
 
 class _State:
@@ -210,14 +208,19 @@ class _State:
         }
         self.floor, self.reciprocal, self.log_expected = rows["floor"], rows["reciprocal"], rows["log_expected"]
         self.decoded = torch.zeros(channels, h, w, dtype=torch.float64, device=model.device)
-        self.symbols, self.mean = np.zeros((channels, h, w), np.int32), np.zeros((channels, h, w), np.int64)
+        self.symbols, self.mean = np.zeros((channels, h, w), np.int32), np.zeros((channels, h, w), np.int32)
         self.index = np.zeros((channels, h, w), np.uint8)
-        self.places = np.arange(channels * h * w).reshape(channels, h, w)
 
-    def ratio(self) -> Tensor:
-        """The decoded latent over its expected deviation, as an activation."""
+    def beside(self, features: Tensor) -> Tensor:
+        """Features [ctx, h, w] and, below them, the decoded latent over its expected deviation as activations: [ctx +
+        M, h, w], the largest thing that a step needs, made in place.
+        """
         bits = LATENT_BITS + RECIPROCAL_BITS - ACTIVATION_BITS
-        return shifted(self.decoded * self.reciprocal, bits).clamp(-LIMIT, LIMIT)
+        both = features.new_empty(len(features) + len(self.decoded), *features.shape[1:])
+        both[: len(features)] = features
+        ratio = torch.mul(self.decoded, self.reciprocal, out=both[len(features) :])
+        ratio.mul_(2.0**-bits).floor_().clamp_(-LIMIT, LIMIT)
+        return both
 
     def fill(self, step: int, hidden: Tensor, heads: list[tuple[Layer, Layer]], code: CodeSymbols) -> None:
         """Decodes the elements of one step: of channel group j the position ORDER[step][j] of every cell."""
@@ -243,14 +246,19 @@ class _State:
 
     def _take(self, priors: list[tuple[tuple[slice, slice, slice], Tensor, Tensor]], code: CodeSymbols) -> None:
         for area, mean, index in priors:
-            self.mean[area], self.index[area] = mean.long().cpu().numpy(), index.to(torch.uint8).cpu().numpy()
-        rows, columns = self.coded
-        inside = [np.ravel(self.places[:, :rows, :columns][a]) for a, _, _ in priors]
-        places = np.concatenate(inside)
-        self.symbols.flat[places] = code(Prior(self.mean.flat[places], self.index.flat[places], places))
+            self.mean[area], self.index[area] = mean.int().cpu().numpy(), index.to(torch.uint8).cpu().numpy()
+        places = np.concatenate([self._places(area) for area, _, _ in priors])
+        prior = Prior(self.mean.ravel()[places], self.index.ravel()[places], places)
+        self.symbols.ravel()[places] = code(prior)  # all three are contiguous, so that ravel copies nothing
         for area, mean, _ in priors:
             symbols = torch.from_numpy(self.symbols[area]).to(mean)
             self.decoded[area] = (symbols * 2**LATENT_BITS + mean).clamp(-LATENT_LIMIT, LATENT_LIMIT)
+
+    def _places(self, area: tuple[slice, slice, slice]) -> NDArray[np.intp]:
+        """Where the elements of an area that hold symbols lie in the flat latent, in the latent's order."""
+        channels, h, w = self.symbols.shape
+        planes, rows, columns = (np.arange(end)[part] for end, part in zip((channels, *self.coded), area, strict=True))
+        return np.add.outer(np.add.outer(h * w * planes, w * rows), columns).ravel()
 
     def parsed(self) -> Parsed:
         return Parsed(self.symbols, self.mean, self.index)
