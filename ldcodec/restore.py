@@ -3,9 +3,8 @@
 import warnings
 from collections.abc import Callable
 
-from ldcodec.decoder import DecodeSettings, OnStep
+from ldcodec.decoder import DecoderModel, DecodeSettings, OnStep
 from ldcodec.errors import SalvageWarning
-from ldcodec.model import Model
 from ldcodec.pictures import parts
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.preview import preview_of
@@ -15,7 +14,7 @@ from ldcodec.stored import SHOWN, chunks_of, completed, exact_picture, examine
 from ldcodec.tiles import Latent, OnSlice, halo_of, picture_of, region_of
 from ldcodec.view import View
 
-Find = Callable[[bytes], Model]
+Find = Callable[[bytes], DecoderModel]
 
 
 def restore(

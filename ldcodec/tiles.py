@@ -10,24 +10,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ldcodec.container import latent_size
 from ldcodec.decoder import (
+    DecoderModel,
     DecodeSettings,
     OnStep,
     blank_slice,
     check_model,
     condition,
-    levels,
     parse_slice,
     reconstruct,
     render,
 )
 from ldcodec.diffusion.samplers import evaluations
 from ldcodec.errors import DamagedError
-from ldcodec.model import Model
 from ldcodec.ratemodel.integer import Parsed
 from ldcodec.reader import Damage, Reader
 from ldcodec.slicing import PIXELS, Area, meeting
@@ -52,7 +50,9 @@ class _Compact:
 class Latent:
     """The latent of a file, of which only slices that are asked for are read and parsed, and the last ones kept."""
 
-    def __init__(self, source: Reader, model: Model, salvage: bool = False, on_slice: OnSlice | None = None) -> None:
+    def __init__(
+        self, source: Reader, model: DecoderModel, salvage: bool = False, on_slice: OnSlice | None = None
+    ) -> None:
         """salvage: damaged slices become blank ones and are added to `damaged`, where DamagedError would be raised.
 
         on_slice is called after each slice. Raises ModelError for another model's file.
@@ -87,14 +87,14 @@ class Latent:
         parts = [self._part(number, area) for number in wanted]
         return Parsed(
             np.concatenate([part.symbols for part in parts], axis=1).astype(np.int32),
-            np.concatenate([part.mean for part in parts], axis=1).astype(np.int64),
+            np.concatenate([part.mean for part in parts], axis=1).astype(np.int32),
             np.concatenate([part.index for part in parts], axis=1),
         )
 
     def _part(self, number: int, area: Area) -> _Compact:
         if number not in self._kept:
             parsed = self.parse(number)
-            self._kept[number] = _Compact(parsed.symbols.astype(np.int16), parsed.mean.astype(np.int32), parsed.index)
+            self._kept[number] = _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index)
         held, top = self._kept[number], self.source.spans[number].top
         part = slice(None), slice(max(0, area.top - top), max(0, area.bottom - top)), slice(area.left, area.right)
         return _Compact(held.symbols[part], held.mean[part], held.index[part])
@@ -108,11 +108,11 @@ class Halo:
     synthesis: int
 
 
-def halo_of(model: Model, settings: DecodeSettings) -> Halo:
+def halo_of(model: DecoderModel, settings: DecodeSettings) -> Halo:
     """What the networks of a model see with these settings."""
     asked = evaluations(settings.sampler, settings.course(model).steps)
     networks = model.networks
-    return Halo(min(asked * networks.denoiser.halo, DENOISER_HALO), networks.synthesis.halo)
+    return Halo(min(asked * networks.denoiser_halo, DENOISER_HALO), networks.synthesis_halo)
 
 
 def picture_of(latent: Latent, settings: DecodeSettings, on_step: OnStep | None = None) -> Pixels:
@@ -133,7 +133,6 @@ def region_of(latent: Latent, region: Area, settings: DecodeSettings) -> Pixels:
     return pixels
 
 
-@torch.no_grad()
 def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator[tuple[Area, Pixels]]:
     """The tiles of a region of pixels, row by row from the top: where each lies in the picture, and its pixels."""
     halo = halo_of(latent.model, settings)
@@ -159,9 +158,9 @@ def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> P
     restored = reconstruct(known, latent.model, settings, origin=(window.top, window.left))
     rows, columns = seen.inside(window)
     share = settings.course(latent.model).texture
-    picture = latent.model.networks.picture(restored[:, :, rows, columns], known.quality, share)
+    picture = latent.model.networks.drawn(restored[:, :, rows, columns], known.quality, share)
     rows, columns = tile.inside(seen, PIXELS)
-    return levels(picture[0, :, rows, columns], latent.header.grey)
+    return latent.model.networks.levels(picture[0, :, rows, columns], latent.header.grey)
 
 
 def evenly(start: int, end: int, largest: int) -> Iterator[tuple[int, int]]:

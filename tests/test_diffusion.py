@@ -10,7 +10,8 @@ from scipy import special, stats
 from torch import Tensor
 
 from ldcodec.config import Config
-from ldcodec.diffusion.denoiser import Condition, Denoiser
+from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.denoiser import Denoiser
 from ldcodec.diffusion.noise import gaussian, logarithm, normal_quantile, philox
 from ldcodec.diffusion.posterior import truncated_moments
 from ldcodec.diffusion.samplers import SAMPLERS, Denoise, Sampler, sample_ddim, sample_ddpm, sample_heun, sample_sde
@@ -88,9 +89,9 @@ def test_schedule_is_exact_at_both_ends_and_preserves_variance() -> None:
 
 
 def test_times_fall_evenly_from_one_to_zero() -> None:
-    assert times(4).tolist() == [1, 0.75, 0.5, 0.25, 0]
-    assert times(1).tolist() == [1, 0]
-    assert torch.all(times(1000).diff() < 0)
+    assert times(4) == [1, 0.75, 0.5, 0.25, 0]
+    assert times(1) == [1, 0]
+    assert np.all(np.diff(times(1000)) < 0)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
@@ -193,7 +194,7 @@ def test_untrained_decoder_is_the_centroid_after_one_step(sampler: Sampler) -> N
     denoiser, condition = Denoiser(TINY), some_condition()
     prepared = denoiser.prepare(condition)
     start = torch.randn(condition.centre.shape)
-    u0 = sampler(lambda u, t: denoiser(u, t.expand(2), prepared), start, times(1), unexpected_noise)
+    u0 = sampler(lambda u, t: denoiser(u, torch.full((2,), t), prepared), start, times(1), unexpected_noise)
     assert torch.equal(condition.centre + condition.deviation * u0, condition.centre)
 
 
@@ -259,8 +260,8 @@ def unexpected_noise(index: int) -> Tensor:
 def gaussian_denoiser(mean: float, deviation: float) -> Denoise:
     """The best v for u0 ~ N(mean, deviation²): both E[u0 | u_t] and E[ε | u_t] are linear in u_t."""
 
-    def denoise(u: Tensor, time: Tensor) -> Tensor:
-        alpha, sigma = alpha_sigma(time.double())
+    def denoise(u: Tensor, time: float) -> Tensor:
+        alpha, sigma = alpha_sigma(torch.tensor(time, dtype=torch.float64))
         surprise = (u - alpha * mean) / (alpha**2 * deviation**2 + sigma**2)
         v: Tensor = alpha * sigma * surprise - sigma * (mean + alpha * deviation**2 * surprise)
         return v
