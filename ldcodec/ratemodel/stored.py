@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from ldcodec.config import Config
 from ldcodec.errors import ModelError
@@ -20,6 +21,7 @@ from ldcodec.ratemodel.tables import Tables
 
 FORMAT = "ldcodec-weights-1"
 INTEGER_PREFIXES = ("integer.", "coder.")
+INTEGER_TYPES = ("int16", "int32", "uint8")
 
 
 class Shaped(Protocol):
@@ -28,6 +30,22 @@ class Shaped(Protocol):
     @property
     def shape(self) -> Any:
         """Its sides."""
+
+
+def read_integers(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The integer tensors of a safetensors file and its metadata. Raises ModelError for a file that is none, or where
+    one of them holds other numbers than integers.
+    """
+    try:
+        with safe_open(str(path), "np") as file:
+            names = [name for name in file.keys() if name.startswith(INTEGER_PREFIXES)]  # noqa: SIM118
+            arrays, metadata = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    for name, array in arrays.items():
+        if array.dtype.name not in INTEGER_TYPES:
+            raise ModelError(f"{path}: {name} must hold integers, not {array.dtype}")
+    return arrays, metadata
 
 
 def parse_id(arrays: Mapping[str, NDArray[Any]]) -> bytes:
