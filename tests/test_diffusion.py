@@ -12,11 +12,15 @@ from torch import Tensor
 from ldcodec.config import Config
 from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.denoiser import Denoiser
+from ldcodec.diffusion.moments import known_of
 from ldcodec.diffusion.noise import gaussian, logarithm, normal_quantile, philox
 from ldcodec.diffusion.posterior import truncated_moments
 from ldcodec.diffusion.samplers import SAMPLERS, Denoise, Sampler, sample_ddim, sample_ddpm, sample_heun, sample_sde
 from ldcodec.diffusion.schedule import alpha_sigma, times
 from ldcodec.errors import UsageError
+from ldcodec.ratemodel.gaussian import scale_of
+from ldcodec.ratemodel.integer import Parsed
+from ldcodec.ratemodel.quantiser import cells
 
 TINY = Config(latent=8, denoiser=16, denoiser_blocks=2)
 EVERY_SAMPLER = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
@@ -248,6 +252,21 @@ def test_denoiser_in_bfloat16_and_channels_last_stays_near_float32() -> None:
         rough = denoiser(u.to(memory_format=torch.channels_last), time, condition)
     assert rough.dtype == torch.float32
     assert float((rough - exact).detach().norm() / exact.detach().norm()) < 0.05
+
+
+def test_what_a_file_tells_is_what_the_tensors_tell() -> None:
+    """Every pair of symbol and scale index, large symbols too, through NumPy's table and through torch."""
+    values = np.concatenate([np.arange(-40, 41), [-32767, -500, 300, 32767]]).astype(np.int32)
+    symbols, index = np.meshgrid(values, np.arange(64, dtype=np.uint8))
+    mean = np.random.default_rng(0).integers(-3000, 3000, symbols.shape).astype(np.int32)
+    known = known_of(Parsed(symbols[None], mean[None], index[None]))
+    s, scale = torch.from_numpy(symbols).float(), scale_of(torch.from_numpy(index))
+    centroid, deviation = truncated_moments(s, scale, cells(s, scale))
+    assert known.centre.dtype == known.deviation.dtype == known.scale.dtype == np.float32
+    assert np.allclose(known.scale[0], scale, rtol=1e-6)
+    assert np.allclose(known.deviation[0], deviation, rtol=2e-5)
+    centre = torch.from_numpy(mean).double() / 512 + centroid
+    assert np.allclose(known.centre[0], centre, rtol=1e-6, atol=1e-5)
 
 
 # samplers

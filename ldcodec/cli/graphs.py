@@ -1,13 +1,12 @@
 """Decoding through ONNX graphs, as the command line asks for it: torch is never imported."""
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ldcodec.cli.batch import Models
+from ldcodec.cli.threads import bound, cores
 from ldcodec.errors import ModelError
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ class OnnxModels(Models):
 
     def of_file(self, parse_id: bytes) -> "DecoderModel":
         """The model that a file was written with, or the one that the command line names. Raises ModelError."""
-        from ldcodec.cli.workers import cores
         from ldcodec.onnx.graphs import load
 
         folder = self._folder_of(parse_id)
@@ -67,8 +65,6 @@ def folder_of(backend: str | None, onnx: str | None, model: str | None, device: 
         raise click.UsageError("--model names weights for torch; ONNX networks are named with --onnx DIR")
     if device == "cuda":
         raise click.UsageError("--backend onnx computes on the CPU")
-    if threads is not None and "numpy" not in sys.modules:
-        from ldcodec.cli.workers import THREAD_VARIABLES
-
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    if threads is not None:
+        bound(threads)
     return onnx or ""
