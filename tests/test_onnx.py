@@ -376,7 +376,10 @@ def test_the_command_exports_and_keeps_what_is_there(
     assert code == 1 and "holds no export" in error_line(err)
     code, _, err = call("export", "--onnx", "net", "--model", "none")
     assert code == 1 and "no model 'none'" in error_line(err)
-    assert sorted(os.listdir(tmp_path)) == ["a", "mine"] and os.listdir(tmp_path / "a") == ["net"]
+    (tmp_path / "file").touch()
+    code, _, err = call("export", "--onnx", "file/net", "--model", "tiny")
+    assert code == 1 and error_line(err).startswith("ldcodec: error: file/net: ")
+    assert sorted(os.listdir(tmp_path)) == ["a", "file", "mine"] and os.listdir(tmp_path / "a") == ["net"]
 
 
 def test_graphs_that_draw_something_else_are_not_exported(

@@ -79,8 +79,15 @@ def export(name_or_path: str, folder: Path, force: bool = False) -> Exported:
         raise LdcodecError(f"{folder}: exists already; {advice}")
     weights = find_file(name_or_path)
     model = load_model(str(weights), "cpu")
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".ldcodec-", dir=folder.absolute().parent) as place:
+    try:
+        return _placed(model, weights, folder.absolute())
+    except OSError as error:
+        raise LdcodecError(f"{folder}: {error.strerror or error}") from error
+
+
+def _placed(model: Model, weights: Path, folder: Path) -> Exported:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".ldcodec-", dir=folder.parent) as place:
         made = Path(place) / "made"
         made.mkdir()
         _write(model, weights, made)

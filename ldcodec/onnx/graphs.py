@@ -117,6 +117,7 @@ def _opener(threads: int) -> Callable[[Path, str], Any]:
         raise LdcodecError(f"ONNX networks need onnxruntime: {EXTRA}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena = False  # which would keep the most that any tile ever took
     options.log_severity_level = 3  # errors alone, which are raised as well
 
     def opened(path: Path, stamp: str) -> Any:
