@@ -236,6 +236,9 @@ def _check(container: Container) -> None:
     if len(container.chunks) > MAX_CHUNKS or len(container.slices) > MAX_SLICES:
         raise FormatError(f"more than {MAX_CHUNKS} chunks or {MAX_SLICES} slices")
     _check_rows(header, [piece.rows for piece in container.slices])
+    problem = _lossless_problem(header, [(len(piece.payload), piece.symbols_crc) for piece in container.slices])
+    if problem is not None:
+        raise FormatError(f"the file would contradict itself: {problem}")
 
 
 def _check_chunks(header: Header, kinds: list[str]) -> None:
@@ -245,6 +248,15 @@ def _check_chunks(header: Header, kinds: list[str]) -> None:
     problem = chunk_types.problem(kinds, header.parse_id)
     if problem is not None:
         raise FormatError(f"the file contradicts itself: {problem}")
+
+
+def _lossless_problem(header: Header, slices: list[tuple[int, int]]) -> str | None:
+    """Why slices of these payload lengths and symbols CRCs cannot stand beside a picture without loss, as the end of a
+    sentence; None where they can, or there is no such picture.
+    """
+    if header.parse_id != chunk_types.NO_MODEL or slices == [(0, 0)]:
+        return None
+    return "it has symbols, or several slices, beside a picture without loss"
 
 
 def _check_rows(header: Header, rows: list[int]) -> None:
@@ -311,4 +323,8 @@ def _check_layout(header: Header, entries: list[Entry]) -> None:
     if problem is not None:
         raise FormatError(f"the picture cannot be read: {problem}")
     _check_chunks(header, [entry.kind for entry in entries if entry.kind])
-    _check_rows(header, [entry.rows for entry in entries if not entry.kind])
+    slices = [entry for entry in entries if not entry.kind]
+    _check_rows(header, [entry.rows for entry in slices])
+    problem = _lossless_problem(header, [(entry.length, entry.symbols_crc) for entry in slices])
+    if problem is not None:
+        raise FormatError(f"the file contradicts itself: {problem}")

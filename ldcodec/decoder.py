@@ -163,9 +163,14 @@ def whole_span(header: Header) -> Span:
 
 
 def parse_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> Parsed:
-    """The symbols of one slice, of the rows of its span alone. Raises DamagedError where they differ from those
+    """The latent of one slice, of the rows of its span alone. Raises DamagedError where symbols differ from those
     written.
     """
+    return read_slice(piece, header, span, model)[1]
+
+
+def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> tuple[NDArray[np.int32], Parsed]:
+    """All symbols of a slice: those of its hyper-latent, [hyper, h/4, w/4], and its latent. Errors as `parse_slice`."""
     hyper_shape = _hyper_shape(header, span, model)
     least = float(model.coder.least_bits[model.integers.z_index].sum())
     if is_too_small(len(piece.payload), hyper_shape[1] * hyper_shape[2], least):
@@ -184,7 +189,7 @@ def parse_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -
     decoder.finish()
     if symbols_crc(hyper, parsed.symbols) != piece.symbols_crc:
         raise DamagedError("the decoded symbols are not those that were written (their CRC-32 differs)")
-    return parsed
+    return hyper, parsed
 
 
 def blank_slice(header: Header, span: Span, model: DecoderModel) -> Parsed:

@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from ldcodec.container import Header, latent_size
-from ldcodec.slicing import Span
+from ldcodec.slicing import PARSED_AT_ONCE, Span
 
 PROGRAM = 420e6  # interpreter, torch and weights
-PARSING = 24e3  # each latent position of a slice while it is coded or parsed
+CODING = 24e3  # each latent position of a slice while it is coded
+PARSING = 14e3  # each latent position of all slices that are parsed at once
 KEPT = 2.3e3  # each latent position of the rows that tiles need
 TILE_POSITION = 16e3  # each latent position of a tile and its halo
 ONE_PASS = 200  # each pixel of a picture that is coded or rendered in one pass
@@ -26,7 +27,7 @@ def for_encoding(width: int, height: int, spans: list[Span]) -> float:
     if not is_large(width, height):
         return PROGRAM + ONE_PASS * width * height
     strip = min(rows, 96) * columns * 1.3e3 + 118**2 * TILE_POSITION
-    return max(OPENED * width * height, PROGRAM + 3 * width * height + max(strip, _largest(spans, columns) * PARSING))
+    return max(OPENED * width * height, PROGRAM + 3 * width * height + max(strip, _largest(spans, columns) * CODING))
 
 
 def for_pillow(width: int, height: int) -> float:
@@ -35,12 +36,13 @@ def for_pillow(width: int, height: int) -> float:
 
 
 def for_decoding(header: Header, spans: list[Span], halo: int, shown: int) -> float:
-    """Bytes that decompressing takes at its peak.
+    """Bytes that decompressing takes at its peak, with as many threads as make it largest.
 
     halo: latent rows around a tile; shown: pixels of the picture that are wanted.
     """
     rows, columns = latent_size(header.width, header.height)
-    parsing = _largest(spans, columns) * PARSING
+    largest = _largest(spans, columns)
+    parsing = min(rows * columns, max(largest, PARSED_AT_ONCE)) * PARSING
     if not is_large(header.width, header.height):
         return PROGRAM + max(parsing, ONE_PASS * header.width * header.height)
     height = min(rows, 96 + 2 * halo)

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldcodec.decoder import fraction_of
+from ldcodec.diffusion.condition import Array
 from ldcodec.ratemodel.integer import LATENT_BITS, Parsed
 from ldcodec.slicing import PIXELS
 from ldcodec.tiles import Latent
@@ -16,12 +17,14 @@ def preview_of(latent: Latent, scale: int) -> Pixels:
     header, networks = latent.header, latent.model.networks
     shape = -(-header.height // scale), -(-header.width // scale)
     pixels = np.empty(shape if header.grey else (*shape, 3), np.uint8)
-    t = fraction_of(header, latent.model)
-    for number, span in enumerate(latent.source.spans):
-        top = span.top * PIXELS // scale
-        rows = pixels[top : span.bottom * PIXELS // scale]
-        shown = networks.preview(networks.array(_steps(latent.parse(number))[None]), t, scale)
-        rows[:] = networks.levels(shown[0, :, : rows.shape[0], : shape[1]], header.grey)
+    t, spans = fraction_of(header, latent.model), latent.source.spans
+
+    def drawn(parsed: Parsed) -> Array:
+        return networks.preview(networks.array(_steps(parsed)[None]), t, scale)
+
+    for span, part in zip(spans, latent.each(range(len(spans)), drawn), strict=True):
+        rows = pixels[span.top * PIXELS // scale : span.bottom * PIXELS // scale]
+        rows[:] = networks.levels(part[0, :, : rows.shape[0], : shape[1]], header.grey)
     return pixels
 
 

@@ -67,6 +67,10 @@ class Reader:
         """The kind of a chunk by its number from 0, without reading it."""
         return self._layout.entries[self._chunks[number]].kind
 
+    def chunk_length(self, number: int) -> int:
+        """Bytes of a chunk, as the tables tell it."""
+        return self._layout.entries[self._chunks[number]].length
+
     def chunk(self, number: int) -> Chunk:
         """A chunk by its number from 0. Raises DamagedError."""
         place = self._chunks[number]

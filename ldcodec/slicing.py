@@ -1,7 +1,7 @@
 """Parts of a picture: areas, and slices, the groups of latent rows that are coded by themselves (docs/bitstream.md).
 
 A picture of at most SLICE_AREA latent positions (3.1 megapixels) is one slice. A larger one is cut into as many slices
-as keep to that area, as equal in height as multiples of 4 rows allow. Parsing takes about 22 kB for each position.
+as keep to that area, as equal in height as multiples of 4 rows allow. Parsing takes about 13 kB for each position.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ldcodec.container import MAX_SLICES, coded_size, latent_size
 
 SLICE_AREA = 3 << 12  # latent positions, each of 16×16 pixels
+PARSED_AT_ONCE = 2 * SLICE_AREA  # latent positions: so many are parsed side by side where there are threads for it
 UNIT = 4  # a hyper-latent row covers four latent rows
 PIXELS = 16  # of the picture's rows for each latent row
 

@@ -2,6 +2,7 @@
 
 import warnings
 
+from ldcodec.chunks import CRITICAL
 from ldcodec.container import Container
 from ldcodec.errors import DamagedError, LdcodecWarning
 from ldcodec.pictures import lossless, parts
@@ -37,6 +38,17 @@ def listed(damages: list[Damage]) -> str:
     names = [str(damage) for damage in damages[:SHOWN]]
     more = [f"{len(damages) - SHOWN} more parts likewise"] if len(damages) > SHOWN else []
     return "; ".join(names + more)
+
+
+def misfits(source: Reader) -> list[Damage]:
+    """Chunks of pixels whose own data tell another size than the header, without decoding them.
+
+    Raises DamagedError for a chunk that is cut short or altered.
+    """
+    size = source.header.width, source.header.height
+    numbers = [number for number in range(source.chunk_count) if source.chunk_kind(number) in CRITICAL]
+    told = [(chunk.kind, parts.size_problem(chunk, size)) for chunk in map(source.chunk, numbers)]
+    return [Damage(f"chunk {kind}", problem) for kind, problem in told if problem is not None]
 
 
 def exact_picture(source: Reader, view: View) -> Picture:

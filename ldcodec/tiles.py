@@ -5,14 +5,15 @@ whole picture: slices do not show, and the noise goes by absolute position, so t
 everything would give, within a level.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.container import latent_size
+from ldcodec.container import Slice, latent_size
 from ldcodec.decoder import (
     DecoderModel,
     DecodeSettings,
@@ -26,9 +27,10 @@ from ldcodec.decoder import (
 )
 from ldcodec.diffusion.samplers import evaluations
 from ldcodec.errors import DamagedError
+from ldcodec.lanes import lanes_for, side_by_side
 from ldcodec.ratemodel.integer import Parsed
 from ldcodec.reader import Damage, Reader
-from ldcodec.slicing import PIXELS, Area, meeting
+from ldcodec.slicing import PARSED_AT_ONCE, PIXELS, Area, meeting
 
 WHOLE_AREA = 1 << 13  # latent positions, 2.1 megapixels: the largest picture that the networks see in one pass
 TILE = 96  # latent rows and columns of a tile without its halo
@@ -36,6 +38,7 @@ DENOISER_HALO = 24  # at most, however many evaluations: what lies further off m
 
 Pixels = NDArray[np.uint8]
 OnSlice = Callable[[], object]
+Use = TypeVar("Use")
 
 
 @dataclass(frozen=True)
@@ -51,39 +54,78 @@ class Latent:
     """The latent of a file, of which only slices that are asked for are read and parsed, and the last ones kept."""
 
     def __init__(
-        self, source: Reader, model: DecoderModel, salvage: bool = False, on_slice: OnSlice | None = None
+        self,
+        source: Reader,
+        model: DecoderModel,
+        salvage: bool = False,
+        on_slice: OnSlice | None = None,
+        forgetful: bool = True,
     ) -> None:
         """salvage: damaged slices become blank ones and are added to `damaged`, where DamagedError would be raised.
 
-        on_slice is called after each slice. Raises ModelError for another model's file.
+        on_slice is called after each slice; forgetful: whether slices above a window are dropped, so that memory stays
+        bounded. Raises ModelError for another model's file.
         """
         check_model(source.header, model)
         self.source, self.model, self.header = source, model, source.header
         self.rows, self.columns = latent_size(source.header.width, source.header.height)
         self.damaged: list[Damage] = []
-        self._salvage, self._on_slice = salvage, on_slice
+        self._salvage, self._on_slice, self._forgetful = salvage, on_slice, forgetful
         self._kept: dict[int, _Compact] = {}
 
     def parse(self, number: int) -> Parsed:
         """One slice by its number from 0, not kept. Raises DamagedError unless damage is to be passed over."""
+        return next(self.each([number], _as_it_is))
+
+    def each(self, numbers: Sequence[int], use: Callable[[Parsed], Use]) -> Iterator[Use]:
+        """What `use` makes of each of these slices, in their order; as many at once as there are threads for, within
+        PARSED_AT_ONCE. Errors as for `parse`, in the order of the slices whatever runs first.
+
+        `use` is called where the slice is parsed: in a thread of its own where several are.
+        """
+        area = max((self.source.spans[number].rows for number in numbers), default=1) * self.columns
+        lanes = lanes_for(len(numbers), PARSED_AT_ONCE // area) if self.model.integers.arithmetic.in_lanes else 1
+
+        def parsed(read: tuple[int, Slice | DamagedError]) -> tuple[Use, Damage | None]:
+            found, damage = self._parsed(*read)
+            return use(found), damage
+
+        for used, damage in side_by_side(parsed, map(self._read, numbers), lanes):
+            if damage is not None:
+                self.damaged.append(damage)
+            if self._on_slice is not None:
+                self._on_slice()
+            yield used
+
+    def _read(self, number: int) -> tuple[int, Slice | DamagedError]:
+        """A slice's bytes; what is wrong with them is kept, to be told in its place. A file has one position only, so
+        that slices are read one after the other.
+        """
+        try:
+            return number, self.source.slice(number)
+        except DamagedError as error:
+            return number, error
+
+    def _parsed(self, number: int, read: Slice | DamagedError) -> tuple[Parsed, Damage | None]:
         span = self.source.spans[number]
         try:
-            parsed = parse_slice(self.source.slice(number), self.header, span, self.model)
+            if isinstance(read, DamagedError):
+                raise read
+            return parse_slice(read, self.header, span, self.model), None
         except DamagedError as error:
             if not self._salvage:
                 raise
             first, last = span.pixel_rows(self.header.height)
             part = f"slice {number + 1} of {len(self.source.spans)} (rows {first} to {last - 1})"
-            self.damaged.append(Damage(part, str(error), number))
-            parsed = blank_slice(self.header, span, self.model)
-        if self._on_slice is not None:
-            self._on_slice()
-        return parsed
+            return blank_slice(self.header, span, self.model), Damage(part, str(error), number)
 
     def window(self, area: Area) -> Parsed:
-        """The latent of an area. Slices above it are forgotten, so that areas are best asked for from the top."""
+        """The latent of an area. Slices above it may be forgotten, so that areas are best asked for from the top."""
         wanted = meeting(self.source.spans, area.top, area.bottom)
-        self._kept = {number: held for number, held in self._kept.items() if number >= wanted[0]}
+        if self._forgetful:
+            self._kept = {number: held for number, held in self._kept.items() if number >= wanted[0]}
+        missing = [number for number in wanted if number not in self._kept]
+        self._kept |= dict(zip(missing, self.each(missing, _compact), strict=True))
         parts = [self._part(number, area) for number in wanted]
         return Parsed(
             np.concatenate([part.symbols for part in parts], axis=1).astype(np.int32),
@@ -92,12 +134,17 @@ class Latent:
         )
 
     def _part(self, number: int, area: Area) -> _Compact:
-        if number not in self._kept:
-            parsed = self.parse(number)
-            self._kept[number] = _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index)
         held, top = self._kept[number], self.source.spans[number].top
         part = slice(None), slice(max(0, area.top - top), max(0, area.bottom - top)), slice(area.left, area.right)
         return _Compact(held.symbols[part], held.mean[part], held.index[part])
+
+
+def _as_it_is(parsed: Parsed) -> Parsed:
+    return parsed
+
+
+def _compact(parsed: Parsed) -> _Compact:
+    return _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from ldcodec.errors import UsageError
 
 
 def strange(job: Job, order: Any, models: Models, claims: Claims) -> Result:
-    """Writes its process, OMP_NUM_THREADS and the threads it was given; then lives, dies, hangs or refuses."""
+    """Writes its process, OMP_NUM_THREADS and the threads it was given; then lives, dies, hangs, refuses or claims
+    memory ("wants 200", in MB).
+    """
     name = Path(job.source).name
     Path(job.target).write_text(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {models._threads}")
     if "dies" in name:
@@ -21,6 +23,8 @@ def strange(job: Job, order: Any, models: Models, claims: Claims) -> Result:
     if "hangs" in name and job.unfinished is not None:
         Path(job.unfinished).write_text("begun")
         time.sleep(600)
+    if "wants" in name:
+        claims._memory(1e6 * float(name.split()[1]))
     if "wrong" in name:
         raise UsageError("wrong for all")
     return Result(1, 1, 1, 1, 0.0)

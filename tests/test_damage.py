@@ -14,11 +14,13 @@ from PIL import Image
 
 from ldcodec import cli, container, slicing
 from ldcodec.codec import decode_array
-from ldcodec.container import Chunk, Container, Header
+from ldcodec.container import Chunk, Container, Header, Slice
 from ldcodec.decoder import DecodeSettings
 from ldcodec.encoder import Written
 from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, SalvageWarning
 from ldcodec.model import Model
+from ldcodec.pictures import lossless, planes
+from ldcodec.pictures.picture import Picture
 from ldcodec.reader import Reader
 from ldcodec.sliced import SlicedEncoder
 from ldcodec.slicing import PIXELS
@@ -225,3 +227,58 @@ def test_every_damaged_byte_is_found_by_the_reader(sound: Container) -> None:
             except FormatError:
                 continue  # the header itself
             assert found and place >= starts(sound)[0] - len(b"taken at noon")
+
+
+PIXELS_3X2 = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+
+
+def test_verify_compares_the_sizes_that_stored_pixels_claim(call: Call, tmp_path: Path) -> None:
+    """Every checksum of these files is right; only the data of the pixels themselves tell."""
+    plane = np.array([[0, 9, 255], [3, 4, 5]], np.uint8)
+    sound = lossless.store(Picture(PIXELS_3X2, plane))
+    (tmp_path / "sound.ldc").write_bytes(container.write(sound))
+    assert call("verify", "sound.ldc")[0] == 0
+    bad = {
+        "webp": (Chunk("WEBP", planes.webp(PIXELS_3X2[:1])), "chunk WEBP is a picture of 3x1 pixels in a file of 3x2"),
+        "png": (Chunk("PNGI", planes.png(PIXELS_3X2[:, :2])), "chunk PNGI is a picture of 2x2 pixels in a file of 3x2"),
+        "text": (Chunk("PNGI", b"no picture at all"), "chunk PNGI is no PNG data"),
+    }
+    for name, (chunk, reason) in bad.items():
+        lying = replace(sound, chunks=(*sound.chunks[:-1], chunk))
+        (tmp_path / f"{name}.ldc").write_bytes(container.write(lying))
+        code, out, err = call("verify", f"{name}.ldc")
+        assert (code, err) == (1, "") and out.startswith(f"{name}.ldc: damaged: {reason}"), out
+        assert call("decompress", f"{name}.ldc")[0] == 1, "what verify refuses, decompress refuses"
+
+
+def test_verify_compares_the_size_of_alpha(sound: Container, call: Call, tmp_path: Path) -> None:
+    for byte, data, reason in ((b"\1", planes.png(PIXELS_3X2[..., 0]), "3x2 pixels"), (b"\7", b"", "unknown way")):
+        lying = replace(sound, chunks=(Chunk("ALPH", byte + data),))
+        (tmp_path / "a.ldc").write_bytes(container.write(lying))
+        code, out, _ = call("verify", "--quick", "a.ldc")
+        assert code == 1 and "chunk ALPH is " in out and reason in out
+
+
+def test_a_picture_without_loss_has_one_slice_without_symbols() -> None:
+    """Files that a program could write whose every length and checksum is right; ours writes none."""
+    good = lossless.store(Picture(np.zeros((100, 20, 3), np.uint8), None))
+    assert Reader(io.BytesIO(container.write(good))).lossless
+    for slices in (
+        (Slice(4, b"", 0), Slice(4, b"", 0)),
+        (Slice(8, b"more", 0),),
+        (Slice(8, b"", 5),),
+    ):
+        lying = replace(good, slices=slices)
+        with pytest.raises(FormatError, match="without loss"):
+            container.write(lying)
+        data = unchecked(lying)
+        for read in (lambda d: Reader(io.BytesIO(d)), container.read):
+            with pytest.raises(FormatError, match=r"contradicts itself: .* beside a picture without loss"):
+                read(data)
+
+
+def unchecked(file: Container) -> bytes:
+    """A file in its bytes, whatever it says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(container, "_check", lambda file: None)
+        return container.write(file)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldcodec import cli, container
+from ldcodec import cli, container, memory
 from ldcodec.cli import files, workers
 from ldcodec.cli.files import Job, unfinished_path
 from ldcodec.cli.manifest import FILE_NAME, manifest_of
@@ -313,6 +313,18 @@ def is_running(pid: int) -> bool:
     return True
 
 
+def test_processes_share_the_memory_that_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each counts on its part, of 450 MB here, however much the machine has free while it asks."""
+    monkeypatch.setattr(memory, "free", lambda: 900e6)
+    jobs = strange_jobs(tmp_path, "wants 220", "wants 440", "wants 500")
+    lines = {Path(job.source).name: outcome.lines for job, outcome in outcomes(STRANGE, jobs, Team(2, 1), False)}
+    assert lines["wants 220"] == []
+    assert [line for line, _ in lines["wants 440"]] == [
+        "note: needs about 440 MB of memory, 450 MB are free for it beside other jobs; see --jobs"
+    ]
+    assert lines["wants 500"][0][0].startswith("ldcodec: error: ") and "needs about 500 MB" in lines["wants 500"][0][0]
+
+
 def test_stopping_leaves_neither_processes_nor_files(tmp_path: Path) -> None:
     found = outcomes(STRANGE, strange_jobs(tmp_path, "a", "hangs"), Team(2, 1), False)
     assert Path(next(found)[0].source).name == "a"
@@ -429,3 +441,40 @@ def test_processes_heed_the_shell(photos: Path, tmp_path: Path) -> None:
 def test_help_tells_of_folders() -> None:
     done = command("compress", "--help")
     assert "--recursive" in done.stdout.decode()
+
+
+def test_what_dead_writers_left_is_removed_and_nothing_else(call: Call, photos: Path, tmp_path: Path) -> None:
+    """A file that a writer still holds, a fresh one and those of other names stay."""
+    import fcntl
+
+    archive = tmp_path / "archive" / "2024"
+    archive.mkdir(parents=True)
+    old = time.time() - 2 * files.ABANDONED
+    names = {
+        "dead": f".ldcodec-{'0' * 16}.tmp",
+        "held": f".ldcodec-{'1' * 16}.tmp",
+        "fresh": f".ldcodec-{'2' * 16}.tmp",
+        "longer": f".ldcodec-{'3' * 17}.tmp",
+        "other": "notes.tmp",
+    }
+    for kind, name in names.items():
+        (archive / name).write_bytes(b"begun")
+        if kind != "fresh":
+            os.utime(archive / name, (old, old))
+    with open(archive / names["held"], "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert call("compress", "photos", "-o", "archive", *EXACT)[0] == 0
+    left = {kind for kind, name in names.items() if (archive / name).exists()}
+    assert left == {"held", "fresh", "longer", "other"}
+
+
+def test_a_writer_holds_its_unfinished_file(tmp_path: Path) -> None:
+    target = str(tmp_path / "a.ldc")
+    unfinished = unfinished_path(target)
+    with files.created(target, unfinished=unfinished) as stream:
+        stream.write(b"half")
+        stream.flush()
+        os.utime(unfinished, (0, 0))
+        files.remove_abandoned(str(tmp_path))
+        assert Path(unfinished).exists()
+    assert Path(target).read_bytes() == b"half"

@@ -74,9 +74,9 @@ def containers(draw: Draw) -> Container:
     model = st.binary(min_size=8, max_size=8).filter(lambda parse_id: parse_id != chunks.NO_MODEL)
     parse_id = chunks.NO_MODEL if whole else draw(model)
     header = Header(width, height, draw(st.integers(0, container.MAX_QUALITY)), draw(st.booleans()), parse_id)
-    return Container(
-        header, draw(slices(width, height)), tuple(Chunk(kind, draw(st.binary(max_size=40))) for kind in kinds)
-    )
+    only = (Slice(container.latent_size(width, height)[0], b"", 0),)  # what stands beside a picture without loss
+    pieces = only if whole else draw(slices(width, height))
+    return Container(header, pieces, tuple(Chunk(kind, draw(st.binary(max_size=40))) for kind in kinds))
 
 
 @examples(200)

@@ -12,7 +12,7 @@ import click
 from ldcodec import __version__
 from ldcodec.errors import LdcodecError
 
-COMMANDS = ("compress", "decompress", "info", "verify", "export", "bench", "completion", "desktop")
+COMMANDS = ("compress", "decompress", "info", "verify", "view", "export", "bench", "completion", "desktop")
 EPILOG = """\b
 Exit codes:
   0    everything was done

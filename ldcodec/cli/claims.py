@@ -19,8 +19,9 @@ HALO = 35  # latent rows at most around a tile (`tiles.halo_of`)
 class Claims:
     """Tests inputs against the limits of one call, and tells of work that will need much of the memory."""
 
-    def __init__(self, batch: Batch, max_pixels: int) -> None:
-        self._batch, self._max_pixels = batch, max_pixels
+    def __init__(self, batch: Batch, max_pixels: int, share: float | None = None) -> None:
+        """share: bytes of memory that are this process's among several that work at once; None where it works alone."""
+        self._batch, self._max_pixels, self._share = batch, max_pixels, share
 
     def of_picture(self, stream: BinaryIO, name: str) -> None:
         """Before a picture is decoded; what is no picture is left to the reader. Raises LdcodecError."""
@@ -76,10 +77,12 @@ class Claims:
                 raise DamagedError(f"the header lies: {what} cannot hold its symbols in {length} bytes")
 
     def _memory(self, expected: float) -> None:
-        available = memory.free()
-        if available is None or expected <= available / 2:
+        bounds = [bound for bound in (memory.free(), self._share) if bound is not None]
+        if not bounds or expected <= min(bounds) / 2:
             return
-        needs = f"needs about {memory.amount(expected)} of memory, {memory.amount(available)} are free"
+        available = min(bounds)
+        shared = " for it beside other jobs; see --jobs" if available == self._share else ""
+        needs = f"needs about {memory.amount(expected)} of memory, {memory.amount(available)} are free{shared}"
         if expected > available:
             raise LdcodecError(needs)
         self._batch.note(f"note: {needs}")

@@ -74,6 +74,11 @@ def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
     return value
 
 
+region_option = click.option(
+    "--region", callback=_region, metavar="X,Y,W,H", help="Only these pixels, from the slices they need."
+)
+
+
 @click.command(short_help=".ldc files to pictures.")
 @coding_options
 @click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Of the reverse diffusion.  [default: 1]")
@@ -86,7 +91,7 @@ def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
     help="From the smallest error (0) to the most natural texture (1).  [default: 0]",
 )
 @click.option("--sampler", type=click.Choice(SAMPLERS), default="ddim", show_default=True)
-@click.option("--region", callback=_region, metavar="X,Y,W,H", help="Only these pixels, from the slices they need.")
+@region_option
 @click.option(
     "--scale",
     type=click.Choice(["1/1", "1/2", "1/4", "1/8", "1/16"]),

@@ -1,8 +1,10 @@
 """Which file each input becomes, what may be overwritten, and how a file appears whole or not at all."""
 
 import os
+import re
 import stat
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from typing import BinaryIO
 from ldcodec.errors import LdcodecError, UsageError
 
 STREAM = "-"
+UNFINISHED = re.compile(r"\.ldcodec-[0-9a-f]{16}\.tmp")
+ABANDONED = 86400  # seconds after which an unfinished output may be one of a writer that is no more
 
 
 @dataclass(frozen=True)
@@ -135,11 +139,44 @@ def unfinished_path(target: str) -> str:
     return os.path.join(os.path.dirname(os.path.realpath(target)), f".ldcodec-{os.urandom(8).hex()}.tmp")
 
 
+def remove_abandoned(folder: str) -> None:
+    """Removes unfinished outputs from a folder (not from those in it) whose writers are no more: named as
+    `unfinished_path` does, this user's, unchanged for a day, and without the lock that a writer holds while it lives.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if UNFINISHED.fullmatch(entry.name) and _is_abandoned(entry.path):
+                    os.unlink(entry.path)
+
+
+def _is_abandoned(path: str) -> bool:
+    """Raises OSError where that cannot be told, as on file systems without locks."""
+    status = os.lstat(path)
+    ours = hasattr(os, "getuid") and status.st_uid == os.getuid()
+    if not ours or not stat.S_ISREG(status.st_mode) or time.time() - status.st_mtime < ABANDONED:
+        return False
+    with open(path, "rb") as stream:
+        return _lock(stream)
+
+
+def _lock(stream: BinaryIO) -> bool:
+    """Takes the lock of a file, which ends with the process or the stream. Whether that could be done."""
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
 @contextmanager
 def _renamed_when_complete(target: str, times: tuple[int, int] | None, unfinished: str | None) -> Iterator[BinaryIO]:
     unfinished = unfinished or unfinished_path(target)
     try:
         with open(unfinished, "xb") as stream:
+            _lock(stream)
             yield stream
         if os.path.exists(target):
             os.chmod(unfinished, stat.S_IMODE(os.stat(target).st_mode))

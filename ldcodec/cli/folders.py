@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from ldcodec.cli.batch import Batch
-from ldcodec.cli.files import STREAM, Job
+from ldcodec.cli.files import STREAM, Job, remove_abandoned
 from ldcodec.cli.manifest import Manifest, manifest_of
 from ldcodec.cli.tree import Leaf, Plan, Tree, grow
 from ldcodec.cli.work import Work
@@ -60,6 +60,8 @@ class _Run:
         leaves = [leaf for leaf in tree.leaves if not self.manifest.is_done(leaf.job, leaf.name)]
         self.kept = len(tree.leaves) - len(leaves)
         by_job = {leaf.job: leaf for leaf in leaves}
+        for folder in tree.folders:
+            remove_abandoned(folder)
         with self._bar(leaves), closing(outcomes(work, self._begun(leaves), team, self.way.quiet)) as found:
             for job, outcome in found:
                 self._take(by_job[job], outcome)

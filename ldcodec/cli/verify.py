@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ldcodec.chunks import CRITICAL
 from ldcodec.cli.batch import DEFAULT_PIXELS, PATH, Batch, Models
 from ldcodec.cli.claims import Claims, reader_of
 from ldcodec.cli.files import name_of, opened
@@ -52,9 +53,9 @@ class Finding:
 def verify(inputs: tuple[str, ...], own: bool, quick: bool, model: str | None, max_pixels: int, as_json: bool) -> int:
     """Test .ldc files (- for standard input) without making pictures of them.
 
-    Every checksum of the bytes is compared; then the symbols are decoded and compared with theirs, where the model
-    that a file needs is installed. Exit code 1 if any file is damaged, or if this machine computes other symbols from
-    a model's check file than the machine that made the model.
+    Every checksum of the bytes is compared, and what stored pixels say of their size; then the symbols are decoded and
+    compared with theirs, where the model that a file needs is installed. Exit code 1 if any file is damaged, or if this
+    machine computes other symbols from a model's check file than the machine that made the model.
     """
     if bool(inputs) == own or (own and quick):
         raise click.UsageError("name either files or, with --self and without --quick, none")
@@ -87,11 +88,22 @@ def _tested(source: str, models: Models, claims: Claims, quick: bool) -> Finding
             return finding
         finding.slices = len(reader.spans)
         finding.damage = [str(damage) for damage in reader.damage()]
+        if not finding.damage:
+            finding.damage = [str(damage) for damage in _misfits(reader)]
         if reader.lossless:
             finding.symbols = "none: the picture is stored without loss"
         elif not finding.damage and not quick:
             _test_symbols(reader, finding, models, claims)
     return finding
+
+
+def _misfits(reader: Reader) -> list[Damage]:
+    """Chunks of pixels of another size than the file's; only for these anything that knows pictures is loaded."""
+    if not any(reader.chunk_kind(number) in CRITICAL for number in range(reader.chunk_count)):
+        return []
+    from ldcodec.stored import misfits
+
+    return misfits(reader)
 
 
 def _test_symbols(reader: Reader, finding: Finding, models: Models, claims: Claims) -> None:
@@ -112,8 +124,8 @@ def _symbol_damage(reader: Reader, model: "DecoderModel") -> list[Damage]:
     from ldcodec.tiles import Latent
 
     latent = Latent(reader, model, salvage=True)
-    for number in range(len(reader.spans)):
-        latent.parse(number)
+    for _ in latent.each(range(len(reader.spans)), lambda parsed: None):
+        pass
     return latent.damaged
 
 

@@ -26,9 +26,9 @@ class Work:
     max_pixels: int
     onnx: str | None = None
 
-    def begun(self, batch: Batch, threads: int | None) -> Callable[[Job], Result]:
-        """The function of a job, with models that are loaded once."""
-        models, claims = self._models(threads), Claims(batch, self.max_pixels)
+    def begun(self, batch: Batch, threads: int | None, share: float | None = None) -> Callable[[Job], Result]:
+        """The function of a job, with models that are loaded once; share: of the memory, as `Claims` takes it."""
+        models, claims = self._models(threads), Claims(batch, self.max_pixels, share)
         return lambda job: self.function(job, self.order, models, claims)
 
     def _models(self, threads: int | None) -> Models:

@@ -15,6 +15,7 @@ from multiprocessing.context import SpawnProcess
 
 import click
 
+from ldcodec import memory
 from ldcodec.cli.batch import Batch, Result
 from ldcodec.cli.files import Job
 from ldcodec.cli.manifest import Stamp, stamp_of
@@ -75,7 +76,8 @@ class Crew:
     """Processes at work, each with one job."""
 
     def __init__(self, work: Work, team: Team, quiet: bool) -> None:
-        self._arguments = work, team.threads, quiet
+        free = memory.free()  # before any of them holds its part
+        self._arguments = work, team.threads, quiet, None if free is None else free / team.jobs
         self._jobs = team.jobs
         self._context = get_context("spawn")  # a fork of a process with threads may hang
         self._busy: dict[Connection, tuple[SpawnProcess, Job]] = {}
@@ -171,11 +173,11 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Connection, work: Work, threads: int, quiet: bool) -> None:
-    """A process: does the jobs that come through a pipe until there is no more."""
+def _serve(pipe: Connection, work: Work, threads: int, quiet: bool, share: float | None) -> None:
+    """A process: does the jobs that come through a pipe until there is no more; share: its part of the memory."""
     bound(threads)
     listener = _Listener(quiet)
-    function = work.begun(listener, threads)
+    function = work.begun(listener, threads, share)
     with suppress(EOFError, OSError):
         while True:
             pipe.send(listener.outcome(pipe.recv(), function))

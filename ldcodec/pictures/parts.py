@@ -45,6 +45,26 @@ def alpha(source: Container) -> Pixels | None:
         raise DamagedError(f"chunk {chunks.ALPHA}: {error}") from error
 
 
+def size_problem(chunk: Chunk, size: tuple[int, int]) -> str | None:
+    """What is wrong with a chunk of pixels in a file of this width and height, told by the beginning of its own data;
+    None where nothing is, and for other chunks.
+    """
+    form, data = chunk.kind, chunk.data
+    if form == chunks.ALPHA:
+        form, data = {_WEBP: chunks.WEBP, _PNG: chunks.PNG}.get(data[:1], ""), data[1:]
+        if not form:
+            return "coded in an unknown way"
+    if form not in chunks.WHOLE_PICTURES:
+        return None
+    claimed = (planes.webp_size if form == chunks.WEBP else planes.png_size)(data)
+    name = "WebP" if form == chunks.WEBP else "PNG"
+    if claimed is None:
+        return f"no {name} data of the kind that a file may hold"
+    if claimed == size:
+        return None
+    return f"a picture of {claimed[0]}x{claimed[1]} pixels in a file of {size[0]}x{size[1]}"
+
+
 def _packed_alpha(plane: Pixels) -> bytes:
     forms = [_PNG + planes.png(plane)]
     if planes.fits_webp(plane):

@@ -74,6 +74,13 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
     return (fields & 0x3FFF) + 1, (fields >> 14 & 0x3FFF) + 1
 
 
+def png_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that PNG data claim; None for anything else."""
+    if len(data) < 24 or data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
+        return None
+    return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+
+
 def _check(pixels: Pixels) -> None:
     height, width = pixels.shape[:2]
     if not readable(width, height):

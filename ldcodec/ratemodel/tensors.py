@@ -25,6 +25,11 @@ class TorchArithmetic:
         """The device."""
         return str(self.device)
 
+    @property
+    def in_lanes(self) -> bool:
+        """On the CPU; a GPU is one."""
+        return self.device.type == "cpu"
+
     def exact(self) -> AbstractContextManager[object]:
         """Without gradients and autocast."""
         return _exact(self.device.type)

@@ -1,0 +1,126 @@
+"""`ldcodec view`: one page of one file, with its renderings, an original beside it, and where its bits went."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ldcodec.cli.batch import DEFAULT_PIXELS, PATH, Batch, Models
+from ldcodec.cli.claims import Claims, reader_of
+from ldcodec.cli.decompress import region_option
+from ldcodec.cli.files import STREAM, Job, check, created, name_of, opened
+from ldcodec.container import MAX_PIXELS
+from ldcodec.errors import LdcodecError, UsageError
+
+if TYPE_CHECKING:
+    from ldcodec.decoder import DecoderModel
+    from ldcodec.page.renderings import Exhibit
+    from ldcodec.pictures.picture import Picture
+    from ldcodec.reader import Reader
+    from ldcodec.view import View
+
+
+@click.command(short_help="A page that shows a file.")
+@click.argument("source", type=PATH, metavar="FILE")
+@click.option("--original", type=PATH, metavar="PICTURE", help="What the file was made of, to compare with.")
+@click.option("-o", "--output", type=PATH, metavar="PAGE", help="The page to write.  [default: a temporary one]")
+@click.option("--no-open", is_flag=True, help="Write the page without opening it in the browser.")
+@region_option
+@click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one the file names.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads to use.")
+@click.option("--max-pixels", type=click.IntRange(1, MAX_PIXELS), default=DEFAULT_PIXELS, metavar="N", hidden=True)
+@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+@click.option("--force", "-f", is_flag=True, help="Overwrite an existing page.")
+def view(
+    source: str,
+    original: str | None,
+    output: str | None,
+    no_open: bool,
+    region: tuple[int, int, int, int] | None,
+    model: str | None,
+    device: str,
+    threads: int | None,
+    max_pixels: int,
+    quiet: bool,
+    force: bool,
+) -> int:
+    """Show an .ldc file (- for standard input) in the browser, as one page that needs neither server nor network.
+
+    The page holds the picture to zoom into, with realism 0, 0.5 and 1 in one step and in four, the original behind a
+    border that moves, a map of where the bits went, and what the header says. Pictures above 4.2 megapixels are reduced
+    to that and rendered once; --region shows a part of them in full.
+    """
+    if source == STREAM and original == STREAM:
+        raise UsageError("standard input can be read only once")
+    batch = Batch(quiet)
+    with batch.reporting(name_of(source)):
+        job = Job(source, output or _temporary(source))
+        check(job, force)
+        page = _page(job, original, region, Models(model, device, threads), Claims(batch, max_pixels), batch)
+        with created(job.target) as stream:
+            stream.write(page.encode())
+        if not quiet:
+            batch.say(f"{job.source_name} → {job.target_name}  {len(page.encode())} bytes", error=job.target == STREAM)
+        if not no_open and job.target != STREAM:
+            _open(job.target)
+    return batch.exit_code
+
+
+def _temporary(source: str) -> str:
+    """A page in a new folder that only this user can read; it stays, since a browser reads it when it likes."""
+    import tempfile
+
+    name = "page" if source == STREAM else os.path.splitext(os.path.basename(source))[0]
+    return os.path.join(tempfile.mkdtemp(prefix="ldcodec-view-"), f"{name}.html")
+
+
+def _open(page: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(Path(os.path.abspath(page)).as_uri()):
+        raise LdcodecError(f"no browser was found; open {page} yourself")
+
+
+def _page(
+    job: Job,
+    original: str | None,
+    region: tuple[int, int, int, int] | None,
+    models: Models,
+    claims: Claims,
+    batch: Batch,
+) -> str:
+    with opened(job.source) as stream:
+        source = reader_of(stream)
+        claims.of_file(source, region, 1, models.weights(source.header.parse_id))
+        model = None if source.lossless else models.of_file(source.header.parse_id)
+        from ldcodec.page.document import Subject, document
+        from ldcodec.view import View
+
+        before = None if original is None else _original(original, claims)
+        exhibit = _exhibit(source, model, View(region), before, batch)
+        subject = Subject(os.path.basename(job.source_name), None if model is None else model.name)
+        return document(subject, source, exhibit)
+
+
+def _original(path: str, claims: Claims) -> "Picture":
+    """The picture that the file was made of."""
+    from ldcodec.cli.foreign import foreign_lines_as_warnings
+    from ldcodec.pictures.read import read
+
+    with opened(path) as stream, foreign_lines_as_warnings():
+        claims.of_picture(stream, path)
+        return read(stream, name_of(path))
+
+
+def _exhibit(
+    source: "Reader", model: "DecoderModel | None", view: "View", original: "Picture | None", batch: Batch
+) -> "Exhibit":
+    """The exhibit, with a progress bar over its renderings where there is a terminal."""
+    from tqdm import tqdm
+
+    from ldcodec.page.renderings import exhibit_of
+
+    with tqdm(unit="rendering", leave=False, disable=not batch.shows_progress) as bar:
+        return exhibit_of(source, model, view, original, bar.update)

@@ -1,0 +1,151 @@
+"""A browser without a window, driven over a pipe by the Chrome DevTools Protocol, for tests of pages."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--remote-debugging-pipe",
+)
+
+
+class Page:
+    """One open page; `complaints` holds what its console and scripts complained of, `requests` what it asked for."""
+
+    def __init__(self, profile: Path) -> None:
+        ours, theirs = os.pipe(), os.pipe()  # commands to it, answers from it
+        self._to, self._from = ours[1], theirs[0]
+
+        def wire() -> None:
+            """The browser reads commands from descriptor 3 and answers on 4; these may be any of ours."""
+            commands, answers = os.dup(ours[0]), os.dup(theirs[1])
+            os.dup2(commands, 3)
+            os.dup2(answers, 4)
+
+        self._process = subprocess.Popen(
+            [str(BROWSER), *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
+            preexec_fn=wire,
+            pass_fds=(3, 4),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(ours[0])
+        os.close(theirs[1])
+        self._buffer, self._number, self._session = b"", 0, ""
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        targets = self.call("Target.getTargets")["targetInfos"]
+        target = next(info["targetId"] for info in targets if info["type"] == "page")
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def close(self) -> None:
+        """Ends the browser."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._to)
+        os.close(self._from)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """A command of the protocol and its answer. Raises RuntimeError where the browser refuses."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        data = json.dumps(message).encode() + b"\0"
+        while data:
+            data = data[os.write(self._to, data) :]
+        while (answer := self._next()).get("id") != self._number:
+            self._note(answer)
+        if "error" in answer:
+            raise RuntimeError(f"{method}: {answer['error']}")
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def open(self, page: Path, width: int = 1200, height: int = 800, dark: bool = False, ratio: float = 1) -> None:
+        """Opens a page in a window of a size in CSS pixels, and waits until it is there."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": ratio, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.call("Emulation.setEmulatedMedia", features=scheme)
+        self.call("Page.navigate", url=page.as_uri())
+        while not self.ask("document.readyState === 'complete' && location.href !== 'about:blank'"):
+            pass
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits until what was changed is drawn."""
+        self.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+
+    def ask(self, expression: str) -> Any:
+        """The value of an expression, of a promise what it comes to. Raises RuntimeError where it fails."""
+        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        if "exceptionDetails" in found:
+            raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
+        return found["result"].get("value")
+
+    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        """A mousePressed, mouseMoved, mouseReleased or mouseWheel at a place in the window."""
+        if kind in ("mousePressed", "mouseReleased"):
+            more |= {"button": "left", "clickCount": 1}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """The left button pressed at one place, let go at another."""
+        self.mouse("mousePressed", *start)
+        self.mouse("mouseMoved", *end, buttons=1)
+        self.mouse("mouseReleased", *end)
+
+    def press(self, key: str, text: str = "") -> None:
+        """A key pressed and let go."""
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **({"text": text} if text else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
+
+    def click(self, selector: str) -> None:
+        """A click into the middle of an element, which is brought into view first."""
+        query = f"document.querySelector({json.dumps(selector)})"
+        box = self.ask(f"({query}.scrollIntoView({{block: 'nearest'}}), {query}.getBoundingClientRect().toJSON())")
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        self.mouse("mousePressed", *middle)
+        self.mouse("mouseReleased", *middle)
+        self.settle()
+
+    def picture(self) -> bytes:
+        """What the window shows, as PNG."""
+        import base64
+
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            part = os.read(self._from, 1 << 20)
+            if not part:
+                raise RuntimeError("the browser has ended")
+            self._buffer += part
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        found: dict[str, Any] = json.loads(message)
+        return found
+
+    def _note(self, event: dict[str, Any]) -> None:
+        method, details = event.get("method"), event.get("params", {})
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(str(details["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and details["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(details["args"]))
+        elif method == "Log.entryAdded" and details["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(details["entry"]["text"])
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(details["request"]["url"])

@@ -1,0 +1,177 @@
+"""Work side by side: its order, its errors, how many threads it takes."""
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ldcodec import slicing, tiles
+from ldcodec.codec import decode_array
+from ldcodec.container import Container, write
+from ldcodec.decoder import parse_slice
+from ldcodec.errors import DamagedError
+from ldcodec.lanes import lanes_for, side_by_side
+from ldcodec.model import Model
+from ldcodec.ratemodel.integer import Parsed
+from ldcodec.reader import Reader
+from ldcodec.sliced import SlicedEncoder
+from ldcodec.tiles import Latent
+from ldcodec.view import View
+from tests.test_codec import texture
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many threads for PyTorch during the test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param, "the setting was not left as it was"
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def sound(model: Model) -> Container:
+    """A file of six slices."""
+    encoder = SlicedEncoder(texture(700, 150), model)
+    encoder.spans = slicing.cut(150, 700, area=8 * 12)
+    assert len(encoder.spans) == 6
+    return encoder.code(2000).container
+
+
+def altered(file: Container, *slices: int) -> bytes:
+    """The file with a byte changed in the payload of each of some slices, numbered from 0."""
+    data = bytearray(write(file))
+    for number in slices:
+        data[len(data) - sum(len(piece.payload) for piece in file.slices[number:])] ^= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_results_come_in_order_and_few_are_ahead(lanes: int) -> None:
+    begun: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(10):
+            begun.append(number)
+            yield number
+
+    def work(number: int) -> int:
+        time.sleep(0.01 if number % 2 else 0)
+        return number * number
+
+    for taken, found in enumerate(side_by_side(work, items(), lanes)):
+        assert found == taken * taken and len(begun) <= taken + lanes
+    assert taken == 9
+
+
+def test_lanes_run_at_the_same_time_and_share_the_threads() -> None:
+    """Each waits for the other, so that one after the other would never end."""
+    before, meeting = torch.get_num_threads(), threading.Barrier(2, timeout=60)
+
+    def met(number: int) -> int:
+        meeting.wait()
+        return torch.get_num_threads()
+
+    torch.set_num_threads(4)
+    try:
+        found = list(side_by_side(met, range(4), 2))
+        assert found == [2] * 4 and torch.get_num_threads() == 4
+        fresh: list[int] = []
+        thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert fresh == [4]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_is_raised_in_its_place() -> None:
+    def work(number: int) -> int:
+        if number % 2:
+            raise DamagedError(str(number))
+        return number
+
+    found = side_by_side(work, range(8), 3)
+    assert next(found) == 0
+    with pytest.raises(DamagedError, match=r"^1$"):
+        next(found)
+
+
+@pytest.mark.parametrize(("count", "most", "lanes"), [(9, 9, 5), (2, 9, 2), (9, 3, 3), (9, 0, 1), (0, 9, 1)])
+def test_there_are_no_more_lanes_than_threads_work_and_memory_allow(count: int, most: int, lanes: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        assert lanes_for(count, most) == lanes
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_slices_side_by_side_have_the_symbols_of_each_alone(sound: Container, model: Model, threads: int) -> None:
+    reader = Reader(io.BytesIO(write(sound)))
+    alone = [
+        parse_slice(piece, sound.header, span, model) for piece, span in zip(sound.slices, reader.spans, strict=True)
+    ]
+    where: set[str] = set()
+
+    def seen(parsed: Parsed) -> Parsed:
+        where.add(threading.current_thread().name)
+        return parsed
+
+    for one, other in zip(alone, Latent(reader, model).each(range(6), seen), strict=True):
+        assert np.array_equal(one.symbols, other.symbols)
+        assert np.array_equal(one.mean, other.mean) and np.array_equal(one.index, other.index)
+    assert (threading.current_thread().name in where) == (threads == 1)
+
+
+@pytest.mark.parametrize(("area", "at_once"), [(8 * 12, 1), (2 * 8 * 12, 2), (100 * 8 * 12, 5)])
+def test_slices_at_once_keep_to_the_bound(
+    sound: Container, model: Model, monkeypatch: pytest.MonkeyPatch, area: int, at_once: int
+) -> None:
+    """With five threads and six slices, which are 8 rows of 12 latents at most."""
+    monkeypatch.setattr(tiles, "PARSED_AT_ONCE", area)
+    asked: list[int] = []
+
+    def one_by_one(function: Callable[[Any], Any], items: Iterable[Any], lanes: int) -> Iterator[Any]:
+        asked.append(lanes)
+        return map(function, items)
+
+    monkeypatch.setattr(tiles, "side_by_side", one_by_one)
+    before = torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        list(Latent(Reader(io.BytesIO(write(sound))), model).each(range(6), lambda parsed: None))
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [at_once]
+
+
+def test_damage_is_told_as_by_one_thread(sound: Container, model: Model, threads: int) -> None:
+    latent = Latent(Reader(io.BytesIO(altered(sound, 1, 4))), model, salvage=True)
+    for _ in latent.each(range(6), lambda parsed: None):
+        pass
+    assert [damage.slice for damage in latent.damaged] == [1, 4]
+    with pytest.raises(DamagedError, match=r"slice 2 of 6 .* altered"):
+        list(Latent(latent.source, model).each(range(6), lambda parsed: None))
+
+
+def test_pictures_and_previews_are_the_same_with_any_number_of_threads(
+    sound: Container, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "WHOLE_AREA", 0)
+    monkeypatch.setattr(tiles, "TILE", 16)
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            found.append([decode_array(write(sound), model=model, view=view) for view in (View(), View(scale=4))])
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(*found, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
