@@ -192,7 +192,7 @@ def _decoded(source: "Reader", order: Order, models: Models) -> "Picture":
         text = "its model has no synthesis for texture, so realism takes 8 steps; --steps sets another number"
         warnings.warn(text, LdcodecWarning, stacklevel=2)
     with _step_bar(order.settings["steps"], order.shown) as bar:
-        return restore(source, lambda _: model, settings, View(**order.wanted), lambda step: bar.update())
+        return restore(source, lambda _: model, settings, view=View(**order.wanted), on_step=lambda step: bar.update())
 
 
 def _step_bar(steps: int | None, shown: bool) -> "tqdm[NoReturn]":
