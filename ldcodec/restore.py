@@ -1,7 +1,7 @@
 """An open file → picture: all of it, a region or a preview; whole files only, or what damage has left of one."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ldcodec.decoder import DecoderModel, DecodeSettings, OnStep
 from ldcodec.errors import SalvageWarning
@@ -46,17 +46,17 @@ def restore(
 
 
 def restore_each(
-    source: Reader, model: DecoderModel, wanted: Iterable[DecodeSettings], view: View
+    source: Reader, model: DecoderModel, wanted: Sequence[DecodeSettings], view: View
 ) -> Iterator[Picture]:
     """The pictures of a coded file with several settings, one after the other, for which it is parsed once.
 
-    Its latent is kept whole, 2.3 kB for each 16×16 pixels that are shown. Errors as `restore`, which salvages; this
-    does not.
+    For several its latent is kept whole, 2.3 kB for each 16×16 pixels that are shown. Errors as `restore`, which
+    salvages; this does not.
     """
     examine(source, view)
     chunks = chunks_of(source, salvage=False)
     alpha = parts.alpha(chunks)
-    latent = Latent(source, model, forgetful=False)
+    latent = Latent(source, model, forgetful=len(wanted) == 1)
     for settings in wanted:
         yield completed(_pixels(latent, settings, view, None), alpha, chunks, view)
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
     "--remote-debugging-pipe",
 )
+SILENCE = 120  # seconds without a word after which a browser counts as hung
 
 
 class Page:
@@ -81,9 +84,10 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", **screen)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
+        self.ask("window.left = true")
         self.call("Page.navigate", url=page.as_uri())
-        while not self.ask("document.readyState === 'complete' && location.href !== 'about:blank'"):
-            pass
+        while not self.ask("!window.left && document.readyState === 'complete'"):
+            time.sleep(0.02)
         self.settle()
 
     def settle(self) -> None:
@@ -131,6 +135,8 @@ class Page:
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
+            if not select.select([self._from], [], [], SILENCE)[0]:
+                raise RuntimeError(f"the browser said nothing for {SILENCE} seconds")
             part = os.read(self._from, 1 << 20)
             if not part:
                 raise RuntimeError("the browser has ended")

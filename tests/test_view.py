@@ -17,9 +17,13 @@ from PIL import Image
 
 from ldcodec import cli, container
 from ldcodec.codec import decode_array, encode
+from ldcodec.decoder import parse_slice
 from ldcodec.model import Model
 from ldcodec.page import document, renderings
 from ldcodec.page.renderings import SHOWN_PIXELS, SHOWN_SIDE, reduction
+from ldcodec.ratemodel.integer import Parsed
+from ldcodec.reader import Reader
+from ldcodec.tiles import Latent
 from ldcodec.view import View
 from tests.browser import BROWSER, Page
 from tests.test_codec import texture
@@ -176,6 +180,29 @@ def test_a_large_picture_is_reduced_and_says_so(
     tall, wide = (np.minimum(32, length - np.arange(0, length, 32)) for length in (HEIGHT, WIDTH))
     payload = 8 * sum(len(piece.payload) for piece in container.read(sound).slices)
     assert float((values * np.outer(tall, wide)).sum()) == pytest.approx(payload, rel=0.01)
+
+
+def test_a_file_is_parsed_once_for_all_choices_and_forgotten_for_one(
+    call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bool] = []
+    kept: list[bool] = []
+
+    def counted(*arguments: Any) -> Parsed:
+        parsed.append(True)
+        return parse_slice(*arguments)
+
+    def noted(source: Reader, model: Model, forgetful: bool) -> Latent:
+        kept.append(not forgetful)
+        return Latent(source, model, forgetful=forgetful)
+
+    monkeypatch.setattr("ldcodec.tiles.parse_slice", counted)
+    monkeypatch.setattr("ldcodec.restore.Latent", noted)
+    assert call("view", "a.ldc", "-o", "p.html", "--no-open", "-q")[0] == 0
+    assert (len(parsed), kept) == (1, [True])
+    monkeypatch.setattr(renderings, "SHOWN_PIXELS", 7500)
+    assert call("view", "a.ldc", "-o", "p.html", "--no-open", "-q", "-f")[0] == 0
+    assert (len(parsed), kept) == (2, [True, False])
 
 
 def test_large_pictures_are_embedded_with_loss_and_say_so(
