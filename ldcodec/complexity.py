@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ldcodec.config import Config
-from ldcodec.diffusion.denoiser import Condition
+from ldcodec.diffusion.condition import Condition
 from ldcodec.model import load_model
 from ldcodec.networks import Networks
 

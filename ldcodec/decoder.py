@@ -1,32 +1,90 @@
-"""Container → picture: parse the symbols, run the reverse diffusion on what quantisation destroyed, synthesise."""
+"""Container → picture: parse the symbols, run the reverse diffusion on what quantisation destroyed, synthesise.
+
+Nothing here needs torch: what computes is a `DecoderModel`, whose float networks are PyTorch's or ONNX graphs.
+"""
 
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ldcodec import container, quality
 from ldcodec.container import Container, Header, Slice
-from ldcodec.diffusion.denoiser import Condition
+from ldcodec.diffusion.condition import Array, Condition
+from ldcodec.diffusion.moments import known_of
 from ldcodec.diffusion.noise import gaussian
-from ldcodec.diffusion.posterior import truncated_moments
-from ldcodec.diffusion.samplers import SAMPLERS
+from ldcodec.diffusion.samplers import SAMPLERS, Denoise
 from ldcodec.diffusion.schedule import times
 from ldcodec.errors import DamagedError, FormatError, ModelError, UsageError
-from ldcodec.model import Model
-from ldcodec.ratemodel.gaussian import scale_of
-from ldcodec.ratemodel.integer import LATENT_BITS, Parsed, Prior
-from ldcodec.ratemodel.network import SKIPPED_SCALES
-from ldcodec.ratemodel.quantiser import cells
+from ldcodec.ratemodel.integer import IntegerRateModel, Parsed, Prior
+from ldcodec.ratemodel.rangecoder import Coder
+from ldcodec.ratemodel.tables import SKIPPED_SCALES
 from ldcodec.slicing import Span, coded_rows
 from ldcodec.weightsfile import is_too_small
 
 OnStep = Callable[[int], None]
 REALISTIC_STEPS = 8  # where realism is asked for and no number of steps
+
+
+class FloatNetworks(Protocol):
+    """The float networks of a model as decoding sees them. An Array is float32, of the library that computes."""
+
+    @property
+    def textured(self) -> bool:
+        """Whether there is a second synthesis, for natural texture."""
+
+    @property
+    def denoiser_halo(self) -> int:
+        """Latent rows and columns around a position that one evaluation of the denoiser depends on."""
+
+    @property
+    def synthesis_halo(self) -> int:
+        """Latent rows and columns around a position that its pixels depend on."""
+
+    def array(self, values: NDArray[np.float32]) -> Array:
+        """The values where the networks compute."""
+
+    def denoise(self, condition: Condition[Array]) -> Denoise:
+        """The denoiser under a condition, of which it does once what no step changes."""
+
+    def drawn(self, latent: Array, quality: Array, texture: float) -> Array:
+        """Latent in steps [1, M, h, w] and t [1] → picture [1, 3, 16h, 16w] in about 0..1.
+
+        texture: 0..1, the share of the second synthesis.
+        """
+
+    def preview(self, latent: Array, quality: Array, scale: int) -> Array:
+        """The same at 1/scale of the size, scale 2, 4, 8 or 16, by the linear shortcut alone."""
+
+    def levels(self, picture: Array, grey: bool) -> NDArray[np.uint8]:
+        """Picture [3, H, W] in about 0..1 → its 8-bit levels, uint8 (H, W, 3), or (H, W) where it is grey."""
+
+
+class DecoderModel(Protocol):
+    """A model as decoding sees it: its name, the parse id of the files it reads, integers and floats."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def parse_id(self) -> bytes:
+        """8 bytes, as files name them."""
+
+    @property
+    def integers(self) -> IntegerRateModel:
+        """The rate model."""
+
+    @property
+    def coder(self) -> Coder:
+        """Of its symbols."""
+
+    @property
+    def networks(self) -> FloatNetworks:
+        """What draws the picture."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +110,13 @@ class DecodeSettings:
         if not 0 <= self.seed < 2**64:
             raise UsageError("seed must be from 0 to 2^64 - 1")
 
-    def course(self, model: Model) -> "Course":
+    def course(self, model: DecoderModel) -> "Course":
         """What these settings mean for a model.
 
         One step is the least error, turned towards natural texture by the model's second synthesis where it has one.
         Several steps, and 8 without a second synthesis, draw from the posterior with noise scaled by the realism.
         """
-        if self.realism and self.steps in (None, 1) and model.networks.texture is not None:
+        if self.realism and self.steps in (None, 1) and model.networks.textured:
             return Course(1, 0.0, self.realism)
         return Course(self.steps or (REALISTIC_STEPS if self.realism else 1), self.realism, 0.0)
 
@@ -73,7 +131,7 @@ class Course:
 
 
 def decode(
-    source: Container, model: Model, settings: DecodeSettings, on_step: OnStep | None = None
+    source: Container, model: DecoderModel, settings: DecodeSettings, on_step: OnStep | None = None
 ) -> NDArray[np.uint8]:
     """A file's container → uint8 picture (H, W, 3) or (H, W). Raises DamagedError, FormatError or ModelError as
     `parse` does.
@@ -81,7 +139,7 @@ def decode(
     return render(condition(parse(source, model), source.header, model), source.header, model, settings, on_step)
 
 
-def parse(source: Container, model: Model) -> Parsed:
+def parse(source: Container, model: DecoderModel) -> Parsed:
     """The symbols of a file of one slice; raises ModelError for another model's file, DamagedError where symbols differ
     from those written.
     """
@@ -91,7 +149,7 @@ def parse(source: Container, model: Model) -> Parsed:
     return parse_slice(source.slices[0], source.header, whole_span(source.header), model)
 
 
-def check_model(header: Header, model: Model) -> None:
+def check_model(header: Header, model: DecoderModel) -> None:
     """Raises ModelError unless the model is the one that a file was written with."""
     if header.parse_id != model.parse_id:
         raise ModelError(
@@ -104,14 +162,14 @@ def whole_span(header: Header) -> Span:
     return Span(0, container.latent_size(header.width, header.height)[0])
 
 
-def parse_slice(piece: Slice, header: Header, span: Span, model: Model) -> Parsed:
+def parse_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> Parsed:
     """The latent of one slice, of the rows of its span alone. Raises DamagedError where symbols differ from those
     written.
     """
     return read_slice(piece, header, span, model)[1]
 
 
-def read_slice(piece: Slice, header: Header, span: Span, model: Model) -> tuple[NDArray[np.int32], Parsed]:
+def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> tuple[NDArray[np.int32], Parsed]:
     """All symbols of a slice: those of its hyper-latent, [hyper, h/4, w/4], and its latent. Errors as `parse_slice`."""
     hyper_shape = _hyper_shape(header, span, model)
     least = float(model.coder.least_bits[model.integers.z_index].sum())
@@ -134,7 +192,7 @@ def read_slice(piece: Slice, header: Header, span: Span, model: Model) -> tuple[
     return hyper, parsed
 
 
-def blank_slice(header: Header, span: Span, model: Model) -> Parsed:
+def blank_slice(header: Header, span: Span, model: DecoderModel) -> Parsed:
     """What stands for a damaged slice: the means that follow from a hyper-latent of zeros, every symbol zero."""
 
     def nothing(prior: Prior) -> NDArray[np.int32]:
@@ -144,12 +202,12 @@ def blank_slice(header: Header, span: Span, model: Model) -> Parsed:
     return model.integers.parse(hyper, header.quality, coded_rows(span, header.width, header.height), nothing)
 
 
-def _hyper_shape(header: Header, span: Span, model: Model) -> tuple[int, int, int]:
+def _hyper_shape(header: Header, span: Span, model: DecoderModel) -> tuple[int, int, int]:
     columns = container.latent_size(header.width, header.height)[1]
-    return model.networks.config.hyper, span.rows // 4, columns // 4
+    return model.integers.config.hyper, span.rows // 4, columns // 4
 
 
-def hyper_indices(model: Model, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def hyper_indices(model: DecoderModel, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Scale index of each hyper-latent symbol of shape [hyper, h/4, w/4], flattened."""
     return np.repeat(model.integers.z_index, shape[1] * shape[2])
 
@@ -161,63 +219,51 @@ def symbols_crc(hyper: NDArray[np.int32], symbols: NDArray[np.int32]) -> int:
     return zlib.crc32(symbols.astype("<i2").tobytes(), zlib.crc32(hyper.astype("<i2").tobytes()))
 
 
-@torch.no_grad()
 def render(
-    known: Condition, header: Header, model: Model, settings: DecodeSettings, on_step: OnStep | None = None
+    known: Condition[Array],
+    header: Header,
+    model: DecoderModel,
+    settings: DecodeSettings,
+    on_step: OnStep | None = None,
 ) -> NDArray[np.uint8]:
     """What is known of the latent → uint8 picture (H, W, 3) or (H, W)."""
     latent = reconstruct(known, model, settings, on_step)
-    picture = model.networks.picture(latent, known.quality, settings.course(model).texture)
-    picture = picture[0, :, : header.height, : header.width]
-    return levels(picture, header.grey)
+    picture = model.networks.drawn(latent, known.quality, settings.course(model).texture)
+    return model.networks.levels(picture[0, :, : header.height, : header.width], header.grey)
 
 
-def levels(picture: Tensor, grey: bool) -> NDArray[np.uint8]:
-    """Picture [3, H, W] in about 0..1 → its 8-bit levels, uint8 (H, W, 3), or (H, W) where it is grey."""
-    if grey:
-        picture = picture.mean(0, keepdim=True)
-    pixels = picture.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return np.ascontiguousarray(pixels[:, :, 0] if grey else pixels)
-
-
-def condition(parsed: Parsed, header: Header, model: Model) -> Condition:
+def condition(parsed: Parsed, header: Header, model: DecoderModel) -> Condition[Array]:
     """What the symbols say of each latent, [1, M, h, w] in steps."""
-    symbols = torch.from_numpy(parsed.symbols).to(model.device)[None].float()
-    mean = torch.from_numpy(parsed.mean).to(model.device)[None].float() * 2.0**-LATENT_BITS
-    scale = scale_of(torch.from_numpy(parsed.index).to(model.device)[None])
-    return posterior(symbols, mean, scale, torch.tensor([quality.fraction(header.quality)], device=model.device))
+    known, array = known_of(parsed), model.networks.array
+    return Condition(
+        array(known.centre[None]), array(known.deviation[None]), array(known.scale[None]), fraction_of(header, model)
+    )
 
 
-def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condition:
-    """Symbols, means and scales [1, M, h, w] and t [1] → centroid and deviation of each latent."""
-    centroid, deviation = truncated_moments(symbols, scale, cells(symbols, scale))
-    return Condition(mean + centroid, deviation, scale, t)
+def fraction_of(header: Header, model: DecoderModel) -> Array:
+    """The quality t of a file, [1] in 0..1."""
+    return model.networks.array(np.array([quality.fraction(header.quality)], np.float32))
 
 
 def reconstruct(
-    known: Condition,
-    model: Model,
+    known: Condition[Array],
+    model: DecoderModel,
     settings: DecodeSettings,
     on_step: OnStep | None = None,
     origin: tuple[int, int] = (0, 0),
-) -> Tensor:
+) -> Array:
     """The latent in steps, [1, M, h, w]: the centroid plus what the reverse process restores.
 
     origin: row and column of the picture's latent at which this part of it begins; the noise depends on it.
     """
-    prepared, course = model.networks.denoiser.prepare(known), settings.course(model)
-    _, channels, h, w = known.centre.shape
+    course, shape = settings.course(model), tuple(known.centre.shape)
 
-    def denoise(u: Tensor, time: Tensor) -> Tensor:
-        v: Tensor = model.networks.denoiser(u, time.expand(1), prepared)
-        return v
-
-    def noise(step: int) -> Tensor:
+    def noise(step: int) -> Array:
         if not course.noise:
-            return torch.zeros_like(known.centre)
-        drawn = course.noise * gaussian(settings.seed, step, (channels, h, w), *origin)
-        return torch.from_numpy(drawn)[None].to(known.centre)
+            return model.networks.array(np.zeros(shape, np.float32))
+        drawn = np.float32(course.noise) * gaussian(settings.seed, step, shape[1:], *origin)
+        return model.networks.array(drawn[None])
 
     sample = SAMPLERS[settings.sampler]
-    restored = sample(denoise, noise(0), times(course.steps), noise, on_step)
+    restored = sample(model.networks.denoise(known), noise(0), times(course.steps), noise, on_step)
     return known.centre + known.deviation * restored

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from ldcodec import container, quality
 from ldcodec.container import Chunk, Container, Header, Slice
-from ldcodec.decoder import DecodeSettings, condition, hyper_indices, posterior, render, symbols_crc
-from ldcodec.diffusion.denoiser import Condition
+from ldcodec.decoder import DecodeSettings, condition, hyper_indices, render, symbols_crc
+from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.posterior import truncated_moments
 from ldcodec.model import Model
-from ldcodec.ratemodel.gaussian import SYMBOL_LIMIT
 from ldcodec.ratemodel.integer import LATENT_BITS, Parsed, Prior
-from ldcodec.ratemodel.network import SKIPPED_SCALES, Rated
-from ldcodec.ratemodel.quantiser import quantise
+from ldcodec.ratemodel.network import Rated
+from ldcodec.ratemodel.quantiser import cells, quantise
+from ldcodec.ratemodel.tables import SKIPPED_SCALES, SYMBOL_LIMIT
 from ldcodec.transforms.analysis import Base
 
 
@@ -125,7 +126,7 @@ class PictureEncoder:
         """Peak signal-to-noise ratio in dB of what a decoder makes of a file with default settings."""
         return self._psnr(condition(coded.parsed, coded.container.header, self.model))
 
-    def _psnr(self, known: Condition) -> float:
+    def _psnr(self, known: Condition[Tensor]) -> float:
         decoded = render(known, self._header(0), self.model, DecodeSettings())
         error = np.square(decoded.astype(np.float64) - self.picture).mean()
         return float(10 * np.log10(255**2 / max(error, 1e-10)))
@@ -135,6 +136,12 @@ class PictureEncoder:
 
     def _slice_rows(self) -> int:
         return container.latent_size(self.width, self.height)[0]
+
+
+def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condition[Tensor]:
+    """Symbols, means and scales [1, M, h, w] of the float rate model and t [1] → what a decoder would know."""
+    centroid, deviation = truncated_moments(symbols, scale, cells(symbols, scale))
+    return Condition(mean + centroid, deviation, scale, t)
 
 
 def latents_of(scaled: Tensor, index: int, model: Model) -> Latents:

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldcodec.container import coded_size
-from ldcodec.decoder import check_model, hyper_indices, read_slice
-from ldcodec.model import Model
-from ldcodec.ratemodel.network import SKIPPED_SCALES
+from ldcodec.decoder import DecoderModel, check_model, hyper_indices, read_slice
+from ldcodec.ratemodel.tables import SKIPPED_SCALES
 from ldcodec.reader import Reader
 from ldcodec.slicing import PIXELS, UNIT, Span, coded_rows
 
@@ -31,7 +30,7 @@ class Expense:
         return self.latent + self.hyper
 
 
-def expense_of(source: Reader, model: Model, slices: Sequence[int] | None = None) -> Expense:
+def expense_of(source: Reader, model: DecoderModel, slices: Sequence[int] | None = None) -> Expense:
     """What the symbols of a coded file cost, −log2 p of each: all payloads together, but for some bytes a slice.
 
     slices: the numbers, from 0, of those that are asked for; blocks of others hold 0, and None stands for all. They are
@@ -64,7 +63,7 @@ def _cut(length: int, side: int) -> NDArray[np.int64]:
     return np.minimum(side, length - starts)
 
 
-def _of_slice(source: Reader, number: int, span: Span, model: Model) -> tuple[Bits, Bits]:
+def _of_slice(source: Reader, number: int, span: Span, model: DecoderModel) -> tuple[Bits, Bits]:
     header = source.header
     hyper, parsed = read_slice(source.slice(number), header, span, model)
     coded = parsed.index >= SKIPPED_SCALES

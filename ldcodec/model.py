@@ -6,14 +6,15 @@ The parse id is the hash of all integers: a file that names it can be parsed by 
 renders the picture is not part of it and may improve.
 """
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -21,14 +22,14 @@ from torch import Tensor
 from ldcodec.config import Config, from_mapping
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.networks import Networks
-from ldcodec.ratemodel.gaussian import Tables
+from ldcodec.ratemodel import stored
 from ldcodec.ratemodel.integer import IntegerRateModel
 from ldcodec.ratemodel.rangecoder import Coder
+from ldcodec.ratemodel.stored import FORMAT, INTEGER_PREFIXES, check_shapes, rate_model
+from ldcodec.ratemodel.tensors import TorchArithmetic
 from ldcodec.weightsfile import SEARCH_VARIABLE, find_file, find_identity
 
-FORMAT = "ldcodec-weights-1"
 DEFAULT_MODEL = "small"
-INTEGER_PREFIXES = ("integer.", "coder.")
 INTEGER_TYPES = (torch.int16, torch.int32, torch.uint8)
 
 
@@ -45,13 +46,12 @@ class Model:
 
 
 def parse_id(tensors: dict[str, Tensor]) -> bytes:
-    """8 bytes: the beginning of the SHA-256 of all integer tensors, by name, type, shape and value."""
-    digest = hashlib.sha256(FORMAT.encode())
-    for name in sorted(n for n in tensors if n.startswith(INTEGER_PREFIXES)):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().astype(tensor.numpy().dtype.newbyteorder("<"), copy=False).tobytes())
-    return digest.digest()[:8]
+    """8 bytes: the beginning of the SHA-256 of all integer tensors (`stored.parse_id`)."""
+    return stored.parse_id(_integers(tensors))
+
+
+def _integers(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(INTEGER_PREFIXES)}
 
 
 def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half: bool = True) -> bytes:
@@ -110,8 +110,8 @@ def _load(path: Path, _changed: int, device: torch.device) -> Model:
     if identity.hex() != metadata.get("parse_id"):
         raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
     networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    integers, tables = _integers(path, config, tensors, device)
-    return Model(path.parent.name, identity, networks, integers, Coder(tables), device)
+    integers, coder = rate_model(path, config, _integers(tensors), TorchArithmetic(device))
+    return Model(path.parent.name, identity, networks, integers, coder, device)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -123,31 +123,19 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:
-    _check_shapes(path, tensors, outline(config))  # before anything of a claimed size is made
+    check_shapes(path, tensors, outline(config))  # before anything of a claimed size is made
     with torch.random.fork_rng(devices=[]):  # not on the meta device, whose first use imports for a second
         networks = Networks(config)
         if any(name.startswith("net.texture.") for name in tensors):
             networks.add_texture()
     wanted = {f"net.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
-    _check_shapes(path, tensors, wanted)
+    check_shapes(path, tensors, wanted)
     floats = {name: tensors[name].float() for name in wanted}
     broken = [name for name, tensor in floats.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ModelError(f"{path}: {broken[0]} holds values that are not finite")
     networks.load_state_dict({name.removeprefix("net."): tensor for name, tensor in floats.items()}, assign=True)
     return networks.eval().requires_grad_(False)
-
-
-def _integers(
-    path: Path, config: Config, tensors: dict[str, Tensor], device: torch.device
-) -> tuple[IntegerRateModel, Tables]:
-    _check_shapes(path, tensors, integer_shapes(config))
-    for name in ("coder.counts", "coder.reach"):
-        if name not in tensors:
-            raise ModelError(f"{path}: {name} is missing")
-    tables = Tables(tensors["coder.counts"].long().numpy(), tensors["coder.reach"].long().numpy())
-    entries = {name.removeprefix("integer."): t for name, t in tensors.items() if name.startswith("integer.")}
-    return IntegerRateModel(config, entries, device), tables
 
 
 def outline(config: Config) -> dict[str, tuple[int, ...]]:
@@ -163,34 +151,8 @@ def outline(config: Config) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """The shape of every parse-critical tensor but the frequency tables, which check themselves."""
-    m, ctx, hyper, knots = config.latent, config.context, config.hyper, 65
-    layers = {"hyper.0": (4 * ctx, hyper, 1), "hyper.1": (4 * ctx, ctx, 1), "hyper.2": (ctx, ctx, 3)}
-    for k in range(4):
-        layers |= {f"steps.{k}.mix": (ctx, ctx + (m if k else 0), 1), f"steps.{k}.spatial": (ctx, ctx, 3)}
-        layers |= {f"steps.{k}.mean": (m, ctx, 1), f"steps.{k}.scale": (m, ctx, 1)}
-    shapes: dict[str, tuple[int, ...]] = {"integer.z_index": (hyper,), "integer.table.factor": (knots, ctx)}
-    shapes |= {f"integer.table.{name}": (knots, m) for name in ("floor", "reciprocal", "log_expected")}
-    for name, (rows, columns, size) in layers.items():
-        shapes |= {
-            f"integer.{name}.weight": (rows, columns, size, size),
-            f"integer.{name}.bias": (rows,),
-            f"integer.{name}.shift": (),
-        }
-    return shapes
-
-
 def _check_types(path: Path, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         critical = name.startswith(INTEGER_PREFIXES)
         if not (tensor.dtype in INTEGER_TYPES if critical else tensor.is_floating_point()):
             raise ModelError(f"{path}: {name} must hold {'integers' if critical else 'floats'}, not {tensor.dtype}")
-
-
-def _check_shapes(path: Path, tensors: dict[str, Tensor], wanted: dict[str, tuple[int, ...]]) -> None:
-    for name, shape in wanted.items():
-        if name not in tensors:
-            raise ModelError(f"{path}: {name} is missing")
-        if tuple(tensors[name].shape) != shape:
-            raise ModelError(f"{path}: {name} has shape {tuple(tensors[name].shape)}, not {shape}")

@@ -3,15 +3,21 @@
 import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ldcodec import quality
 from ldcodec.config import Config
+from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.denoiser import Denoiser
+from ldcodec.diffusion.samplers import Denoise
 from ldcodec.ratemodel.network import RateModel
+from ldcodec.slicing import PIXELS
 from ldcodec.transforms.analysis import Analysis, Base
-from ldcodec.transforms.blocks import QualityScale
+from ldcodec.transforms.blocks import QualityScale, blockwise
 from ldcodec.transforms.synthesis import Synthesis
 
 
@@ -68,3 +74,63 @@ class Networks(nn.Module):
             return self.synthesis(latent, t, self.std)  # type: ignore[no-any-return]
         natural: Tensor = self.texture(latent, t, self.std)
         return natural if texture == 1 else torch.lerp(self.synthesis(latent, t, self.std), natural, texture)
+
+    def linear(self, scaled_latent: Tensor, t: Tensor, scale: int) -> Tensor:
+        """Latent in steps [B, M, h, w] → picture at 1/scale of its size, scale 2, 4, 8 or 16, in about 0..1.
+
+        By the linear shortcut Kᵀ alone, its basis pictures averaged over boxes beforehand, so that nothing larger than
+        the result is ever made.
+        """
+        side = PIXELS // scale
+        boxes = self.synthesis.klt.view(-1, 3, side, scale, side, scale).mean((3, 5)).flatten(1)
+        return F.pixel_shuffle(blockwise(boxes.t(), scaled_latent / self.scales(t).gain), side) / 255 + 0.5
+
+    # What follows is these networks as `decoder.FloatNetworks` has them: without gradients.
+
+    @property
+    def textured(self) -> bool:
+        """Whether there is a second synthesis."""
+        return self.texture is not None
+
+    @property
+    def denoiser_halo(self) -> int:
+        """That of one evaluation."""
+        return self.denoiser.halo
+
+    @property
+    def synthesis_halo(self) -> int:
+        """That of either synthesis."""
+        return self.synthesis.halo
+
+    def array(self, values: NDArray[np.float32]) -> Tensor:
+        """On the device of the networks."""
+        return torch.from_numpy(values).to(self.std.device)
+
+    def denoise(self, condition: Condition[Tensor]) -> Denoise:
+        """With the condition prepared."""
+        with torch.no_grad():
+            prepared = self.denoiser.prepare(condition)
+
+        @torch.no_grad()
+        def velocity(u: Tensor, time: float) -> Tensor:
+            v: Tensor = self.denoiser(u, u.new_full((len(u),), time), prepared)
+            return v
+
+        return velocity
+
+    @torch.no_grad()
+    def drawn(self, latent: Tensor, quality: Tensor, texture: float) -> Tensor:
+        """As `picture`."""
+        return self.picture(latent, quality, texture)
+
+    @torch.no_grad()
+    def preview(self, latent: Tensor, quality: Tensor, scale: int) -> Tensor:
+        """As `linear`."""
+        return self.linear(latent, quality, scale)
+
+    @torch.no_grad()
+    def levels(self, picture: Tensor, grey: bool) -> NDArray[np.uint8]:
+        """Rounded on the device, so that bytes leave it."""
+        shown = picture.mean(0, keepdim=True) if grey else picture
+        pixels = shown.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return np.ascontiguousarray(pixels[:, :, 0] if grey else pixels)

@@ -7,9 +7,10 @@ quantiser is step²/12, and a bit more halves the step).
 """
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOP_INDEX = 4095
 LOG_MULTIPLIER = math.log(2.4656e-4), math.log(0.32849)  # log λ at t = 0 and t = 1
@@ -26,12 +27,12 @@ def nearest_index(t: float) -> int:
     return min(TOP_INDEX, max(0, round(t * TOP_INDEX)))
 
 
-def multiplier(t: Tensor) -> Tensor:
+def multiplier(t: "Tensor") -> "Tensor":
     """λ(t), elementwise: about 2.5e-4 at t = 0 and 0.33 at t = 1."""
     low, high = LOG_MULTIPLIER
-    return torch.exp(low + (high - low) * t)
+    return (low + (high - low) * t).exp()
 
 
-def base_gain(t: Tensor) -> Tensor:
+def base_gain(t: "Tensor") -> "Tensor":
     """√(λ/26), the inverse of the nominal step, elementwise."""
-    return torch.sqrt(multiplier(t) / STEP_CONSTANT)
+    return (multiplier(t) / STEP_CONSTANT).sqrt()

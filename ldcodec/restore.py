@@ -3,9 +3,8 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-from ldcodec.decoder import DecodeSettings, OnStep
+from ldcodec.decoder import DecoderModel, DecodeSettings, OnStep
 from ldcodec.errors import SalvageWarning
-from ldcodec.model import Model
 from ldcodec.pictures import parts
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.preview import preview_of
@@ -15,7 +14,7 @@ from ldcodec.stored import SHOWN, chunks_of, completed, exact_picture, examine
 from ldcodec.tiles import Latent, OnSlice, halo_of, picture_of, region_of
 from ldcodec.view import View
 
-Find = Callable[[bytes], Model]
+Find = Callable[[bytes], DecoderModel]
 
 
 def restore(
@@ -46,7 +45,9 @@ def restore(
     return completed(pixels, alpha, chunks, view)
 
 
-def restore_each(source: Reader, model: Model, wanted: Sequence[DecodeSettings], view: View) -> Iterator[Picture]:
+def restore_each(
+    source: Reader, model: DecoderModel, wanted: Sequence[DecodeSettings], view: View
+) -> Iterator[Picture]:
     """The pictures of a coded file with several settings, one after the other, for which it is parsed once.
 
     For several its latent is kept whole, 2.3 kB for each 16×16 pixels that are shown. Errors as `restore`, which

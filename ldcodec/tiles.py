@@ -11,17 +11,16 @@ from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ldcodec.container import Slice, latent_size
 from ldcodec.decoder import (
+    DecoderModel,
     DecodeSettings,
     OnStep,
     blank_slice,
     check_model,
     condition,
-    levels,
     parse_slice,
     reconstruct,
     render,
@@ -29,7 +28,6 @@ from ldcodec.decoder import (
 from ldcodec.diffusion.samplers import evaluations
 from ldcodec.errors import DamagedError
 from ldcodec.lanes import lanes_for, side_by_side
-from ldcodec.model import Model
 from ldcodec.ratemodel.integer import Parsed
 from ldcodec.reader import Damage, Reader
 from ldcodec.slicing import PARSED_AT_ONCE, PIXELS, Area, meeting
@@ -58,7 +56,7 @@ class Latent:
     def __init__(
         self,
         source: Reader,
-        model: Model,
+        model: DecoderModel,
         salvage: bool = False,
         on_slice: OnSlice | None = None,
         forgetful: bool = True,
@@ -86,7 +84,7 @@ class Latent:
         `use` is called where the slice is parsed: in a thread of its own where several are.
         """
         area = max((self.source.spans[number].rows for number in numbers), default=1) * self.columns
-        lanes = lanes_for(len(numbers), PARSED_AT_ONCE // area) if self.model.device.type == "cpu" else 1
+        lanes = lanes_for(len(numbers), PARSED_AT_ONCE // area) if self.model.integers.arithmetic.in_lanes else 1
 
         def parsed(read: tuple[int, Slice | DamagedError]) -> tuple[Use, Damage | None]:
             found, damage = self._parsed(*read)
@@ -157,11 +155,11 @@ class Halo:
     synthesis: int
 
 
-def halo_of(model: Model, settings: DecodeSettings) -> Halo:
+def halo_of(model: DecoderModel, settings: DecodeSettings) -> Halo:
     """What the networks of a model see with these settings."""
     asked = evaluations(settings.sampler, settings.course(model).steps)
     networks = model.networks
-    return Halo(min(asked * networks.denoiser.halo, DENOISER_HALO), networks.synthesis.halo)
+    return Halo(min(asked * networks.denoiser_halo, DENOISER_HALO), networks.synthesis_halo)
 
 
 def picture_of(latent: Latent, settings: DecodeSettings, on_step: OnStep | None = None) -> Pixels:
@@ -182,7 +180,6 @@ def region_of(latent: Latent, region: Area, settings: DecodeSettings) -> Pixels:
     return pixels
 
 
-@torch.no_grad()
 def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator[tuple[Area, Pixels]]:
     """The tiles of a region of pixels, row by row from the top: where each lies in the picture, and its pixels."""
     halo = halo_of(latent.model, settings)
@@ -208,9 +205,9 @@ def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> P
     restored = reconstruct(known, latent.model, settings, origin=(window.top, window.left))
     rows, columns = seen.inside(window)
     share = settings.course(latent.model).texture
-    picture = latent.model.networks.picture(restored[:, :, rows, columns], known.quality, share)
+    picture = latent.model.networks.drawn(restored[:, :, rows, columns], known.quality, share)
     rows, columns = tile.inside(seen, PIXELS)
-    return levels(picture[0, :, rows, columns], latent.header.grey)
+    return latent.model.networks.levels(picture[0, :, rows, columns], latent.header.grey)
 
 
 def evenly(start: int, end: int, largest: int) -> Iterator[tuple[int, int]]:

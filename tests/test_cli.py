@@ -26,6 +26,7 @@ from ldcodec import cli, container
 from ldcodec.cli import files
 from ldcodec.cli.foreign import foreign_lines_as_warnings
 from ldcodec.container import Chunk, Container, Header, Slice
+from ldcodec.decoder import DecodeSettings
 from ldcodec.model import Model
 from ldcodec.pictures.picture import Picture
 from ldcodec.view import View
@@ -685,14 +686,14 @@ def test_realism_tells_its_steps(call: Call, sound: Path) -> None:
 
 def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decode = Mock(return_value=Picture(np.zeros((24, 40, 3), np.uint8)))
-    monkeypatch.setattr("ldcodec.codec.decode_picture", decode)
+    monkeypatch.setattr("ldcodec.restore.restore", decode)
     options = ["--steps", "5", "--realism", "0.25", "--sampler", "heun", "--seed", "7"]
     assert call("decompress", "k.ldc", *options, "--device", "cpu", "--threads", "1")[0] == 0
-    given = dict(decode.call_args.kwargs)
-    assert callable(given.pop("on_step"))
-    assert given.pop("model").parse_id == container.read_header((sound / "k.ldc").read_bytes()).parse_id
-    assert given.pop("view") == View()
-    assert given == {"steps": 5, "realism": 0.25, "sampler": "heun", "seed": 7}
+    (source, find, settings), given = decode.call_args
+    assert find(source.header.parse_id).parse_id == source.header.parse_id
+    assert source.header == container.read_header((sound / "k.ldc").read_bytes())
+    assert settings == DecodeSettings(steps=5, realism=0.25, sampler="heun", seed=7)
+    assert callable(given.pop("on_step")) and given == {"view": View()}
 
 
 @pytest.mark.parametrize(

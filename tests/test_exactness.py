@@ -26,8 +26,11 @@ from ldcodec.config import Config
 from ldcodec.decoder import DecodeSettings
 from ldcodec.encoder import Latents, PictureEncoder
 from ldcodec.errors import ModelError
-from ldcodec.model import DEFAULT_MODEL, Model, integer_shapes, load_model
+from ldcodec.model import DEFAULT_MODEL, Model, load_model
+from ldcodec.ratemodel.arithmetic import Arithmetic, NumpyArithmetic
 from ldcodec.ratemodel.integer import IntegerRateModel, Prior
+from ldcodec.ratemodel.stored import integer_shapes
+from ldcodec.ratemodel.tensors import TorchArithmetic
 from ldcodec.weightsfile import find_file
 
 ENVIRONMENTS: dict[str, dict[str, str]] = {
@@ -244,17 +247,20 @@ def stable_integers(stream: int, shape: tuple[int, ...], low: int, high: int) ->
     return (low + (raw % np.uint64(high - low)).astype(np.int64)).reshape(shape)
 
 
-def pinned_model() -> IntegerRateModel:
+def pinned_model(arithmetic: Arithmetic) -> IntegerRateModel:
     ranges = {"weight": (-4000, 4001), "bias": (-(2**24), 2**24), "shift": (12, 14), "z_index": (2, 40)}
     ranges |= {"factor": (900, 1100), "floor": (1024, 4096), "reciprocal": (4096, 16384), "log_expected": (0, 9000)}
     entries = {}
     for stream, (name, shape) in enumerate(sorted(integer_shapes(PINNED).items())):
         values = stable_integers(stream, shape, *ranges[name.split(".")[-1]])
-        entries[name.removeprefix("integer.")] = torch.from_numpy(values)
-    return IntegerRateModel(PINNED, entries, torch.device("cpu"))
+        entries[name.removeprefix("integer.")] = values
+    return IntegerRateModel(PINNED, entries, arithmetic)
 
 
-def test_integers_give_what_they_gave_on_the_first_machine() -> None:
+@pytest.mark.parametrize(
+    "arithmetic", [TorchArithmetic(torch.device("cpu")), NumpyArithmetic()], ids=["torch", "numpy"]
+)
+def test_integers_give_what_they_gave_on_the_first_machine(arithmetic: Arithmetic) -> None:
     """The numbers were made once; a machine, a library or a change of code that gives others breaks every file."""
     hyper = stable_integers(100, (4, 3, 5), -30, 31).astype(np.int32)
     symbols = stable_integers(101, (8 * 12 * 20,), -9, 10).astype(np.int32)
@@ -262,7 +268,7 @@ def test_integers_give_what_they_gave_on_the_first_machine() -> None:
     def code(prior: Prior) -> NDArray[np.int32]:
         return symbols[prior.places]
 
-    parsed = pinned_model().parse(hyper, 1234, (11, 18), code)
+    parsed = pinned_model(arithmetic).parse(hyper, 1234, (11, 18), code)
     assert len(np.unique(parsed.index)) > 20 and len(np.unique(parsed.mean)) > 500
     assert digest(parsed.mean.astype("<i8"), parsed.index, parsed.symbols.astype("<i4")) == PINNED_RESULT
 

@@ -13,8 +13,8 @@ from ldcodec.encoder import PictureEncoder
 from ldcodec.errors import ModelError
 from ldcodec.expense import expense_of, per_pixel
 from ldcodec.model import Model
-from ldcodec.ratemodel.gaussian import PRECISION, SCALE_COUNT
 from ldcodec.ratemodel.rangecoder import _golomb
+from ldcodec.ratemodel.tables import PRECISION, SCALE_COUNT
 from ldcodec.reader import Reader
 from ldcodec.sliced import SlicedEncoder
 from tests.test_codec import texture

@@ -1,9 +1,10 @@
-"""The integer rate model against the same networks in plain NumPy int64, and its refusals."""
+"""The integer rate model, in both of its arithmetics, against the same networks in plain int64, and its refusals."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,24 +18,29 @@ from ldcodec import container, decoder
 from ldcodec.config import Config
 from ldcodec.encoder import PictureEncoder
 from ldcodec.errors import DamagedError, ModelError
-from ldcodec.model import DEFAULT_MODEL, Model, integer_shapes, load_model, parse_id
+from ldcodec.model import DEFAULT_MODEL, Model, load_model, parse_id
 from ldcodec.ratemodel import integer
+from ldcodec.ratemodel.arithmetic import Arithmetic, NumpyArithmetic
 from ldcodec.ratemodel.integer import IntegerRateModel, Layer, Prior, at_quality
+from ldcodec.ratemodel.stored import integer_shapes
+from ldcodec.ratemodel.tensors import TorchArithmetic
 from ldcodec.weightsfile import find_file
 
-CPU = torch.device("cpu")
+TORCH, NUMPY = TorchArithmetic(torch.device("cpu")), NumpyArithmetic()
+both = pytest.mark.parametrize("arithmetic", [TORCH, NUMPY], ids=["torch", "numpy"])
 WILD = Config(latent=8, context=8, hyper=4)
 TOP = 2**19 - 1  # of an activation
 POSITIONS = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))  # of each channel group in each step
 
 Array = NDArray[np.int64]
+Entries = dict[str, NDArray[Any]]
 
 
 class Reference:
     """The networks of docs/parsing.md, with NumPy's own integers and nothing else."""
 
-    def __init__(self, entries: dict[str, Tensor]) -> None:
-        self.entries = {name: np.asarray(tensor.numpy(), np.int64) for name, tensor in entries.items()}
+    def __init__(self, entries: Entries) -> None:
+        self.entries = {name: np.asarray(array, np.int64) for name, array in entries.items()}
 
     def layer(self, name: str, x: Array) -> Array:
         weight, bias, shift = (self.entries[f"{name}.{part}"] for part in ("weight", "bias", "shift"))
@@ -96,15 +102,15 @@ def areas(channels: int, positions: tuple[int, ...]) -> list[tuple[slice, slice,
     ]
 
 
-def model_entries(folder: Path) -> dict[str, Tensor]:
-    with safe_open(str(folder / "model.safetensors"), "pt") as file:
+def model_entries(folder: Path) -> Entries:
+    with safe_open(str(folder / "model.safetensors"), "np") as file:
         return {k.removeprefix("integer."): file.get_tensor(k) for k in file.keys() if k.startswith("integer.")}  # noqa: SIM118
 
 
-def wild_entries(seed: int) -> dict[str, Tensor]:
+def wild_entries(seed: int) -> Entries:
     """Weights, shifts and tables over their whole ranges, so that every clamp is met."""
     rng = np.random.default_rng(seed)
-    entries: dict[str, Tensor] = {}
+    entries: Entries = {}
     for full, shape in integer_shapes(WILD).items():
         name = full.removeprefix("integer.")
         if name.endswith(".weight"):
@@ -118,7 +124,7 @@ def wild_entries(seed: int) -> dict[str, Tensor]:
         else:
             top = {"factor": 2**13, "floor": 2**27, "reciprocal": 2**14, "log_expected": 2**22}[name.split(".")[1]]
             values = rng.integers(-top if name == "table.log_expected" else 0, top, shape)
-        entries[name] = torch.from_numpy(np.asarray(values, np.int64))
+        entries[name] = np.asarray(values, np.int64)
     return entries
 
 
@@ -158,22 +164,27 @@ def expected_places(shape: tuple[int, ...], coded: tuple[int, int]) -> list[list
 
 
 @pytest.mark.parametrize("quality", [0, 1, 63, 64, 2047, 4032, 4094, 4095])
-def test_the_tiny_model_agrees_with_numpy(model: Model, tiny_model_folder: Path, quality: int) -> None:
-    reference = Reference(model_entries(tiny_model_folder / "tiny"))
+@both
+def test_the_tiny_model_agrees_with_the_reference(
+    model: Model, tiny_model_folder: Path, quality: int, arithmetic: Arithmetic
+) -> None:
+    entries = model_entries(tiny_model_folder / "tiny")
+    integers = IntegerRateModel(model.networks.config, entries, arithmetic)
     for number, size in enumerate([(4, 4), (8, 4), (4, 20), (12, 16)]):
-        compare(model.integers, reference, 10 * quality + number, size, quality)
+        compare(integers, Reference(entries), 10 * quality + number, size, quality)
 
 
 @pytest.mark.parametrize("quality", [700, 3900])
-def test_the_shipped_model_agrees_with_numpy(shipped_model: Model, quality: int) -> None:
+def test_the_shipped_model_agrees_with_the_reference(shipped_model: Model, quality: int) -> None:
     reference = Reference(model_entries(find_file(DEFAULT_MODEL).parent))
     compare(shipped_model.integers, reference, quality, (4, 8), quality)
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_wild_weights_agree_with_numpy(seed: int) -> None:
+@both
+def test_wild_weights_agree_with_the_reference(seed: int, arithmetic: Arithmetic) -> None:
     entries = wild_entries(seed)
-    reference, model = Reference(entries), IntegerRateModel(WILD, entries, CPU)
+    reference, model = Reference(entries), IntegerRateModel(WILD, entries, arithmetic)
     for number, quality in enumerate([0, 1000, 4095]):
         compare(model, reference, 100 * seed + number, (8, 12), quality)
 
@@ -211,18 +222,20 @@ def test_quality_rows_begin_and_end_at_the_outer_knots() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_layer_at_its_bound_is_exact(size: int) -> None:
+@both
+def test_a_layer_at_its_bound_is_exact(size: int, arithmetic: Arithmetic) -> None:
     """Every product as large as it can be."""
-    weight = torch.full((2, 192, size, size), 32767, dtype=torch.int16)
-    bias, x = torch.tensor([1, -1]), torch.full((192, 5, 5), float(TOP), dtype=torch.float64)
-    total = Layer("top", weight, bias, 0, CPU)(x)[:, 2, 2].tolist()
+    weight, bias = np.full((2, 192, size, size), 32767, np.int16), np.array([1, -1])
+    x = arithmetic.array(np.full((192, 5, 5), TOP))
+    total = Layer("top", weight, bias, 0, arithmetic)(x)[:, 2, 2].tolist()
     assert total == [192 * size**2 * 32767 * TOP + 1, 192 * size**2 * 32767 * TOP - 1]
 
 
-def test_a_layer_rounds_down() -> None:
-    layer = Layer("odd", torch.ones(1, 1, 1, 1), torch.zeros(1), 2, CPU)
-    x = torch.arange(-9, 10, dtype=torch.float64).view(1, 1, -1)
-    assert layer(x).flatten().tolist() == [n // 4 for n in range(-9, 10)]
+@both
+def test_a_layer_rounds_down(arithmetic: Arithmetic) -> None:
+    layer = Layer("odd", np.ones((1, 1, 1, 1)), np.zeros(1), 2, arithmetic)
+    x = arithmetic.array(np.arange(-9, 10).reshape(1, 1, -1))
+    assert layer(x)[0, 0].tolist() == [n // 4 for n in range(-9, 10)]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +243,7 @@ def test_a_layer_rounds_down() -> None:
 )
 def test_a_layer_that_may_not_be_exact_is_refused(weight: int, bias: int, shift: int) -> None:
     with pytest.raises(ModelError, match="exact"):
-        Layer("wide", torch.full((1, 1, 1, 1), weight), torch.tensor([bias]), shift, CPU)
+        Layer("wide", np.full((1, 1, 1, 1), weight), np.array([bias]), shift, NUMPY)
 
 
 @pytest.mark.parametrize("table", ["floor", "reciprocal", "log_expected", "factor"])
@@ -238,21 +251,22 @@ def test_tables_that_may_not_be_exact_are_refused(table: str) -> None:
     entries = wild_entries(0)
     entries[f"table.{table}"][7, 3] = -(2**27)
     with pytest.raises(ModelError, match="exact"):
-        IntegerRateModel(WILD, entries, CPU)
+        IntegerRateModel(WILD, entries, NUMPY)
 
 
 def test_a_hyper_scale_without_a_table_is_refused() -> None:
     entries = wild_entries(0)
     entries["z_index"][1] = 64
     with pytest.raises(ModelError):
-        IntegerRateModel(WILD, entries, CPU)
+        IntegerRateModel(WILD, entries, NUMPY)
 
 
-def test_a_device_that_multiplies_inexactly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert integer.is_exact(CPU)
-    monkeypatch.setattr(integer, "is_exact", lambda device: False)
+@both
+def test_a_device_that_multiplies_inexactly_is_refused(monkeypatch: pytest.MonkeyPatch, arithmetic: Arithmetic) -> None:
+    assert integer.is_exact(arithmetic)
+    monkeypatch.setattr(integer, "is_exact", lambda arithmetic: False)
     with pytest.raises(ModelError, match="exactly"):
-        IntegerRateModel(WILD, wild_entries(0), CPU)
+        IntegerRateModel(WILD, wild_entries(0), arithmetic)
 
 
 def altered_model(source: Path, folder: Path, alter: Callable[[dict[str, Tensor]], None], honest: bool) -> Path:

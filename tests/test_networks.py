@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ldcodec.ratemodel.network import ORDER, by_step, whole
+from ldcodec.ratemodel.integer import ORDER
+from ldcodec.ratemodel.network import by_step, whole
 from ldcodec.transforms.blocks import convolved_and_spread, gathered, regrouped, spread
 
 

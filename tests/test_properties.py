@@ -22,7 +22,7 @@ from ldcodec.codec import decode_array, encode
 from ldcodec.container import Chunk, Container, Header, Slice
 from ldcodec.errors import DamagedError, FormatError, LdcodecError
 from ldcodec.model import Model
-from ldcodec.ratemodel.gaussian import SCALE_COUNT, SYMBOL_LIMIT
+from ldcodec.ratemodel.tables import SCALE_COUNT, SYMBOL_LIMIT
 from ldcodec.reader import Reader
 
 Pixels = NDArray[np.uint8]

@@ -8,8 +8,10 @@ import torch
 
 from ldcodec.diffusion.posterior import truncated_moments
 from ldcodec.quality import STEP_CONSTANT
-from ldcodec.ratemodel.gaussian import SCALE_COUNT, information, scale_of
-from ldcodec.ratemodel.quantiser import REACH, cells, quantise
+from ldcodec.ratemodel.cells import REACH
+from ldcodec.ratemodel.gaussian import information, scale_of
+from ldcodec.ratemodel.quantiser import cells, quantise
+from ldcodec.ratemodel.tables import SCALE_COUNT
 
 INDEX = torch.arange(SCALE_COUNT)
 

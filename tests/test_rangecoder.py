@@ -10,9 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ldcodec.errors import DamagedError, ModelError
-from ldcodec.ratemodel.gaussian import PRECISION, SCALE_COUNT, SCALES, SYMBOL_LIMIT, Tables, make_tables
-from ldcodec.ratemodel.network import SKIPPED_SCALES
 from ldcodec.ratemodel.rangecoder import Coder
+from ldcodec.ratemodel.tables import PRECISION, SCALE_COUNT, SCALES, SKIPPED_SCALES, SYMBOL_LIMIT, Tables, make_tables
 
 TOTAL = 1 << PRECISION
 CHECKSUM = "cee1f21340d6f0085f949a2a15adf1e82feb83109040089d983e3ec3d76e464c"

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from ldcodec import container
 from ldcodec.decoder import parse
 from ldcodec.model import DEFAULT_MODEL, Model
-from ldcodec.ratemodel.gaussian import SCALE_COUNT
+from ldcodec.ratemodel.tables import SCALE_COUNT
 from ldcodec.training.__main__ import main
 from ldcodec.training.selfcheck import check_picture, write_check
 from ldcodec.weightsfile import CHECK_FILE, FILE_NAME, find_file

@@ -24,6 +24,7 @@ LAYERS = (
     "pillow",
     "page",
     "codec",
+    "onnx",
     "restore",
     "stored",
     "view",

@@ -12,7 +12,7 @@ import click
 from ldcodec import __version__
 from ldcodec.errors import LdcodecError
 
-COMMANDS = ("compress", "decompress", "info", "verify", "view", "bench", "completion", "desktop")
+COMMANDS = ("compress", "decompress", "info", "verify", "view", "export", "bench", "completion", "desktop")
 EPILOG = """\b
 Exit codes:
   0    everything was done
@@ -97,6 +97,10 @@ def run(arguments: list[str] | None = None) -> int:
         return _complain(error.strerror or str(error), 1)
     except MemoryError:
         return _complain("not enough memory", 1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return _complain("this needs torch, which is not installed; decompress --backend onnx does without it", 1)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

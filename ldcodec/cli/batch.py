@@ -16,6 +16,7 @@ from ldcodec.errors import LdcodecError, LdcodecWarning, ModelError, SalvageWarn
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ldcodec.decoder import DecoderModel
     from ldcodec.model import Model
 
 DEFAULT_PIXELS = 10**9
@@ -190,7 +191,7 @@ class Models:
                 raise click.ClickException(str(error)) from error
         return self._known[None]
 
-    def of_file(self, parse_id: bytes) -> "Model":
+    def of_file(self, parse_id: bytes) -> "DecoderModel":
         """The model that a file was written with, unless the command line names one. Raises ModelError."""
         if self._name is not None:
             return self.chosen()

@@ -206,7 +206,8 @@ def _way(options: dict[str, Any]) -> "Way":
     from ldcodec.bench import metrics
     from ldcodec.bench.subject import QUALITIES, Subject
     from ldcodec.bench.sweep import Way
-    from ldcodec.cli.workers import MOST_JOBS, cores
+    from ldcodec.cli.threads import cores
+    from ldcodec.cli.workers import MOST_JOBS
 
     measures = tuple(name.replace("-", "_").lower() for name in options["metrics"])
     metrics.require(measures)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
 
-from ldcodec.cli.batch import Batch, Models, Result, coding_options
+from ldcodec.cli.batch import PATH, Batch, Models, Result, coding_options
 from ldcodec.cli.claims import Claims, reader_of
 from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, times_of
+from ldcodec.cli.graphs import folder_of
 from ldcodec.cli.work import Work
 from ldcodec.errors import LdcodecWarning
 
@@ -98,6 +99,8 @@ region_option = click.option(
     default="1/1",
     help="A quick, smaller preview without diffusion.",
 )
+@click.option("--backend", type=click.Choice(["torch", "onnx"]), help="What computes.  [default: torch]")
+@click.option("--onnx", type=PATH, metavar="DIR", help="ONNX networks, from `ldcodec export`; implies --backend onnx.")
 @click.option("--salvage", is_flag=True, help="Restore what is intact in damaged files.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, metavar="N", help="Of the noise.  [default: 0]")
 def decompress(
@@ -116,6 +119,8 @@ def decompress(
     realism: float,
     sampler: str,
     seed: int,
+    backend: str | None,
+    onnx: str | None,
     **view: Any,
 ) -> int:
     """Bring .ldc files back as pictures.
@@ -127,7 +132,8 @@ def decompress(
     """
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
     order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and not recursive and len(inputs) == 1)
-    work = Work(_decompress, order, model, device, max_pixels)
+    graphs = folder_of(backend, onnx, model, device, threads)
+    work = Work(_decompress, order, model, device, max_pixels, graphs)
     if jobs is not None and not recursive:
         raise click.UsageError("--jobs belongs to --recursive")
     if recursive:
@@ -177,16 +183,16 @@ def _exact(source: "Reader", wanted: Wanted) -> "Picture":
 
 def _decoded(source: "Reader", order: Order, models: Models) -> "Picture":
     model = models.of_file(source.header.parse_id)
-    from ldcodec.codec import decode_picture
+    from ldcodec.decoder import DecodeSettings
+    from ldcodec.restore import restore
     from ldcodec.view import View
 
-    if order.settings["realism"] and order.settings["steps"] is None and model.networks.texture is None:
+    settings = DecodeSettings(**order.settings)
+    if settings.realism and settings.steps is None and not model.networks.textured:
         text = "its model has no synthesis for texture, so realism takes 8 steps; --steps sets another number"
         warnings.warn(text, LdcodecWarning, stacklevel=2)
     with _step_bar(order.settings["steps"], order.shown) as bar:
-        return decode_picture(
-            source, **order.settings, model=model, on_step=lambda step: bar.update(), view=View(**order.wanted)
-        )
+        return restore(source, lambda _: model, settings, view=View(**order.wanted), on_step=lambda step: bar.update())
 
 
 def _step_bar(steps: int | None, shown: bool) -> "tqdm[NoReturn]":

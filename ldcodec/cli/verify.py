@@ -17,7 +17,7 @@ from ldcodec.reader import Damage, Reader
 from ldcodec.weightsfile import CHECK_FILE, find_file
 
 if TYPE_CHECKING:
-    from ldcodec.model import Model
+    from ldcodec.decoder import DecoderModel
 
 SHOWN = 8  # damaged parts that the text names
 
@@ -120,7 +120,7 @@ def _test_symbols(reader: Reader, finding: Finding, models: Models, claims: Clai
         finding.symbols = "tested"
 
 
-def _symbol_damage(reader: Reader, model: "Model") -> list[Damage]:
+def _symbol_damage(reader: Reader, model: "DecoderModel") -> list[Damage]:
     from ldcodec.tiles import Latent
 
     latent = Latent(reader, model, salvage=True)

@@ -14,7 +14,7 @@ from ldcodec.container import MAX_PIXELS
 from ldcodec.errors import LdcodecError, UsageError
 
 if TYPE_CHECKING:
-    from ldcodec.model import Model
+    from ldcodec.decoder import DecoderModel
     from ldcodec.page.renderings import Exhibit
     from ldcodec.pictures.picture import Picture
     from ldcodec.reader import Reader
@@ -115,7 +115,7 @@ def _original(path: str, claims: Claims) -> "Picture":
 
 
 def _exhibit(
-    source: "Reader", model: "Model | None", view: "View", original: "Picture | None", batch: Batch
+    source: "Reader", model: "DecoderModel | None", view: "View", original: "Picture | None", batch: Batch
 ) -> "Exhibit":
     """The exhibit, with a progress bar over its renderings where there is a terminal."""
     from tqdm import tqdm

@@ -15,7 +15,8 @@ INDIFFERENT = ("preserve", "shown")  # fields of an order that change nothing in
 class Work:
     """A function of a job, and all that it needs, in a form that can be sent to another process.
 
-    order: a dataclass of what the options ask for, the same for every input.
+    order: a dataclass of what the options ask for, the same for every input. onnx: the folder of ONNX networks that
+    decode, "" for the installed one that a file needs; None: torch decodes.
     """
 
     function: Callable[[Job, Any, Models, Claims], Result]
@@ -23,11 +24,19 @@ class Work:
     model: str | None
     device: str
     max_pixels: int
+    onnx: str | None = None
 
     def begun(self, batch: Batch, threads: int | None, share: float | None = None) -> Callable[[Job], Result]:
         """The function of a job, with models that are loaded once; share: of the memory, as `Claims` takes it."""
-        models, claims = Models(self.model, self.device, threads), Claims(batch, self.max_pixels, share)
+        models, claims = self._models(threads), Claims(batch, self.max_pixels, share)
         return lambda job: self.function(job, self.order, models, claims)
+
+    def _models(self, threads: int | None) -> Models:
+        if self.onnx is None:
+            return Models(self.model, self.device, threads)
+        from ldcodec.cli.graphs import OnnxModels
+
+        return OnnxModels(self.onnx, threads)
 
     def options(self) -> dict[str, Any]:
         """What decides what becomes of an input, as it is when it comes back from JSON."""

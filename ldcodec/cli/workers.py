@@ -19,11 +19,11 @@ from ldcodec import memory
 from ldcodec.cli.batch import Batch, Result
 from ldcodec.cli.files import Job
 from ldcodec.cli.manifest import Stamp, stamp_of
+from ldcodec.cli.threads import bound, cores
 from ldcodec.cli.work import Work
 from ldcodec.errors import UsageError
 
 MOST_JOBS = 4  # without --jobs: each process holds a model of its own
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass
@@ -46,11 +46,6 @@ class Team:
 
     jobs: int
     threads: int
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def team_of(jobs: int | None, threads: int | None) -> Team:
@@ -180,7 +175,7 @@ def _deaf() -> Iterator[None]:
 
 def _serve(pipe: Connection, work: Work, threads: int, quiet: bool, share: float | None) -> None:
     """A process: does the jobs that come through a pipe until there is no more; share: its part of the memory."""
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # before what heeds it is imported
+    bound(threads)
     listener = _Listener(quiet)
     function = work.begun(listener, threads, share)
     with suppress(EOFError, OSError):

@@ -1,7 +1,6 @@
 """The network that guesses, from all that was decoded, what quantisation took away."""
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -9,24 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldcodec.config import Config
+from ldcodec.diffusion.condition import Condition
 from ldcodec.transforms.blocks import SLOPE, QualityScale, Residual, act
 
 HARMONICS = 4  # cosines by which the networks see the diffusion time
 OUTPUT_SCALE = 0.3  # keeps Adam's first steps on the zero-initialised head small
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What the decoder knows of each latent, in quantisation steps.
-
-    centre: μ + m, the centroid; deviation: d > 0 around it; scale: σ > 0 of the rate model; all [B, M, h, w] float32.
-    quality: t in 0..1, [B].
-    """
-
-    centre: Tensor
-    deviation: Tensor
-    scale: Tensor
-    quality: Tensor
 
 
 class Prepared(NamedTuple):
@@ -90,7 +76,7 @@ class Denoiser(nn.Module):
         """Latent rows and columns around a position that one evaluation depends on."""
         return 2 * len(self.blocks)
 
-    def prepare(self, condition: Condition) -> Prepared:
+    def prepare(self, condition: Condition[Tensor]) -> Prepared:
         """The part of the work that depends on neither u nor time: once for each picture, before the first step."""
         centre = condition.centre.float()
         narrow = condition.deviation.float().clamp(min=0.01).log()  # −2.2 … −1.2 nearly everywhere
@@ -98,7 +84,7 @@ class Denoiser(nn.Module):
         inputs = torch.cat([centre.sign() * centre.abs().log1p(), 2 * (narrow + 1.6), 0.5 * rate], dim=1)
         return Prepared(self.known(inputs), self.quality(condition.quality))
 
-    def forward(self, u: Tensor, time: Tensor, condition: Condition | Prepared) -> Tensor:
+    def forward(self, u: Tensor, time: Tensor, condition: Condition[Tensor] | Prepared) -> Tensor:
         """u: [B, M, h, w], time: [B] in 0..1, the condition or what prepare() made of it → v [B, M, h, w] float32."""
         known = condition if isinstance(condition, Prepared) else self.prepare(condition)
         scale, shift = self.film(time)

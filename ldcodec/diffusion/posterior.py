@@ -3,19 +3,17 @@
 Both moments are integrals over a cell of width 1. The textbook formulas subtract nearly equal numbers when the cell is
 narrow beside the scale, and divide zero by zero in far tails. So only the cell around zero, about 19 of 20 latents at
 usual rates, is done in closed form; the others by Gauss-Legendre quadrature measured from the inner edge, where every
-term is positive.
+term is positive. This form takes any scale, on any device; what a file says of its latents is in `moments`.
 """
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from ldcodec.diffusion.moments import NODES, REACH, WEIGHTS
 from ldcodec.ratemodel.quantiser import Cell
 
-NODES, WEIGHTS = (array.tolist() for array in np.polynomial.legendre.leggauss(12))
-REACH = 20.0  # the density is followed until it has fallen by e⁻²⁰; the rest changes d by less than a millionth
 BLOCK = 16384  # elements at a time: the temporaries then stay in the cache
 
 

@@ -3,40 +3,41 @@
 All know no network: `denoise(u, time)` gives v = α·ε − σ·u0, from which u0 = α·u − σ·v and ε = σ·u + α·v. In the angle
 φ = time·π/2 the probability flow is du/dφ = v, and with u0 and ε held it turns by the angle: nothing is divided by
 α = cos φ, so the start, where α = 0, needs no special care. A single step gives u0 = −v(u, 1) with each of them.
+Arrays may be NumPy's or PyTorch's: nothing but + − and × by numbers touches them.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
-import torch
-from torch import Tensor
+from ldcodec.diffusion.condition import Array
+from ldcodec.diffusion.schedule import alpha_sigma_at
 
-from ldcodec.diffusion.schedule import alpha_sigma
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
-Noise = Callable[[int], Tensor]
+Denoise = Callable[[Array, float], Array]
+Noise = Callable[[int], Array]
+Times = Sequence[float]
 
 
 class Sampler(Protocol):
     """A reverse process.
 
-    denoise: (u, time as a float32 scalar) → v, the shape of u. u: the start, noise of index 0 scaled by the realism.
+    denoise: (u, time) → v, the shape of u. u: the start, noise of index 0 scaled by the realism.
     times: [n + 1] falling from 1 to 0, as schedule.times() gives them. noise: the noise, scaled likewise, that is added
     in reaching times[k], k = 1 … n − 1. on_step: called with k = 1 … n after each step. Returns u0, the shape of u.
     """
 
     def __call__(
-        self, denoise: Denoise, u: Tensor, times: Tensor, noise: Noise, on_step: Callable[[int], None] | None = None
-    ) -> Tensor: ...
+        self, denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
+    ) -> Array: ...
 
 
 class Step(NamedTuple):
     """One step: its number from 1, the times it leaves and reaches, α and σ at both, the turn between them."""
 
     number: int
-    leave: Tensor
-    reach: Tensor
+    leave: float
+    reach: float
     alpha: float
     sigma: float
     next_alpha: float
@@ -45,29 +46,28 @@ class Step(NamedTuple):
     turn_sin: float
 
 
-def _steps(times: Tensor, device: torch.device) -> list[Step]:
-    exact = times.double().cpu()
-    shown = times.to(device, torch.float32)
-    ends = torch.stack(alpha_sigma(exact), 1).tolist()
-    turns = torch.stack(alpha_sigma(exact[:-1] - exact[1:]), 1).tolist()
-    return [Step(k + 1, shown[k], shown[k + 1], *ends[k], *ends[k + 1], *turns[k]) for k in range(len(turns))]
+def _steps(times: Times) -> list[Step]:
+    return [
+        Step(k, leave, reach, *alpha_sigma_at(leave), *alpha_sigma_at(reach), *alpha_sigma_at(leave - reach))
+        for k, (leave, reach) in enumerate(pairwise(times), start=1)
+    ]
 
 
 def sample_ddim(
-    denoise: Denoise, u: Tensor, times: Tensor, noise: Noise, on_step: Callable[[int], None] | None = None
-) -> Tensor:
+    denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
+) -> Array:
     """DDIM (Song, Meng and Ermon 2021, equation 12 with σ = 0): a turn by the angle; adds no noise."""
-    for step in _steps(times, u.device):
+    for step in _steps(times):
         u = step.turn_cos * u - step.turn_sin * denoise(u, step.leave)
         _report(on_step, step)
     return u
 
 
 def sample_ddpm(
-    denoise: Denoise, u: Tensor, times: Tensor, noise: Noise, on_step: Callable[[int], None] | None = None
-) -> Tensor:
+    denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
+) -> Array:
     """Ancestral sampling with the posterior's variance (Ho, Jain and Abbeel 2020, equations 6 and 7)."""
-    for step in _steps(times, u.device):
+    for step in _steps(times):
         u0, rest = _split(u, denoise(u, step.leave), step)
         share = _renewed(step)
         u = step.next_alpha * u0 + step.next_sigma * math.sqrt(1 - share) * rest
@@ -77,14 +77,14 @@ def sample_ddpm(
 
 
 def sample_heun(
-    denoise: Denoise, u: Tensor, times: Tensor, noise: Noise, on_step: Callable[[int], None] | None = None
-) -> Tensor:
+    denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
+) -> Array:
     """Second-order probability flow, two evaluations a step and one in the last (as Karras et al. 2022, algorithm 1).
 
     The predictor is the turn of DDIM; the corrector adds half of what v at the other end differs from the turned v, so
     that a step with u0 and ε constant stays exact. Adds no noise.
     """
-    for step in _steps(times, u.device):
+    for step in _steps(times):
         v = denoise(u, step.leave)
         turned, turned_v = step.turn_cos * u - step.turn_sin * v, step.turn_cos * v + step.turn_sin * u
         if step.next_sigma > 0:
@@ -96,15 +96,15 @@ def sample_heun(
 
 
 def sample_sde(
-    denoise: Denoise, u: Tensor, times: Tensor, noise: Noise, on_step: Callable[[int], None] | None = None
-) -> Tensor:
+    denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
+) -> Array:
     """Reverse SDE, second-order exponential integrator, one evaluation a step (SDE-DPM-Solver++ 2M, Lu et al. 2022b).
 
     The linear part and the noise are integrated exactly in λ = log(α/σ); u0 is extrapolated from the step before over
     half the step, except next to an infinite λ: in the first two steps and the last.
     """
-    before: tuple[Tensor, float] | None = None
-    for step in _steps(times, u.device):
+    before: tuple[Array, float] | None = None
+    for step in _steps(times):
         u0, _ = _split(u, denoise(u, step.leave), step)
         length = _log_snr(step.next_alpha, step.next_sigma) - _log_snr(step.alpha, step.sigma)
         target = u0
@@ -126,7 +126,7 @@ def evaluations(sampler: str, steps: int) -> int:
     return 2 * steps - 1 if sampler == "heun" else steps
 
 
-def _split(u: Tensor, v: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+def _split(u: Array, v: Array, step: Step) -> tuple[Array, Array]:
     """The estimates of u0 and ε in u_t = α·u0 + σ·ε."""
     return step.alpha * u - step.sigma * v, step.sigma * u + step.alpha * v
 
@@ -136,7 +136,7 @@ def _renewed(step: Step) -> float:
     return 1 - (step.alpha * step.next_sigma / (step.sigma * step.next_alpha)) ** 2
 
 
-def _stir(u: Tensor, step: Step, share: float, noise: Noise) -> Tensor:
+def _stir(u: Array, step: Step, share: float, noise: Noise) -> Array:
     """Adds the new noise of a step; the last step, which reaches σ = 0, has none."""
     return u + step.next_sigma * math.sqrt(share) * noise(step.number) if step.next_sigma > 0 else u
 

@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 
 from ldcodec.container import Header
-from ldcodec.decoder import DecodeSettings
+from ldcodec.decoder import DecoderModel, DecodeSettings
 from ldcodec.errors import UsageError
 from ldcodec.expense import Bits, expense_of, per_pixel
-from ldcodec.model import Model
 from ldcodec.pictures.picture import Picture
 from ldcodec.pictures.write import to_image
 from ldcodec.reader import Reader
@@ -73,7 +72,7 @@ def reduction(width: int, height: int) -> int:
 
 
 def exhibit_of(
-    source: Reader, model: Model | None, view: View, original: Picture | None, done: OnRendering | None = None
+    source: Reader, model: DecoderModel | None, view: View, original: Picture | None, done: OnRendering | None = None
 ) -> Exhibit:
     """A file's exhibit. model: the one it needs, None for a file without loss; view: the whole or a region; done:
     called after each rendering.
@@ -114,7 +113,7 @@ def psnr_of(picture: Picture, original: Picture) -> float | None:
     return 10 * math.log10(255**2 / error) if error else None
 
 
-def _pictures(source: Reader, model: Model | None, view: View, factor: int) -> Iterator[tuple[Picture, Made]]:
+def _pictures(source: Reader, model: DecoderModel | None, view: View, factor: int) -> Iterator[tuple[Picture, Made]]:
     if model is None:
         yield exact_picture(source, view), (None, None)
         return
@@ -136,7 +135,7 @@ def _reduced(picture: Picture, factor: int) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def _bit_map(source: Reader, model: Model, view: View, factor: int) -> BitMap:
+def _bit_map(source: Reader, model: DecoderModel, view: View, factor: int) -> BitMap:
     """The grid begins with the block that holds the first pixel shown."""
     height, width = source.header.height, source.header.width
     area = view.area(source.header) or Area(0, height, 0, width)

@@ -17,20 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldcodec.config import Config
-from ldcodec.ratemodel.gaussian import (
-    SCALE_MIN,
-    information,
-    lower_bound,
-    nearest_scale,
-    scale_of,
-)
+from ldcodec.ratemodel.gaussian import information, lower_bound, nearest_scale, scale_of
+from ldcodec.ratemodel.integer import ORDER
 from ldcodec.ratemodel.quantiser import quantise
+from ldcodec.ratemodel.tables import SCALE_MIN, SKIPPED_SCALES
 from ldcodec.transforms.blocks import QualityScale, act
 
-# Position (0..3 in reading order of a 2×2 cell) that channel group j codes in step k: ORDER[k][j].
-ORDER = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))
 OUTPUT_SCALE = 0.3  # of the step networks' heads: keeps Adam's first steps small
-SKIPPED_SCALES = 2  # scale indices below this are never coded; equals Tables.skipped (tested)
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,17 @@ A value between two symbols may take the inner one if that costs less in all, bi
 λ·error² is 26·Δ² (see `quality`), so the inner edge of the cell of |s| = k moves outwards from k − ½ by (bits(k) −
 bits(k − 1)) / 52. This is the rate-distortion optimised quantisation of the block codecs (Sullivan and Wiegand 1998,
 section on quantisation), in closed form. Only encoders choose; but a decoder that knows the edges knows the posterior
-better. What it saves, and how much of that by the decoder's knowledge, is in docs/architecture.md.
+better (`cells`). What it saves, and how much of that by the decoder's knowledge, is in docs/architecture.md.
 """
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ldcodec.quality import STEP_CONSTANT
-from ldcodec.ratemodel.gaussian import SCALES, nearest_scale
-
-STRENGTH = 1.0  # share of the shift that theory gives; chosen on the validation pictures
-REACH = 16  # from this |s| on, edges are those of rounding
-GRID = 1024  # edges are multiples of 1/1024, so that every machine makes the same table
-LARGEST_SHIFT = 0.498
+from ldcodec.ratemodel.cells import REACH, shifts
+from ldcodec.ratemodel.gaussian import nearest_scale
 
 
 class Cell(NamedTuple):
@@ -52,18 +46,5 @@ def _shift(magnitude: Tensor, index: Tensor) -> Tensor:
 
 @lru_cache
 def _shifts() -> Tensor:
-    """For each scale index the shifts of |s| = 0 … 16, flattened: [64·17] float32, multiples of 1/1024 in 0 … 0.498."""
-    return torch.tensor([_shift_of(k, scale) for scale in SCALES for k in range(REACH + 1)])
-
-
-def _shift_of(magnitude: int, scale: float) -> float:
-    if magnitude in (0, REACH):
-        return 0.0
-    saved = _bits(magnitude, scale) - _bits(magnitude - 1, scale)
-    return math.floor(min(LARGEST_SHIFT, STRENGTH * saved / (2 * STEP_CONSTANT)) * GRID) / GRID
-
-
-def _bits(magnitude: int, scale: float) -> float:
-    """−log2 of the mass of N(0, scale²) on [magnitude − ½, magnitude + ½]; at most 30, as escapes cost about that."""
-    low, high = (math.erfc((magnitude + side) / scale / math.sqrt(2)) for side in (-0.5, 0.5))
-    return -math.log2(max(0.5 * (low - high), 2.0**-30))
+    """The table of `cells.shifts`, flattened: [64·17] float32."""
+    return torch.from_numpy(shifts()).flatten()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldcodec.errors import DamagedError
-from ldcodec.ratemodel.gaussian import PRECISION, SCALE_COUNT, SYMBOL_LIMIT, Tables
+from ldcodec.ratemodel.tables import PRECISION, SCALE_COUNT, SYMBOL_LIMIT, Tables
 
 GOLOMB_LIMIT = SYMBOL_LIMIT.bit_length()  # zero bits that may precede an escaped value
 

@@ -82,10 +82,11 @@ class StudyCodec(nn.Module):
                 return torch.zeros_like(like)
             return realism * (torch.randn_like(like) if noise is None else noise(step))
 
-        def denoise(u: Tensor, time: Tensor) -> Tensor:
-            return velocity(u, time.expand(len(u)))
+        def denoise(u: Tensor, time: float) -> Tensor:
+            return velocity(u, u.new_full((len(u),), time))
 
-        return self.sampler(denoise, scaled(0), times(steps), scaled)
+        found: Tensor = self.sampler(denoise, scaled(0), times(steps), scaled)
+        return found
 
 
 def psnr(mse: float) -> float:

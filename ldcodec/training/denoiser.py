@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ldcodec import quality
-from ldcodec.diffusion.denoiser import Condition, Prepared
+from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.denoiser import Prepared
 from ldcodec.diffusion.posterior import truncated_moments
 from ldcodec.diffusion.schedule import alpha_sigma
 from ldcodec.networks import Networks
@@ -57,7 +58,7 @@ class DenoiserStage(Stage):
         return Result(loss, {**figures, "mse": error.detach().mean()})
 
     @torch.no_grad()
-    def posterior(self, x: Tensor, t: Tensor) -> tuple[Condition, Tensor, Tensor]:
+    def posterior(self, x: Tensor, t: Tensor) -> tuple[Condition[Tensor], Tensor, Tensor]:
         """What a decoder knows of each latent, the remainder u [B, M, h, w] that it does not know, and the bits [B]."""
         networks = self.networks
         scales = networks.scales(t)
@@ -67,18 +68,18 @@ class DenoiserStage(Stage):
         centre = rated.mean + mean
         return Condition(centre, deviation, rated.scale, t), (y - centre) / deviation, rated.bits
 
-    def decode(self, known: Condition) -> Tensor:
+    def decode(self, known: Condition[Tensor]) -> Tensor:
         """The picture [B, 3, H, W] that decoding in one step gives."""
         u0 = self.start(known, self.networks.denoiser.prepare(known))
         return self.networks.picture(known.centre + known.deviation * u0, known.quality)
 
-    def start(self, known: Condition, prepared: Prepared | None = None) -> Tensor:
+    def start(self, known: Condition[Tensor], prepared: Prepared | None = None) -> Tensor:
         """The remainder as one step from u = 0 at time 1 restores it, −v, [B, M, h, w]."""
         prepared = prepared or self.networks.denoiser.prepare(known)
         start = torch.zeros_like(known.centre)
         return -self.networks.denoiser(start, torch.ones_like(known.quality), prepared)  # type: ignore[no-any-return]
 
-    def _velocity(self, known: Condition, u: Tensor, prepared: Prepared) -> Tensor:
+    def _velocity(self, known: Condition[Tensor], u: Tensor, prepared: Prepared) -> Tensor:
         """Error of v = α·ε − σ·u at one time from each of B equal parts of 0..1, shuffled: qualities lie in order."""
         u = u.clamp(-self.settings.velocity_limit, self.settings.velocity_limit)
         time = (torch.randperm(len(u), device=u.device) + torch.rand(1, device=u.device)) / len(u)
@@ -87,7 +88,7 @@ class DenoiserStage(Stage):
         output = self.networks.denoiser(alpha * u + sigma * noise, time, prepared)
         return self._error(known, output - (alpha * noise - sigma * u))
 
-    def _error(self, known: Condition, difference: Tensor) -> Tensor:
+    def _error(self, known: Condition[Tensor], difference: Tensor) -> Tensor:
         """Mean square of 12·d² of a difference in units of d: what it does to the latent, beside a cell of full width.
 
         The transform is nearly orthonormal, so this is about its share of the picture's error, at every quality alike;

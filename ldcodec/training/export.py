@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from ldcodec.errors import ModelError
 from ldcodec.networks import Networks
 from ldcodec.ratemodel import integer
-from ldcodec.ratemodel.gaussian import LOG_RATIO, SCALE_MIN, make_tables, nearest_scale
-from ldcodec.ratemodel.network import OUTPUT_SCALE, SKIPPED_SCALES, Step
+from ldcodec.ratemodel.gaussian import nearest_scale
+from ldcodec.ratemodel.network import OUTPUT_SCALE, Step
+from ldcodec.ratemodel.tables import LOG_RATIO, SCALE_MIN, SKIPPED_SCALES, make_tables
 
 WEIGHT_BITS = 12
 HEADROOM_BITS = 3  # of features, which reach several hundred before the quality's factor, at most 0.17, is applied

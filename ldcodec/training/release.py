@@ -6,7 +6,8 @@ from torch import Tensor
 
 from ldcodec.config import Config
 from ldcodec.errors import ModelError
-from ldcodec.model import INTEGER_PREFIXES, save_model
+from ldcodec.model import save_model
+from ldcodec.ratemodel.stored import INTEGER_PREFIXES
 from ldcodec.training.checkpoint import rounded
 from ldcodec.training.export import integer_tensors
 from ldcodec.training.selfcheck import write_check

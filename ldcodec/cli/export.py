@@ -1,0 +1,32 @@
+"""`ldcodec export`: a model as ONNX graphs, for decoders without torch."""
+
+from pathlib import Path
+
+import click
+
+from ldcodec.cli.batch import PATH
+from ldcodec.errors import LdcodecError
+
+
+@click.command(short_help="A model as ONNX graphs.")
+@click.option("--onnx", type=PATH, required=True, metavar="DIR", help="The folder to write.")
+@click.option("--model", metavar="NAME|PATH", help="Which model.  [default: small]")
+@click.option("--force", "-f", is_flag=True, help="Replace an older export.")
+def export(onnx: str, model: str | None, force: bool) -> int:
+    """Write the networks of a model that decoding needs as ONNX graphs, and its integers, into a folder.
+
+    `ldcodec decompress --backend onnx --onnx DIR` decodes with them, without torch. Before the folder appears, its
+    pictures are compared with torch's through onnxruntime, and the symbols of the model's check file with their
+    checksum. Needs the extra: pip install 'ldcodec[onnx]'.
+    """
+    from ldcodec.model import DEFAULT_MODEL
+    from ldcodec.onnx.export import export as write
+
+    name = model or DEFAULT_MODEL
+    try:
+        exported = write(name, Path(onnx), force)
+    except LdcodecError as error:
+        raise click.ClickException(str(error)) from error
+    agreement = f"pictures within {exported.difference:.4f} levels of torch's"
+    click.echo(f"{name} → {onnx}  {exported.size} bytes  {agreement}")
+    return 0

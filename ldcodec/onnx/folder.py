@@ -1,0 +1,101 @@
+"""The folder that `ldcodec export --onnx` writes: graphs, integer tensors, and model.json that says what they are.
+
+It is read with the standard library alone. All files of one export bear its stamp, so that two are never mixed.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ldcodec.config import Config, from_mapping
+from ldcodec.errors import ModelError
+from ldcodec.weightsfile import search_path
+
+FORMAT = "ldcodec-onnx-1"
+DESCRIPTION = "model.json"
+INTEGERS = "integers.safetensors"
+STAMP = "ldcodec-stamp"  # the name under which graphs and tensors hold the stamp in their metadata
+PLACE = "onnx"  # where the folder lies beside a weights file
+ADVICE = "`ldcodec export --onnx DIR` writes them"
+DESCRIPTION_LIMIT = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Description:
+    """What model.json tells.
+
+    name: of the model; parse_id: in hex; stamp: of the export, in hex; textured: whether there is a second synthesis;
+    denoiser_halo, synthesis_halo: latent rows and columns that the networks see around a position; config: sizes.
+    """
+
+    name: str
+    parse_id: str
+    stamp: str
+    textured: bool
+    denoiser_halo: int
+    synthesis_halo: int
+    config: Config
+
+    def text(self) -> str:
+        """The file's text."""
+        return json.dumps({"format": FORMAT} | asdict(self), indent=2) + "\n"
+
+
+def graph_names(textured: bool) -> list[str]:
+    """The names of the graphs of a model; each is the file NAME.onnx."""
+    previews = [preview_name(scale) for scale in (2, 4, 8, 16)]
+    return ["condition", "denoiser", "synthesis", *(["texture"] if textured else []), *previews]
+
+
+def preview_name(scale: int) -> str:
+    """The graph of a preview at 1/scale of the size."""
+    return f"preview{scale}"
+
+
+def describe(folder: Path) -> Description:
+    """What a folder holds. Raises ModelError where it is missing, or holds no export that this version can read."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise ModelError(f"{folder}: holds no ONNX networks; {ADVICE}")
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(DESCRIPTION_LIMIT))
+        if found.pop("format") != FORMAT:
+            raise ModelError(f"{path}: not of format {FORMAT}; export the model again")
+        return _checked(Description(**found | {"config": from_mapping(found["config"])}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: not readable as the description of ONNX networks") from error
+
+
+def _checked(description: Description) -> Description:
+    for field in fields(description):
+        value = getattr(description, field.name)
+        if field.type in (str, bool, int) and type(value) is not field.type:
+            raise TypeError(field.name)
+    if min(description.denoiser_halo, description.synthesis_halo) < 0:
+        raise ValueError("halo")
+    bytes.fromhex(description.parse_id)
+    return description
+
+
+def find_folder(parse_id: bytes) -> Path:
+    """The folder for a parse id: on the search path of models, `onnx` beside a weights file or a folder of its own.
+
+    Raises ModelError if there is none.
+    """
+    for folder in _folders():
+        try:
+            if describe(folder).parse_id == parse_id.hex():
+                return folder
+        except ModelError:
+            continue
+    raise ModelError(
+        f"no ONNX networks of the model {parse_id.hex()} are installed; {ADVICE}, --onnx DIR names the folder"
+    )
+
+
+def _folders() -> Iterator[Path]:
+    for place in search_path():
+        for pattern in (f"*/{PLACE}/{DESCRIPTION}", f"*/{DESCRIPTION}"):
+            yield from (path.parent for path in sorted(place.glob(pattern)))

@@ -1,0 +1,402 @@
+"""Decoding through onnxruntime and NumPy: torch's pictures and symbols without torch; one line for what is wrong."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ldcodec import sliced, slicing, tiles
+from ldcodec.codec import encode
+from ldcodec.config import Config
+from ldcodec.decoder import DecoderModel, DecodeSettings, parse_slice
+from ldcodec.errors import LdcodecError, ModelError
+from ldcodec.model import Model, load_model, save_model
+from ldcodec.networks import Networks
+from ldcodec.onnx import export as exporting
+from ldcodec.onnx import graphs
+from ldcodec.onnx.export import export
+from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, describe, graph_names
+from ldcodec.onnx.graphs import Graphs, OnnxModel, load
+from ldcodec.pictures.picture import Picture
+from ldcodec.reader import Reader
+from ldcodec.restore import restore
+from ldcodec.training.export import integer_tensors
+from ldcodec.view import View
+from tests.conftest import TINY, tiny_networks
+from tests.test_cli import Call, call, environment, error_line, photo  # noqa: F401
+from tests.test_codec import texture
+
+pytest.importorskip("onnx", reason="the extra is not installed: pip install 'ldcodec[onnx]'")
+pytest.importorskip("onnxruntime", reason="the extra is not installed: pip install 'ldcodec[onnx]'")
+
+ROOT = Path(__file__).resolve().parent.parent
+OTHER = Config(
+    latent=36, width8=12, width16=20, context=12, hyper=6, blocks8=2, blocks16=3, denoiser=16, denoiser_blocks=2
+)
+WITHOUT_TORCH = """
+import sys
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refusing())
+from ldcodec.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+Pixels = NDArray[np.uint8]
+
+
+def textured(networks: Networks) -> Networks:
+    """With a second synthesis that differs visibly from the first."""
+    networks.add_texture()
+    assert networks.texture is not None
+    with torch.no_grad():
+        networks.texture.head.bias.add_(1.0)  # type: ignore[union-attr]
+    return networks
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models: `tiny`, with a second synthesis, and in tiny/onnx its networks; `other`, of other sizes."""
+    folder = tmp_path_factory.mktemp("onnx")
+    for name, config in (("tiny", TINY), ("other", OTHER)):
+        networks = textured(tiny_networks(config))
+        save_model(folder / name / "model.safetensors", networks, integer_tensors(networks))
+    export(str(folder / "tiny"), folder / "tiny" / "onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def original(place: Path) -> Model:
+    """The model `tiny` in torch."""
+    return load_model(str(place / "tiny"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def exported(place: Path) -> OnnxModel:
+    """The same through onnxruntime."""
+    return load(place / "tiny" / "onnx", 1)
+
+
+@pytest.fixture
+def copied(place: Path, tmp_path: Path) -> Path:
+    """An export that a test may spoil."""
+    shutil.copytree(place / "tiny" / "onnx", tmp_path / "net")
+    return tmp_path / "net"
+
+
+def decoded(data: bytes, model: DecoderModel, settings: DecodeSettings, view: View | None = None) -> Picture:
+    return restore(Reader(io.BytesIO(data)), lambda parse_id: model, settings, view)
+
+
+def difference(first: Picture, second: Picture) -> int:
+    """The largest difference of two pictures in levels."""
+    assert first.pixels.shape == second.pixels.shape and first.pixels.dtype == second.pixels.dtype == np.uint8
+    return int(np.abs(first.pixels.astype(int) - second.pixels).max())
+
+
+SETTINGS = [
+    DecodeSettings(),
+    DecodeSettings(realism=0.4),
+    DecodeSettings(realism=1.0),
+    DecodeSettings(steps=1, realism=1.0),
+    *(DecodeSettings(steps=3, realism=0.8, sampler=name, seed=7) for name in ("ddim", "ddpm", "heun", "sde")),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s.sampler}-{s.steps}-{s.realism}")
+@pytest.mark.parametrize("grey", [False, True], ids=["rgb", "grey"])
+def test_pictures_are_those_of_torch(
+    original: Model, exported: OnnxModel, settings: DecodeSettings, grey: bool
+) -> None:
+    pixels = texture(75, 130)[:, :, 1] if grey else texture(75, 130)
+    data = encode(pixels, quality=50, model=original)
+    assert difference(decoded(data, exported, settings), decoded(data, original, settings)) <= 1
+
+
+def test_realism_is_seen(original: Model, exported: OnnxModel) -> None:
+    """The test above would pass if nothing depended on the settings."""
+    data = encode(texture(64, 64), quality=50, model=original)
+    shown = [decoded(data, exported, settings) for settings in (SETTINGS[0], SETTINGS[1], SETTINGS[2], SETTINGS[5])]
+    assert all(difference(shown[0], other) > 3 for other in shown[1:]) and difference(shown[1], shown[2]) > 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (64, 64), (65, 200), (200, 65)])
+def test_symbols_are_those_of_torch(original: Model, exported: OnnxModel, shape: tuple[int, int]) -> None:
+    source = Reader(io.BytesIO(encode(texture(*shape), quality=70, fallback=False, model=original)))
+    one, other = (parse_slice(source.slice(0), source.header, source.spans[0], model) for model in (original, exported))
+    assert np.array_equal(one.symbols, other.symbols)
+    assert np.array_equal(one.mean, other.mean) and np.array_equal(one.index, other.index)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices of 8 rows and tiles of 8×8 latents at most, for pictures of any size."""
+    for module in (tiles, sliced):
+        monkeypatch.setattr(module, "TILE", 8)
+        monkeypatch.setattr(module, "WHOLE_AREA", 0)
+    monkeypatch.setattr(sliced, "cut", lambda width, height: slicing.cut(width, height, area=8 * 20))
+
+
+VIEWS = [View(), View(region=(100, 140, 90, 16)), *(View(scale=scale) for scale in (2, 4, 8, 16))]
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("view", VIEWS, ids=lambda v: f"{v.region}-{v.scale}")
+@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[6]], ids=["one step", "heun"])
+def test_slices_tiles_regions_and_previews_are_those_of_torch(
+    original: Model, exported: OnnxModel, view: View, settings: DecodeSettings
+) -> None:
+    data = encode(texture(300, 330), quality=60, model=original)
+    assert len(Reader(io.BytesIO(data)).spans) > 2
+    assert difference(decoded(data, exported, settings, view), decoded(data, original, settings, view)) <= 1
+
+
+def test_what_damage_left_is_that_of_torch(original: Model, exported: OnnxModel, small_parts: None) -> None:
+    data = encode(texture(300, 330), quality=60, model=original)
+    altered = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+    with pytest.warns(UserWarning, match="rows"):
+        shown = [decoded(altered, model, DecodeSettings(), View(salvage=True)) for model in (exported, original)]
+    assert difference(*shown) <= 1
+
+
+@pytest.mark.parametrize("grey", [False, True], ids=["rgb", "grey"])
+def test_levels_are_those_of_torch(original: Model, exported: OnnxModel, grey: bool) -> None:
+    """Half-way between two levels and beyond both ends too."""
+    steps = np.arange(-20, 540).astype(np.float32) / np.float32(510)
+    picture = np.broadcast_to(steps, (3, 4, len(steps)))
+    found = exported.networks.levels(picture, grey)
+    assert np.array_equal(found, original.networks.levels(torch.tensor(picture), grey))
+    assert found.flags.c_contiguous and found.min() == 0 and found.max() == 255
+
+
+def test_nothing_depends_on_the_sizes_of_today(place: Path, tmp_path: Path) -> None:
+    export(str(place / "other"), tmp_path / "net")
+    model, other = load_model(str(place / "other"), "cpu"), load(tmp_path / "net", 1)
+    assert other.parse_id == model.parse_id and describe(tmp_path / "net").config == OTHER
+    assert other.networks.denoiser_halo == model.networks.denoiser.halo == 4
+    assert other.networks.synthesis_halo == model.networks.synthesis.halo
+    data = encode(texture(70, 150), quality=60, model=model)
+    for settings in (DecodeSettings(), DecodeSettings(realism=1.0)):
+        assert difference(decoded(data, other, settings), decoded(data, model, settings)) <= 1
+
+
+def test_a_model_without_a_second_synthesis_has_no_graph_of_one(tiny_model_folder: Path, tmp_path: Path) -> None:
+    export(str(tiny_model_folder / "tiny"), tmp_path / "net")
+    assert sorted(path.name for path in (tmp_path / "net").iterdir()) == sorted(
+        [DESCRIPTION, INTEGERS, *(f"{name}.onnx" for name in graph_names(textured=False))]
+    )
+    other, model = load(tmp_path / "net", 1), load_model(str(tiny_model_folder / "tiny"), "cpu")
+    settings = DecodeSettings(realism=0.5)
+    assert settings.course(other) == settings.course(model)
+    data = encode(texture(64, 80), quality=40, model=model)
+    assert difference(decoded(data, other, settings), decoded(data, model, settings)) <= 1
+
+
+def test_the_shipped_model_draws_what_torch_draws(shipped_model: Model, tmp_path: Path) -> None:
+    told = export("small", tmp_path / "net")
+    assert told.difference < 0.1 and told.size == sum(path.stat().st_size for path in (tmp_path / "net").iterdir())
+    other = load(tmp_path / "net", 1)
+    pixels = np.asarray(Image.open(ROOT / "samples" / "landscape.png"))[:200, :300, :3]
+    data = encode(pixels, quality=50, model=shipped_model)
+    for settings in (DecodeSettings(), DecodeSettings(realism=1.0)):
+        assert difference(decoded(data, other, settings), decoded(data, shipped_model, settings)) <= 1
+
+
+def without_torch(*arguments: str | Path, models: Path | str = "") -> "subprocess.CompletedProcess[str]":
+    """The command in a process in which torch cannot be imported."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)]
+    return subprocess.run(command, env=environment(models), capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path) -> None:
+    """A file of several slices with alpha, profile and Exif, read by a process that has no torch."""
+    image = Image.fromarray(np.dstack([texture(300, 330), np.full((300, 330), 99, np.uint8)]))
+    exif = Image.Exif()
+    exif[0x010E] = "a view"
+    image.info["exif"] = exif.tobytes()
+    data = encode(image, quality=40, fallback=False, model=original)
+    assert len(Reader(io.BytesIO(data)).spans) > 1
+    (tmp_path / "a.ldc").write_bytes(data)
+    for options in ([], ["--realism", "1"], ["--scale", "1/4"], ["--region", "100,140,90,16"]):
+        out = tmp_path / "a.png"
+        done = without_torch("decompress", tmp_path / "a.ldc", "-o", out, "-f", "--onnx", place / "tiny/onnx", *options)
+        assert done.returncode == 0, done.stderr
+        with Image.open(out) as shown:
+            found, read = np.asarray(shown), shown.getexif()
+        assert read[0x010E] == "a view" and (found[:, :, 3] == 99).all()
+        settings = DecodeSettings(realism=1.0 if options[:1] == ["--realism"] else 0.0)
+        view = View((100, 140, 90, 16) if options[:1] == ["--region"] else None, 4 if options[:1] == ["--scale"] else 1)
+        expected = decoded(data, original, settings, view).pixels
+        assert np.abs(found[:, :, :3].astype(int) - expected).max() <= 1
+
+
+def test_torch_would_be_missed(place: Path, original: Model, tmp_path: Path) -> None:
+    """The process of the test above really has none."""
+    (tmp_path / "a.ldc").write_bytes(encode(texture(64, 64), quality=40, fallback=False, model=original))
+    done = without_torch("decompress", tmp_path / "a.ldc", "-o", tmp_path / "a.png", models=place)
+    assert done.returncode == 1 and "needs torch, which is not installed" in error_line(done.stderr)
+
+
+@pytest.fixture
+def told(call: Call, original: Model, tmp_path: Path) -> Callable[..., str]:  # noqa: F811
+    """The one line that `decompress k.ldc` ends in with some options, and its exit code."""
+    (tmp_path / "k.ldc").write_bytes(encode(texture(64, 64), quality=40, fallback=False, model=original))
+
+    def run(*options: str | Path, exit_code: int = 1) -> str:
+        code, out, err = call("decompress", "k.ldc", "-o", "k.png", *options)
+        assert code == exit_code and not out and not (tmp_path / "k.png").exists()
+        return error_line(err)
+
+    return run
+
+
+def spoil_format(folder: Path) -> None:
+    text = (folder / DESCRIPTION).read_text()
+    (folder / DESCRIPTION).write_text(text.replace("ldcodec-onnx-1", "ldcodec-onnx-9"))
+
+
+def spoil_halo(folder: Path) -> None:
+    found = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps(found | {"synthesis_halo": "11"}))
+
+
+def spoil_stamp(folder: Path) -> None:
+    found = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps(found | {"stamp": "0123456789abcdef"}))
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+
+    return spoil
+
+
+SPOILT: list[tuple[str, Callable[[Path], Any], str]] = [
+    ("no folder", lambda folder: shutil.rmtree(folder), "holds no ONNX networks"),
+    ("another version", spoil_format, "format"),
+    ("a wrong type", spoil_halo, "not readable"),
+    ("no JSON", cut(DESCRIPTION), "not readable"),
+    ("too deep", lambda folder: (folder / DESCRIPTION).write_text("[" * 100_000), "not readable"),
+    ("another stamp", spoil_stamp, "not of this export"),
+    ("integers cut", cut(INTEGERS), "safetensors"),
+    ("no integers", lambda folder: (folder / INTEGERS).unlink(), "safetensors"),
+    ("a graph cut", cut("synthesis.onnx"), "not a readable ONNX graph"),
+    ("no graph", lambda folder: (folder / "denoiser.onnx").unlink(), "missing"),
+]
+
+
+@pytest.mark.parametrize("spoil, reason", [case[1:] for case in SPOILT], ids=[case[0] for case in SPOILT])
+def test_a_spoilt_folder_ends_in_one_line(
+    told: Callable[..., str], copied: Path, spoil: Callable[[Path], Any], reason: str
+) -> None:
+    spoil(copied)
+    assert reason in told("--onnx", copied)
+
+
+def test_files_of_another_export_are_not_mixed_in(told: Callable[..., str], copied: Path, place: Path) -> None:
+    export(str(place / "other"), copied.parent / "other")
+    for name in ("synthesis.onnx", INTEGERS):
+        kept = (copied / name).read_bytes()
+        shutil.copy(copied.parent / "other" / name, copied / name)
+        assert f"{name}: not of this export" in told("--onnx", copied)
+        (copied / name).write_bytes(kept)
+    assert "was written with model" in told("--onnx", copied.parent / "other")
+
+
+def test_options_that_contradict_each_other_are_refused(told: Callable[..., str], copied: Path) -> None:
+    for options in (["--backend", "torch"], ["--model", "tiny"], ["--device", "cuda"]):
+        assert "see ldcodec decompress --help" in told("--onnx", copied, *options, exit_code=2)
+
+
+def test_networks_beside_the_weights_are_found(
+    told: Callable[..., str],
+    call: Call,  # noqa: F811
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "no ONNX networks of the model" in told("--backend", "onnx")
+    monkeypatch.setenv("LDCODEC_MODELS", str(place))
+    assert call("decompress", "k.ldc", "-o", "k.png", "--backend", "onnx")[0] == 0
+    assert (tmp_path / "k.png").is_file()
+    (tmp_path / "in").mkdir()
+    shutil.copy("k.ldc", "in/a.ldc")
+    assert call("decompress", "in", "-o", "out", "--recursive", "--backend", "onnx", "--jobs", "1")[0] == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "k.png").read_bytes()
+
+
+def test_the_extra_is_named_where_it_is_missing(
+    told: Callable[..., str],
+    call: Call,  # noqa: F811
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "pip install 'ldcodec[onnx]'" in told("--onnx", copied)
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    code, _, err = call("export", "--onnx", "net2", "--model", "tiny")
+    assert code == 1 and "onnx and onnxruntime: pip install 'ldcodec[onnx]'" in error_line(err)
+
+
+def test_the_command_exports_and_keeps_what_is_there(
+    call: Call,  # noqa: F811
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LDCODEC_MODELS", str(place))
+    code, out, err = call("export", "--onnx", "a/net", "--model", "tiny")
+    assert code == 0 and not err and out.startswith("tiny → a/net  ") and "levels of torch's" in out
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "net").iterdir()}
+    code, _, err = call("export", "--onnx", "a/net", "--model", "tiny")
+    assert code == 1 and "--force" in error_line(err)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "net").iterdir()} == before
+    assert call("export", "--onnx", "a/net", "--model", "other", "--force")[0] == 0
+    assert describe(tmp_path / "a" / "net").name == "other"
+    (tmp_path / "mine").mkdir()
+    code, _, err = call("export", "--onnx", "mine", "--model", "tiny", "--force")
+    assert code == 1 and "holds no export" in error_line(err)
+    code, _, err = call("export", "--onnx", "net", "--model", "none")
+    assert code == 1 and "no model 'none'" in error_line(err)
+    (tmp_path / "file").touch()
+    code, _, err = call("export", "--onnx", "file/net", "--model", "tiny")
+    assert code == 1 and error_line(err).startswith("ldcodec: error: file/net: ")
+    assert sorted(os.listdir(tmp_path)) == ["a", "file", "mine"] and os.listdir(tmp_path / "a") == ["net"]
+
+
+def test_graphs_that_draw_something_else_are_not_exported(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(self: Graphs, *arguments: Any) -> Any:
+        return drawn(self, *arguments) + 0.01
+
+    drawn = Graphs.drawn
+    monkeypatch.setattr(Graphs, "drawn", wrong)
+    with pytest.raises(ModelError, match="other pictures than torch"):
+        export(str(place / "tiny"), tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_onnxruntime_refuses_ends_in_one_line(exported: OnnxModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = np.zeros((1, 3, 4, 4), np.float32)
+    with pytest.raises(LdcodecError, match=r"synthesis\.onnx: onnxruntime failed: [^\n]+$"):
+        exported.networks.drawn(wrong, np.ones(1, np.float32), 0.0)
+    assert graphs._first_line(ValueError("one\ntwo")) == "one" and graphs._first_line(ValueError()) == "ValueError"
