@@ -30,6 +30,7 @@ from ldcodec.view import View
 
 File = TypeVar("File", bound=Written)
 
+EFFORTS = 9
 MAX_CODINGS = 6  # of one picture with the integers and the real coder
 TYPICAL_POINT = 0.448, 31.9  # t and dB of an ordinary photograph: where a search for a PSNR starts
 
@@ -70,6 +71,7 @@ def encode(
     lossless: bool = False,
     strip: bool = False,
     fallback: bool = True,
+    effort: int = 1,
     model: Model | None = None,
 ) -> bytes:
     """A picture as the bytes of an .ldc file.
@@ -78,7 +80,8 @@ def encode(
     one target: rate, bits per pixel of the whole file, never exceeded; size in bytes, likewise; psnr in dB, reached;
     quality from 0 to 100; or lossless, every pixel exact. A target out of the model's reach gives the nearest end and
     an LdcodecWarning. strip leaves out Exif, XMP and profile (the picture is turned into sRGB first). fallback: where
-    the file would be larger than a lossless one, that is given. Raises UsageError, PictureError or ModelError.
+    the file would be larger than a lossless one, that is given. effort: 1 to 9; above 1 the encoder refines the latent
+    of this picture by gradient, for minutes at 9 (docs/effort.md). Raises UsageError, PictureError or ModelError.
     """
     source = as_picture(image)
     source = metadata.strip(source) if strip else source
@@ -86,8 +89,10 @@ def encode(
         if any(value is not None for value in (rate, size, psnr, quality)):
             raise UsageError("give either lossless or one of rate, size, psnr and quality")
         return container.write(exact.store(source))
+    if not 1 <= effort <= EFFORTS:
+        raise UsageError(f"effort must be from 1 to {EFFORTS}, not {effort}")
     target = Target(rate, size, psnr, quality)
-    coded, complaint = encode_to(encoder_of(source, model or load_model()), target)
+    coded, complaint = encode_to(encoder_of(source, model or load_model(), effort), target)
     data = container.write(coded.container)
     found = exact.smaller(source, coded.container) if fallback else None
     if found is not None:
@@ -190,11 +195,11 @@ class Encoder(Protocol[File]):
         """PSNR in dB of what a decoder makes of a file."""
 
 
-def encoder_of(source: Picture, model: Model) -> Encoder[Any]:
+def encoder_of(source: Picture, model: Model, effort: int = 1) -> Encoder[Any]:
     """The encoder for a picture of this size. Colours that alpha hides are smoothed first: they need only be cheap."""
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
     kind = SlicedEncoder if is_large(pixels) else PictureEncoder
-    return kind(pixels, model, parts.pack(source))
+    return kind(pixels, model, parts.pack(source), effort)
 
 
 def _out_of_reach(size: int, nearest: int) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,10 +17,13 @@ from ldcodec.decoder import DecodeSettings, condition, hyper_indices, render, sy
 from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.posterior import truncated_moments
 from ldcodec.model import Model
+from ldcodec.padding import padded
 from ldcodec.ratemodel.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.ratemodel.network import Rated
 from ldcodec.ratemodel.quantiser import cells, quantise
 from ldcodec.ratemodel.tables import SKIPPED_SCALES, SYMBOL_LIMIT
+from ldcodec.refinement import refined_rows
+from ldcodec.slicing import Span
 from ldcodec.transforms.analysis import Base
 
 
@@ -58,9 +60,13 @@ class Coded(Written):
 class PictureEncoder:
     """One picture on its way into a file: what no quality changes is computed once, at construction."""
 
-    def __init__(self, picture: NDArray[np.uint8], model: Model, chunks: tuple[Chunk, ...] = ()) -> None:
-        """picture: uint8 (H, W, 3) RGB or (H, W) grey; chunks: what the file holds beside it, counted in every size."""
-        self.picture, self.model, self.chunks = picture, model, chunks
+    def __init__(
+        self, picture: NDArray[np.uint8], model: Model, chunks: tuple[Chunk, ...] = (), effort: int = 1
+    ) -> None:
+        """picture: uint8 (H, W, 3) RGB or (H, W) grey; chunks: what the file holds beside it, counted in every size;
+        effort: 1 to 9, from 2 on files are of refined latents (see `refinement`), estimates never.
+        """
+        self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
         self.height, self.width = picture.shape[:2]
         self.rows, self.columns = container.coded_size(self.width, self.height)
         with torch.no_grad():
@@ -108,10 +114,15 @@ class PictureEncoder:
         """Bytes of the file around the coded symbols."""
         return len(container.write(Container(self._header(0), (Slice(self._slice_rows(), b"", 0),), self.chunks)))
 
-    @torch.no_grad()
     def latents(self, index: int) -> Latents:
         """What a file at a quality index in 0..4095 has to store."""
-        return latents_of(self._scaled_latent(index)[0], index, self.model)
+        with torch.no_grad():
+            scaled, _ = self._scaled_latent(index)
+        if self.effort == 1:
+            return latents_of(scaled, index, self.model)
+        span = Span(0, self._slice_rows())
+        y, z = refined_rows(self.model.networks, self.picture, scaled, span, index, self.effort)
+        return latents_of(y, index, self.model, z)
 
     def code(self, index: int) -> Coded:
         """The file at a quality index in 0..4095."""
@@ -144,9 +155,13 @@ def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condit
     return Condition(mean + centroid, deviation, scale, t)
 
 
-def latents_of(scaled: Tensor, index: int, model: Model) -> Latents:
-    """What a slice stores: scaled, its latent in steps, [1, M, h, w] → with the symbols of its hyper-latent."""
-    z = torch.round(model.networks.rate.hyper_latent(scaled))[0].clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+@torch.no_grad()
+def latents_of(scaled: Tensor, index: int, model: Model, hyper: Tensor | None = None) -> Latents:
+    """What a slice stores: its latent in steps [1, M, h, w] and the symbols of its hyper-latent, [1, hyper, h/4, w/4]
+    before rounding, which is that of h_a where none is given.
+    """
+    z = torch.round(model.networks.rate.hyper_latent(scaled) if hyper is None else hyper)[0]
+    z = z.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
     return Latents(index, z.cpu().numpy().astype(np.int32), scaled[0].cpu().numpy())
 
 
@@ -166,14 +181,3 @@ def code_slice(latents: Latents, coded: tuple[int, int], model: Model) -> tuple[
     parsed = model.integers.parse(hyper, latents.index, coded, choose)
     piece = Slice(latents.scaled.shape[1], coder.finish(), symbols_crc(hyper, parsed.symbols))
     return piece, parsed
-
-
-def padded(picture: NDArray[np.uint8], device: torch.device, size: tuple[int, int] | None = None) -> Tensor:
-    """uint8 picture → [1, 3, H, W] float32 in 0..1, its last row and column repeated up to `size`, H and W, or else up
-    to multiples of 64.
-    """
-    height, width = picture.shape[:2]
-    bottom, right = (size[0] - height, size[1] - width) if size else (-height % 64, -width % 64)
-    rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
-    x = torch.tensor(np.ascontiguousarray(rgb), device=device).permute(2, 0, 1)[None].float() / 255
-    return F.pad(x, (0, right, 0, bottom), mode="replicate")

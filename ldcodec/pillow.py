@@ -25,7 +25,7 @@ EXTENSION = ".ldc"
 MIME = "image/x-ldc"
 DEFAULT_QUALITY = 60.0  # where `save` is given no target
 TARGETS = ("rate", "size", "psnr", "quality", "lossless")
-SETTINGS = ("strip", "fallback", "model")  # of `ldcodec.encode`, which `save` passes on
+SETTINGS = ("strip", "fallback", "effort", "model")  # of `ldcodec.encode`, which `save` passes on
 METADATA = ("exif", "xmp", "icc_profile")  # what `save` takes in place of the image's own, as other formats do
 SCALES = (16, 8, 4, 2)  # previews, the smallest first (view.SCALES)
 

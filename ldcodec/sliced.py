@@ -11,22 +11,21 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ldcodec import container, quality
 from ldcodec.container import Chunk, Container, Header, Slice
 from ldcodec.decoder import DecodeSettings
-from ldcodec.encoder import PictureEncoder, Written, code_slice, latents_of, padded
+from ldcodec.encoder import Latents, PictureEncoder, Written, code_slice, latents_of
 from ldcodec.model import Model
+from ldcodec.padding import Pixels, pixels_of
 from ldcodec.reader import Reader
-from ldcodec.slicing import PIXELS, Area, Span, coded_rows, cut
+from ldcodec.refinement import MARGIN, refined_rows
+from ldcodec.slicing import PIXELS, UNIT, Area, Span, coded_rows, cut
 from ldcodec.tiles import TILE, WHOLE_AREA, Latent, evenly, tiles_of
 
 SAMPLES = 16
 SAMPLE_SIDE = 384  # pixels: all samples together are 2.4 megapixels
-
-Pixels = NDArray[np.uint8]
 
 
 def is_large(picture: Pixels) -> bool:
@@ -38,9 +37,9 @@ def is_large(picture: Pixels) -> bool:
 class SlicedEncoder:
     """A picture of several slices, with what a search for a target asks: estimates from samples, files for real."""
 
-    def __init__(self, picture: Pixels, model: Model, chunks: tuple[Chunk, ...] = ()) -> None:
-        """picture: uint8 (H, W, 3) RGB or (H, W) grey; chunks: what the file holds beside it, counted in every size."""
-        self.picture, self.model, self.chunks = picture, model, chunks
+    def __init__(self, picture: Pixels, model: Model, chunks: tuple[Chunk, ...] = (), effort: int = 1) -> None:
+        """As `PictureEncoder`'s."""
+        self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
         self.height, self.width = picture.shape[:2]
         self.spans = cut(self.width, self.height)
         self._samples: list[PictureEncoder] = []
@@ -58,7 +57,6 @@ class SlicedEncoder:
         errors = [math.pow(10, -sample.estimate_psnr(index) / 10) for sample in self.samples()]
         return -10 * math.log10(sum(errors) / len(errors))
 
-    @torch.no_grad()
     def code(self, index: int) -> Written:
         """The file at a quality index in 0..4095."""
         return Written(Container(self._header(index), tuple(self._slices(index)), self.chunks))
@@ -96,11 +94,20 @@ class SlicedEncoder:
 
     def _slices(self, index: int) -> Iterator[Slice]:
         for group in groups(self.spans):
-            scaled = scaled_rows(self.picture, self.model, index, Span(group[0].top, group[-1].bottom))
-            for span in group:
-                rows = scaled[:, :, span.top - group[0].top : span.bottom - group[0].top].contiguous()
-                coded = coded_rows(span, self.width, self.height)
-                yield code_slice(latents_of(rows, index, self.model), coded, self.model)[0]
+            for span, latents in zip(group, self._latents(index, group), strict=True):
+                yield code_slice(latents, coded_rows(span, self.width, self.height), self.model)[0]
+
+    def _latents(self, index: int, group: list[Span]) -> Iterator[Latents]:
+        """Those of neighbouring slices, one after the other; refined together with some rows around them."""
+        margin = MARGIN if self.effort > 1 else 0
+        rows = Span(max(0, group[0].top - margin), min(self.spans[-1].bottom, group[-1].bottom + margin))
+        y, z = scaled_rows(self.picture, self.model, index, rows), None
+        if self.effort > 1:
+            y, z = refined_rows(self.model.networks, self.picture, y, rows, index, self.effort)
+        for span in group:
+            top, bottom = span.top - rows.top, span.bottom - rows.top
+            hyper = None if z is None else z[:, :, top // UNIT : bottom // UNIT]
+            yield latents_of(y[:, :, top:bottom].contiguous(), index, self.model, hyper)
 
 
 def groups(spans: list[Span]) -> list[list[Span]]:
@@ -126,17 +133,11 @@ def scaled_rows(picture: Pixels, model: Model, index: int, span: Span) -> Tensor
         for left, right in evenly(0, columns, TILE):
             tile = Area(top, bottom, left, right)
             seen = tile.grown(model.networks.analysis.halo, total_rows, columns)
-            base = model.networks.analysis.base(_pixels_of(picture, seen, model.device))
+            base = model.networks.analysis.base(pixels_of(picture, seen, model.device))
             rows, inner = tile.inside(seen)
             found = model.networks.scaled_latent(base, t)[:, :, rows, inner]
             scaled[:, :, top - span.top : bottom - span.top, left:right] = found
     return scaled
-
-
-def _pixels_of(picture: Pixels, area: Area, device: torch.device) -> Tensor:
-    """The pixels of an area of latents, [1, 3, 16·rows, 16·columns]."""
-    top, bottom, left, right = (PIXELS * edge for edge in area)
-    return padded(picture[top:bottom, left:right], device, (bottom - top, right - left))
 
 
 def sample_places(width: int, height: int) -> list[Area]:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ldcodec import quality
 from ldcodec.diffusion.schedule import alpha_sigma
-from ldcodec.encoder import padded
 from ldcodec.errors import LdcodecError, ModelError, PictureError, UsageError
 from ldcodec.model import Model
+from ldcodec.padding import padded
 from ldcodec.ratemodel.gaussian import information
 from ldcodec.study import results
 from ldcodec.study.__main__ import main

@@ -16,7 +16,7 @@ class Subject:
     """Which ldcodec is measured.
 
     model: name or path, None for the default one; steps: 1..1000 or None; realism: 0..1; qualities: 0..100, rising;
-    rates: bits a pixel, rising, of the curve at constant rate; device: auto, cpu or cuda.
+    rates: bits a pixel, rising, of the curve at constant rate; device: auto, cpu or cuda; effort: 1..9, of the encoder.
     """
 
     model: str | None = None
@@ -25,6 +25,7 @@ class Subject:
     qualities: tuple[float, ...] = QUALITIES
     rates: tuple[float, ...] = ()
     device: str = "auto"
+    effort: int = 1
 
 
 def constant_quality(subject: Subject) -> Codec:
@@ -49,12 +50,13 @@ def _codec(subject: Subject, name: str, title: str, target: str, scale: tuple[fl
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LdcodecWarning)  # of a rate out of reach: the row tells the real one
             if target == "rate":  # without fallback: a lossless file that happens to be smaller is not this codec's
-                return encode(pixels, rate=setting, fallback=False, model=model)
-            return encode(pixels, quality=setting, fallback=False, model=model)
+                return encode(pixels, rate=setting, fallback=False, effort=subject.effort, model=model)
+            return encode(pixels, quality=setting, fallback=False, effort=subject.effort, model=model)
 
     def to_pixels(data: bytes) -> Pixels:
         return decode_array(data, steps=subject.steps, realism=subject.realism, model=model)
 
     library = f"ldcodec {__version__}, model {model.name} {model.parse_id.hex()} on {model.device}"
     words = f"{target}=setting, steps={subject.steps or 'default'}, realism={subject.realism:g}"
+    words += f", effort={subject.effort}" if subject.effort > 1 else ""
     return Codec(name, title, library, words, scale, to_bytes, to_pixels, whole=False)

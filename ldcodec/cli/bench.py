@@ -88,6 +88,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Of ldcodec's reverse diffusion.")
 @click.option("--realism", type=click.FloatRange(0, 1), default=0.0, metavar="0..1", help="Of ldcodec.  [default: 0]")
+@click.option("--effort", type=click.IntRange(1, 9), default=1, show_default=True, help="Of ldcodec's encoder.")
 def bench(pictures: tuple[Path, ...], folder: Path, resume: bool, force: bool, **options: Any) -> int:
     """Measure codecs on pictures, by default on a few that come with the installed packages.
 
@@ -220,6 +221,7 @@ def _way(options: dict[str, Any]) -> "Way":
         options["qualities"] or QUALITIES,
         options["rates"],
         options["device"],
+        options["effort"],
     )
     return Way(subject, measures, options["threads"], options["jobs"] or min(MOST_JOBS, cores()))
 

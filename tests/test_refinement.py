@@ -1,0 +1,144 @@
+"""Refinement: files of higher effort cost less, decode as any other, and hold what the refined latent says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from PIL import Image
+
+import ldcodec
+from ldcodec import container, quality, refinement
+from ldcodec.cli import main
+from ldcodec.decoder import DecodeSettings, condition, decode, parse
+from ldcodec.encoder import PictureEncoder
+from ldcodec.errors import UsageError
+from ldcodec.model import Model
+from ldcodec.refinement import MARGIN, SIDE, STEPS, Cost, Task, refined_rows
+from ldcodec.sliced import SlicedEncoder
+from ldcodec.slicing import Span
+
+INDEX = 1500
+Pixels = NDArray[np.uint8]
+
+
+def scene(height: int = 96, width: int = 160, seed: int = 3) -> Pixels:
+    """Waves, edges and some grain."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    wave = 60 * np.sin(rows / 9)[..., None] + 50 * np.cos(columns[..., None] / 14 + np.arange(3))
+    edge = 60 * (rows + 2 * columns > 200)[..., None]
+    return np.clip(110 + wave + edge + rng.normal(0, 8, (height, width, 3)), 0, 255).astype(np.uint8)
+
+
+def cost(picture: Pixels, model: Model, effort: int, index: int = INDEX) -> float:
+    """What refinement makes smaller, of the real file and the real decoder: bits + λ·squared error, a pixel."""
+    encoder = PictureEncoder(picture, model, effort=effort)
+    coded = encoder.code(index)
+    error = 255**2 / 10 ** (encoder.psnr(coded) / 10)
+    t = torch.tensor(quality.fraction(index))
+    return 8 * coded.size / picture[:, :, 0].size + quality.multiplier(t).item() * error
+
+
+def test_more_effort_costs_less(shipped_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STEPS, 9, 60)
+    costs = [cost(scene(), shipped_model, effort) for effort in (1, 9)]
+    assert costs[1] < 0.99 * costs[0]
+
+
+def test_the_cost_without_randomness_is_that_of_the_file(shipped_model: Model) -> None:
+    picture = scene(128, 192)
+    encoder = PictureEncoder(picture, shipped_model)
+    latents, coded = encoder.latents(INDEX), encoder.code(INDEX)
+    known = condition(coded.parsed, coded.container.header, shipped_model)
+    y = torch.from_numpy(coded.parsed.mean * 2.0**-9 + coded.parsed.symbols)[None].float()  # whole symbols: no rest
+    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    task = Task(pixels, y, torch.ones(y.shape[2:]), known.quality)
+    hyper = torch.from_numpy(latents.hyper)[None].float()
+    found = Cost(shipped_model.networks, task, 0).of(y, hyper, 1e-3).item()
+    decoded = shipped_model.networks.picture(known.centre, known.quality)
+    error = (decoded - pixels).square().mean().item() * 255**2
+    expected = 8 * coded.size / pixels[0, 0].numel() + quality.multiplier(known.quality).item() * error
+    assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_files_of_any_effort_decode_and_hold_their_latent(shipped_model: Model) -> None:
+    picture = scene(70, 90)
+    encoder = PictureEncoder(picture, shipped_model, effort=2)
+    latents = encoder.latents(INDEX)
+    coded = encoder.write(latents)
+    again = parse(container.read(container.write(coded.container)), shipped_model)
+    assert np.array_equal(again.symbols, coded.parsed.symbols)
+    rows, columns = encoder.rows, encoder.columns
+    rest = (latents.scaled - coded.parsed.mean * 2.0**-9 - coded.parsed.symbols)[:, :rows, :columns]
+    shown = coded.parsed.symbols[:, :rows, :columns] != 0
+    assert shown.any()
+    assert np.abs(rest[shown]).max() <= 1  # of rounding 0.5, of cells that rates have shifted up to 0.998
+    assert decode(coded.container, shipped_model, DecodeSettings()).shape == picture.shape
+
+
+def test_squares_meet_without_a_gap(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refinement, "SIDE", 8)
+    picture = scene(260, 330)
+    scaled, _ = PictureEncoder(picture, model)._scaled_latent(INDEX)
+    seen: list[torch.Size] = []
+
+    def unchanged(networks: object, task: Task, effort: int) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(task.scaled.shape)
+        assert task.picture.shape[2:] == (16 * task.scaled.shape[2], 16 * task.scaled.shape[3])
+        return task.scaled, task.scaled[:, :1, ::4, ::4].expand(-1, model.networks.config.hyper, -1, -1)
+
+    monkeypatch.setattr(refinement, "refined", unchanged)
+    rows = Span(4, scaled.shape[2])
+    y, z = refined_rows(model.networks, picture, scaled[:, :, 4:], rows, INDEX, 2)
+    assert torch.equal(y, scaled[:, :, 4:])
+    assert torch.equal(z[:, :1], scaled[:, :1, 4::4, ::4])
+    assert len(seen) > 4
+    assert max(shape[2] for shape in seen) <= 8 + 2 * MARGIN
+    assert SIDE % 4 == MARGIN % 4 == 0  # edges of hyper-latents
+
+
+def test_sliced_pictures_are_refined_too(model: Model) -> None:
+    picture = scene(700, 300)
+    plain, better = SlicedEncoder(picture, model), SlicedEncoder(picture, model, effort=2)
+    better.spans = plain.spans = [Span(0, 16), Span(16, 44)]
+    files = [encoder.code(2500) for encoder in (plain, better)]
+    assert files[0].container.slices != files[1].container.slices
+    assert len(files[1].container.slices) == 2
+
+
+def test_the_same_picture_gives_the_same_file(model: Model) -> None:
+    files = {ldcodec.encode(scene(), quality=40, effort=2, model=model) for _ in range(2)}
+    assert len(files) == 1
+    assert files != {ldcodec.encode(scene(), quality=40, model=model)}
+
+
+def test_weights_get_no_gradient(model: Model) -> None:
+    PictureEncoder(scene(), model, effort=2).code(INDEX)
+    assert all(p.grad is None for p in model.networks.parameters())
+
+
+@pytest.mark.parametrize("effort", [0, 10])
+def test_efforts_out_of_range_are_refused(effort: int, model: Model) -> None:
+    with pytest.raises(UsageError, match="from 1 to 9"):
+        ldcodec.encode(scene(), quality=40, effort=effort, model=model)
+
+
+def test_a_rate_is_kept_at_any_effort(shipped_model: Model) -> None:
+    data = ldcodec.encode(scene(), rate=0.8, effort=2, model=shipped_model)
+    assert 0.7 * 0.8 < 8 * len(data) / scene()[:, :, 0].size <= 0.8
+
+
+def test_the_command_line_takes_an_effort(tmp_path: Path) -> None:
+    Image.fromarray(scene()).save(tmp_path / "a.png")
+    sizes = []
+    for effort in ("1", "2"):
+        out = tmp_path / f"{effort}.ldc"
+        arguments = ["compress", str(tmp_path / "a.png"), "-o", str(out), "--quality", "40", "--effort", effort]
+        result = CliRunner().invoke(main, [*arguments, "--no-fallback"])
+        assert result.exit_code == 0, result.output
+        sizes.append(out.read_bytes())
+    assert sizes[0] != sizes[1]
+    assert CliRunner().invoke(main, [*arguments[:-1], "10"]).exit_code == 2
