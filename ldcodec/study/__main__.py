@@ -59,6 +59,9 @@ def run_options(command: click.decorators.FC) -> click.decorators.FC:
         click.option("--channels", type=int, default=DEFAULTS.channels, show_default=True, help="Of the latent."),
         click.option("--minutes", type=float, default=DEFAULTS.minutes, show_default=True, help="Of processor time."),
         click.option("--steps", type=int, default=0, help="Training steps instead of minutes."),
+        click.option(
+            "--share", type=float, default=DEFAULTS.share, show_default=True, help="The codec's, if --conditional."
+        ),
         click.option("--batch", type=int, default=DEFAULTS.batch, show_default=True),
         click.option("--rate", type=float, default=DEFAULTS.rate, show_default=True, help="Of learning."),
         click.option("--seed", type=int, default=0, show_default=True),
@@ -98,19 +101,25 @@ def run(out: Path, classifier_steps: int, realism: str, force: bool, **options: 
     path = results.write(result, out)
     plots.sheet(codec, data, out / f"{settings.name}.png")
     say(tables.plain(tables.HEAD, tables.rows([result])))
+    if settings.conditional:
+        say(f"\n{tables.plain(tables.CHANGE_HEAD, tables.change_rows([result]))}\n")
     say(f"classifier right in {100 * result.accuracy:.1f} %; written: {path}")
 
 
 @main.command()
 @click.argument("paths", nargs=-1, type=FOLDER, required=True)
 @click.option("--markdown", is_flag=True, help="As tables of Markdown.")
+@click.option("--changes", is_flag=True, help="What each conditional decoding changes against the decoder as well.")
 @click.option("--entropies", is_flag=True, help="H(Z_t) over t of each run as well.")
 @click.option("--plots", "plot_folder", type=FOLDER, help="Folder for the plots; default: that of the results.")
-def table(paths: tuple[Path, ...], markdown: bool, entropies: bool, plot_folder: Path | None) -> None:
+def table(paths: tuple[Path, ...], markdown: bool, changes: bool, entropies: bool, plot_folder: Path | None) -> None:
     """Rate, distortion and perception of the results in PATHS side by side, and the plots."""
     found = results.read(paths)
     shown = tables.markdown if markdown else tables.plain
     click.echo(shown(tables.HEAD, tables.rows(found)))
+    if changes:
+        click.echo("\nchange against the decoder alone, on the same bits and pictures:")
+        click.echo(shown(tables.CHANGE_HEAD, tables.change_rows(found)))
     for result in found if entropies else ():
         click.echo(f"\n{result.settings.name}, bits a picture; written {result.coded.mean:.1f}")
         click.echo(shown(tables.ENTROPY_HEAD, tables.entropy_rows(result)))
