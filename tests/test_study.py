@@ -360,6 +360,14 @@ def test_generated_latents_of_an_untrained_prior_are_standard_normal() -> None:
     assert abs(float(z.std()) - 1) < 0.03 and abs(float(z.mean())) < 0.06
 
 
+@torch.no_grad()
+def test_delta_latents_of_the_standard_normal_have_the_noise_of_rounding() -> None:
+    """Variance 1 + Δ²/12: the prior in the bound is N(0, I) smeared over a cell of width Δ."""
+    codec = fresh(diffusion="none", latent="delta")
+    step = float(codec.autoencoder.width().exp().mean())
+    assert float(codec.generated(2000, 1).var()) == pytest.approx(1 + step**2 / 12, rel=0.03)
+
+
 @pytest.mark.parametrize(("latent", "prior"), list(itertools.product(CHOICES["latent"], CHOICES["prior"])))
 def test_training_lowers_the_bound(latent: str, prior: str) -> None:
     data = load(Settings())

@@ -132,5 +132,7 @@ def _bound(codec: StudyCodec, pictures: Pictures) -> tuple[float, float]:
 
 def _entropies(codec: StudyCodec, pictures: Pictures) -> tuple[rates.Entropies, ...]:
     mean, width = codec.autoencoder.mean(pictures.floats()), codec.autoencoder.width()
-    sigma = width.exp() if codec.settings.latent == "gaussian" else torch.zeros_like(width)
-    return tuple(rates.entropies(mean, sigma, time, codec.prior) for time in TIMES)
+    if codec.settings.latent == "gaussian":
+        return tuple(rates.entropies(mean, width.exp(), time, codec.prior) for time in TIMES)
+    # A prior of delta latents has learned those with noise, and says nothing of the μ(x) that are meant here.
+    return tuple(rates.entropies(mean, torch.zeros_like(width), time, None) for time in TIMES)
