@@ -492,6 +492,16 @@ def test_every_named_setting_runs_to_a_row(run: dict[str, object], result_folder
     assert settings.name in done.output
 
 
+def test_other_samplers_are_measured_with_the_same_networks(tmp_path: Path) -> None:
+    words = arguments({"diffusion": "ddim", "conditional": True}, tmp_path)
+    done = CliRunner().invoke(main, [*words, "--also", "sde,ode"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = results.read([tmp_path])
+    assert {result.settings.diffusion for result in found} == {"ddim", "sde", "ode"}
+    assert len({result.quality("one step").psnr for result in found}) == 1  # type: ignore[union-attr]
+    assert len({result.quality("realism 1").psnr for result in found}) == 3  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("dataset", FILES)
 def test_every_dataset_runs_to_a_row(tmp_path: Path, dataset: str) -> None:
     FILES[dataset](tmp_path)
@@ -529,6 +539,9 @@ def test_list_names_every_value_and_every_reason() -> None:
         ["run", "--conditional"],
         ["run", "--dataset", "mnist"],
         ["run", "--realism", "much"],
+        ["run", "--also", "sde"],
+        ["run", "--diffusion", "ddim", "--also", "none"],
+        ["run", "--diffusion", "ddim", "--also", "euler"],
         ["run", "--dataset", "cifar10", "--data", "nowhere"],
         ["table", "nowhere.run.json"],
     ],
