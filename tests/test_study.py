@@ -27,10 +27,12 @@ from ldcodec.study.__main__ import main
 from ldcodec.study.cifar import read_binary_batch, read_python_batch
 from ldcodec.study.codec import SAMPLER_OF, StudyCodec
 from ldcodec.study.datasets import Dataset, Pictures, load
+from ldcodec.study.evaluation import Measured, quality_of, share
 from ldcodec.study.idx import read_idx
 from ldcodec.study.networks import layout
 from ldcodec.study.perception import (
     Classifier,
+    Distances,
     classifier,
     density_ratio_divergence,
     estimate,
@@ -157,6 +159,12 @@ def test_a_folder_without_the_files_says_where_they_are_had(tmp_path: Path, data
     with pytest.raises(UsageError, match="nothing to read") as caught:
         load(Settings(dataset=dataset, data=str(tmp_path)))
     assert "\n" not in str(caught.value)
+
+
+def test_the_first_pictures_of_class_folders_are_of_all_classes(tmp_path: Path) -> None:
+    class_folder_files(tmp_path)
+    data = load(Settings(dataset="folder", data=str(tmp_path), side=16))
+    assert len(data.train.labels[:8].unique()) == 2
 
 
 def test_train_and_test_folders_are_kept_apart(tmp_path: Path) -> None:
@@ -352,6 +360,14 @@ def test_generated_latents_of_an_untrained_prior_are_standard_normal() -> None:
     assert abs(float(z.std()) - 1) < 0.03 and abs(float(z.mean())) < 0.06
 
 
+@torch.no_grad()
+def test_delta_latents_of_the_standard_normal_have_the_noise_of_rounding() -> None:
+    """Variance 1 + Δ²/12: the prior in the bound is N(0, I) smeared over a cell of width Δ."""
+    codec = fresh(diffusion="none", latent="delta")
+    step = float(codec.autoencoder.width().exp().mean())
+    assert float(codec.generated(2000, 1).var()) == pytest.approx(1 + step**2 / 12, rel=0.03)
+
+
 @pytest.mark.parametrize(("latent", "prior"), list(itertools.product(CHOICES["latent"], CHOICES["prior"])))
 def test_training_lowers_the_bound(latent: str, prior: str) -> None:
     data = load(Settings())
@@ -377,6 +393,32 @@ def test_runs_follow_from_their_seed() -> None:
     settings = Settings(diffusion="ddpm", conditional=True, prior="mixed", steps=4)
     first, again = (train(settings, data, lambda line: None).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+# measures of a run
+
+
+def test_seeds_share_no_picture_while_there_are_enough() -> None:
+    part = Pictures(torch.zeros(100, 1, 4, 4), torch.arange(100))
+    seen = torch.cat([share(part, 25, seed).labels for seed in range(4)])
+    assert sorted(seen.tolist()) == list(range(100))
+    assert share(part, 30, 3).labels.tolist() == [*range(90, 100), *range(20)]
+
+
+def measured(way: str, psnr: float, distance: float) -> Measured:
+    return Measured(way, psnr, Distances(distance, distance, distance), 0.001)
+
+
+def test_changes_are_of_pairs_and_not_widened_by_what_they_share() -> None:
+    """Seeds differ by 10, the pairs by 0.01: the interval of the change is of the latter."""
+    hard = [0.0, 10.0, 20.0]
+    decoder = [measured("decoder", 20 + seed, 30 + seed) for seed in hard]
+    one_step = [measured("one step", 21 + seed, 28 + seed + 0.01 * k) for k, seed in enumerate(hard)]
+    assert quality_of(decoder, decoder).change is None
+    found = quality_of(one_step, decoder)
+    assert found.change is not None and found.frechet.half_width > 10
+    assert found.change.psnr.mean == pytest.approx(1) and found.change.psnr.half_width < 1e-9
+    assert found.change.frechet.mean == pytest.approx(-1.99) and found.change.frechet.half_width < 0.03
 
 
 # the command
@@ -450,6 +492,16 @@ def test_every_named_setting_runs_to_a_row(run: dict[str, object], result_folder
     assert settings.name in done.output
 
 
+def test_other_samplers_are_measured_with_the_same_networks(tmp_path: Path) -> None:
+    words = arguments({"diffusion": "ddim", "conditional": True}, tmp_path)
+    done = CliRunner().invoke(main, [*words, "--also", "sde,ode"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    found = results.read([tmp_path])
+    assert {result.settings.diffusion for result in found} == {"ddim", "sde", "ode"}
+    assert len({result.quality("one step").psnr for result in found}) == 1  # type: ignore[union-attr]
+    assert len({result.quality("realism 1").psnr for result in found}) == 3  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("dataset", FILES)
 def test_every_dataset_runs_to_a_row(tmp_path: Path, dataset: str) -> None:
     FILES[dataset](tmp_path)
@@ -464,12 +516,12 @@ def test_the_table_has_a_row_for_each_decoding_and_the_plots(result_folder: Path
     pytest.importorskip("matplotlib")
     run = {"diffusion": "ddim", "conditional": True}
     CliRunner().invoke(main, arguments(run, result_folder), catch_exceptions=False)
-    words = ["table", str(result_folder), "--plots", str(tmp_path / "new"), "--entropies", "--markdown"]
+    words = ["table", str(result_folder), "--plots", str(tmp_path / "new"), "--changes", "--entropies", "--markdown"]
     done = CliRunner().invoke(main, words, catch_exceptions=False)
     assert done.exit_code == 0
     found = results.read([result_folder])
     assert done.output.count("| generated |") == len(found)
-    assert done.output.count("| one step |") == sum(result.settings.conditional for result in found)
+    assert done.output.count("| one step |") == 2 * sum(result.settings.conditional for result in found)
     assert done.output.count("| t | H note |") == len(found)
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"plane.png", "entropies.png"}
 
@@ -487,6 +539,9 @@ def test_list_names_every_value_and_every_reason() -> None:
         ["run", "--conditional"],
         ["run", "--dataset", "mnist"],
         ["run", "--realism", "much"],
+        ["run", "--also", "sde"],
+        ["run", "--diffusion", "ddim", "--also", "none"],
+        ["run", "--diffusion", "ddim", "--also", "euler"],
         ["run", "--dataset", "cifar10", "--data", "nowhere"],
         ["table", "nowhere.run.json"],
     ],

@@ -30,7 +30,7 @@ from ldcodec.study.losses import (
     uniform_times,
     weight,
 )
-from ldcodec.study.networks import layout
+from ldcodec.study.networks import layout, velocity
 from ldcodec.study.priors import MixedVelocity, entropy_at_start, prior_losses, still
 from ldcodec.study.settings import CHOICES, MEANINGS, Settings, as_json, from_json, named_combinations, why_not
 
@@ -86,6 +86,7 @@ def test_every_combination_is_valid_or_refused_in_a_line() -> None:
         ({"data": "somewhere"}, "leave --data out"),
         ({"multiplier": 0.0}, "1e-6 to 1"),
         ({"minutes": 0.0}, "positive"),
+        ({"share": 1.0}, "--share"),
         ({"side": 30}, "multiple of 4"),
         ({"realism": (2.0,)}, "0 to 1"),
         ({"seeds": 1}, "--seeds 2"),
@@ -184,6 +185,14 @@ def test_cross_entropy_by_denoising_is_the_analytic_one(prior_mean: float, prior
     assert float(found.std()) / math.sqrt(DRAWS) < 0.02  # the test is as sharp as that
 
 
+@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (0.7, 0.3), (-1.5, 2.0), (0.4, 0.05)])
+def test_the_networks_velocity_is_that_of_the_gaussian_it_names(mean: float, deviation: float) -> None:
+    u, time = torch.randn(50, 2, 3, 3), torch.linspace(0.02, 0.98, 50)
+    named = torch.full_like(u, mean), torch.full_like(u, math.log(deviation))
+    assert torch.allclose(velocity(u, time, *named), gaussian_velocity(mean, deviation)(u, time), atol=1e-4)
+    assert torch.allclose(velocity(u, torch.ones(50), *named), torch.full_like(u, -mean), atol=1e-5)
+
+
 def test_mixed_prior_with_alpha_zero_is_the_standard_normal() -> None:
     mixed = MixedVelocity(DIGITS, "mixed", 0.0)
     torch.nn.init.normal_(mixed.network.head.weight)  # whatever the network says
@@ -279,7 +288,7 @@ def test_a_network_held_still_gets_no_gradient() -> None:
 def test_every_weighting_is_least_at_the_true_velocity(weighting: str) -> None:
     z = 0.5 + 0.7 * torch.randn(40_000, 1)
     losses = []
-    for velocity in (gaussian_velocity(0.5, 0.7), gaussian_velocity(0.0, 1.0)):
+    for one in (gaussian_velocity(0.5, 0.7), gaussian_velocity(0.0, 1.0)):
         torch.manual_seed(5)
-        losses.append(float(denoising(z, velocity, weighting).mean()))
+        losses.append(float(denoising(z, one, weighting).mean()))
     assert losses[0] < losses[1]

@@ -2,6 +2,7 @@
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ def run_options(command: click.decorators.FC) -> click.decorators.FC:
         click.option("--channels", type=int, default=DEFAULTS.channels, show_default=True, help="Of the latent."),
         click.option("--minutes", type=float, default=DEFAULTS.minutes, show_default=True, help="Of processor time."),
         click.option("--steps", type=int, default=0, help="Training steps instead of minutes."),
+        click.option(
+            "--share", type=float, default=DEFAULTS.share, show_default=True, help="The codec's, if --conditional."
+        ),
         click.option("--batch", type=int, default=DEFAULTS.batch, show_default=True),
         click.option("--rate", type=float, default=DEFAULTS.rate, show_default=True, help="Of learning."),
         click.option("--seed", type=int, default=0, show_default=True),
@@ -66,6 +70,7 @@ def run_options(command: click.decorators.FC) -> click.decorators.FC:
             "--side", type=int, default=DEFAULTS.side, show_default=True, help="Pixels, for --dataset folder."
         ),
         click.option("--realism", default="0.5,1", show_default=True, help="Of the conditional decoder, by commas."),
+        click.option("--also", default="", help="Other samplers to measure the same networks with, by commas."),
         click.option("--sample-steps", type=int, default=DEFAULTS.sample_steps, show_default=True),
         click.option("--pictures", type=int, default=DEFAULTS.pictures, show_default=True, help="Measured, each seed."),
         click.option("--seeds", type=int, default=DEFAULTS.seeds, show_default=True, help="Of the measures."),
@@ -80,37 +85,57 @@ def run_options(command: click.decorators.FC) -> click.decorators.FC:
 
 @main.command()
 @run_options
-def run(out: Path, classifier_steps: int, realism: str, force: bool, **options: Any) -> None:
+def run(out: Path, classifier_steps: int, realism: str, also: str, force: bool, **options: Any) -> None:
     """Train one setting, measure it, write its row and a sheet of pictures."""
     try:
         scales = tuple(float(text) for text in realism.split(",") if text)
     except ValueError as error:
         raise UsageError(f"--realism must be numbers separated by commas, not {realism!r}") from error
     settings = Settings(**options, realism=scales)
-    earlier = results.path_of(out, settings)
-    if earlier.exists() and not force:
-        raise UsageError(f"{earlier}: exists already; --force overwrites it, --out names another folder")
+    measured = [settings, *with_samplers(settings, [text for text in also.split(",") if text])]
+    for earlier in (results.path_of(out, each) for each in measured):
+        if earlier.exists() and not force:
+            raise UsageError(f"{earlier}: exists already; --force overwrites it, --out names another folder")
     torch.set_num_threads(1)
     data = load(settings)
     say(f"{settings.name}: {len(data.train)} pictures of {data.side}×{data.side} to train with")
     codec = train(settings, data, say)
-    result = measure(codec, data, out, classifier_steps)
+    for each in measured:
+        codec.settings = each
+        write_row(measure(codec, data, out, classifier_steps), out)
+        plots.sheet(codec, data, out / f"{each.name}.png")
+
+
+def with_samplers(settings: Settings, samplers: list[str]) -> list[Settings]:
+    """The settings with other samplers, which is nothing that training sees; UsageError where there is none."""
+    if samplers and "none" in (settings.diffusion, *samplers):
+        raise UsageError("--also names other samplers than --diffusion: both must be ddpm, ddim, sde or ode")
+    return [replace(settings, diffusion=sampler) for sampler in samplers]
+
+
+def write_row(result: results.Result, out: Path) -> None:
+    """Writes a result and shows it."""
     path = results.write(result, out)
-    plots.sheet(codec, data, out / f"{settings.name}.png")
     say(tables.plain(tables.HEAD, tables.rows([result])))
+    if result.settings.conditional:
+        say(f"\n{tables.plain(tables.CHANGE_HEAD, tables.change_rows([result]))}\n")
     say(f"classifier right in {100 * result.accuracy:.1f} %; written: {path}")
 
 
 @main.command()
 @click.argument("paths", nargs=-1, type=FOLDER, required=True)
 @click.option("--markdown", is_flag=True, help="As tables of Markdown.")
+@click.option("--changes", is_flag=True, help="What each conditional decoding changes against the decoder as well.")
 @click.option("--entropies", is_flag=True, help="H(Z_t) over t of each run as well.")
 @click.option("--plots", "plot_folder", type=FOLDER, help="Folder for the plots; default: that of the results.")
-def table(paths: tuple[Path, ...], markdown: bool, entropies: bool, plot_folder: Path | None) -> None:
+def table(paths: tuple[Path, ...], markdown: bool, changes: bool, entropies: bool, plot_folder: Path | None) -> None:
     """Rate, distortion and perception of the results in PATHS side by side, and the plots."""
     found = results.read(paths)
     shown = tables.markdown if markdown else tables.plain
     click.echo(shown(tables.HEAD, tables.rows(found)))
+    if changes:
+        click.echo("\nchange against the decoder alone, on the same bits and pictures:")
+        click.echo(shown(tables.CHANGE_HEAD, tables.change_rows(found)))
     for result in found if entropies else ():
         click.echo(f"\n{result.settings.name}, bits a picture; written {result.coded.mean:.1f}")
         click.echo(shown(tables.ENTROPY_HEAD, tables.entropy_rows(result)))

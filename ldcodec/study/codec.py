@@ -63,10 +63,13 @@ class StudyCodec(nn.Module):
         return decoded + self.remainder * unfold(u, self.layout)  # type: ignore[operator]
 
     def generated(self, count: int, steps: int) -> Tensor:
-        """New z from the prior, [count, L, h, w]: by the sampler of the settings, or N(0, I) without a diffusion."""
+        """New z from the prior, [count, L, h, w]: by the sampler of the settings; without a diffusion from N(0, I).
+
+        To the latter a delta latent adds the uniform noise that stands for rounding, as its prior in the bound does.
+        """
         like = torch.empty(count, *self.layout.latent_shape)
         if self.prior is None:
-            return torch.randn_like(like)
+            return self.drawn(torch.randn_like(like)) if self.settings.latent == "delta" else torch.randn_like(like)
         return self._reverse(self.prior, like, 1.0, steps, None)
 
     def _reverse(

@@ -64,16 +64,21 @@ class Dataset:
 
 
 def load(settings: Settings) -> Dataset:
-    """The pictures that settings name, test pictures halved at random into coded and reference.
+    """The pictures that settings name in a random order, test pictures halved into coded and reference.
 
-    Raises PictureError for files that cannot be read and UsageError for a path at which nothing fits.
+    The order is the same for all runs; it matters for class folders, whose first pictures are all of one class. Raises
+    PictureError for files that cannot be read and UsageError for a path at which nothing fits.
     """
     train, test = _LOADERS[settings.dataset](settings)
-    order = torch.from_numpy(np.random.default_rng(0).permutation(len(test)))  # one split for all runs
+    order = _order(len(test))
     if len(test) < FEWEST or len(train) < FEWEST:
         raise UsageError(f"{settings.dataset}: too few pictures, {len(train)} to train with and {len(test)} to test")
     half = len(test) // 2
-    return Dataset(train, test.part(order[:half]), test.part(order[half : 2 * half]))
+    return Dataset(train.part(_order(len(train))), test.part(order[:half]), test.part(order[half : 2 * half]))
+
+
+def _order(count: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(0).permutation(count))
 
 
 def _digits(_settings: Settings) -> tuple[Pictures, Pictures]:

@@ -1,7 +1,8 @@
 """Rate, distortion and perception of a trained codec, over seeds."""
 
 import time as clocks
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from ldcodec.study import rates
 from ldcodec.study.codec import StudyCodec, psnr
 from ldcodec.study.datasets import Dataset, Pictures
 from ldcodec.study.perception import Classifier, Distances, accuracy, classifier, distances, estimate
-from ldcodec.study.results import DECODER, FLOOR, GENERATED, ONE_STEP, Quality, Result
+from ldcodec.study.results import DECODER, FLOOR, GENERATED, ONE_STEP, Change, Quality, Result
 from ldcodec.study.training import bound
 
 TIMES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
@@ -29,14 +30,33 @@ def measure(codec: StudyCodec, data: Dataset, folder: Path, classifier_steps: in
         runs = [_seed(codec, data, network, given, seed) for seed in range(settings.seeds)]
         nats, distortion = _bound(codec, data.coded.part(slice(0, settings.pictures)))
         entropies = _entropies(codec, data.coded.part(slice(0, settings.pictures)))
-    ways = tuple(_quality([qualities[k] for _, qualities in runs]) for k in range(len(runs[0][1])))
+    by_way = list(zip(*(qualities for _, qualities in runs), strict=True))
+    decoder = by_way[1]
+    ways = tuple(quality_of(seeds, decoder) for seeds in by_way)
     mixing = None if codec.prior is None else float(codec.prior.mixing().detach().mean())
     known = accuracy(network, data)
     bits = estimate([coded for coded, _ in runs])
     return Result(settings, bits, nats, distortion, ways, entropies, mixing, known, data.side**2)
 
 
-Measured = tuple[str, float | None, Distances, float]  # way, mean squared error, distances, seconds a picture
+MEASURES = ("psnr", "frechet", "kernel", "divergence")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way of decoding under one seed.
+
+    psnr in dB, None without an original; distances from the reference; seconds of processor time a picture.
+    """
+
+    way: str
+    psnr: float | None
+    distances: Distances
+    seconds: float
+
+    def value(self, measure: str) -> float:
+        """One of MEASURES."""
+        return float(self.psnr or 0.0) if measure == "psnr" else float(getattr(self.distances, measure))
 
 
 def _seed(
@@ -45,18 +65,22 @@ def _seed(
     """Bits a picture and the measures of each way, on pictures and noise that the seed chooses."""
     torch.manual_seed(1000 + seed)
     pictures = min(codec.settings.pictures, len(data.coded) // 2)  # at most half, or all seeds would see the same
-    x = data.coded.part(torch.randperm(len(data.coded))[:pictures]).floats()
-    reference = data.reference.part(torch.randperm(len(data.reference))[:pictures]).floats()
+    x, reference = (share(part, pictures, seed).floats() for part in (data.coded, data.reference))
     model = codec.autoencoder
     sent = rates.send(codec.settings.latent, model.mean(x), model.width(), given, seed)
-    found: list[Measured] = [(FLOOR, None, distances(network, reference, x, seed), 0.0)]
+    found = [Measured(FLOOR, None, distances(network, reference, x, seed), 0.0)]
     for name, way in _ways(codec):
         start = clocks.process_time()
         decoded = way(sent.z).clamp(0, 1)
         seconds = (clocks.process_time() - start) / len(x)
-        error = None if name == GENERATED else float((decoded - x).square().mean())
-        found.append((name, error, distances(network, reference, decoded, seed), seconds))
+        known = None if name == GENERATED else psnr(float((decoded - x).square().mean()))
+        found.append(Measured(name, known, distances(network, reference, decoded, seed), seconds))
     return sent.bits, found
+
+
+def share(part: Pictures, count: int, seed: int) -> Pictures:
+    """`count` of N pictures, others for each seed as long as N has them: no two seeds share one if seeds·count ≤ N."""
+    return part.part((seed * count + torch.arange(count)) % len(part))
 
 
 def _ways(codec: StudyCodec) -> list[tuple[str, Way]]:
@@ -78,17 +102,24 @@ def generated(codec: StudyCodec, count: int) -> Tensor:
     return codec.restored(z, 1.0, codec.settings.sample_steps)
 
 
-def _quality(seeds: list[Measured]) -> Quality:
-    way, first = seeds[0][0], seeds[0][1]
-    of = [measured[2] for measured in seeds]
+def quality_of(seeds: Sequence[Measured], decoder: Sequence[Measured]) -> Quality:
+    """Of one way of decoding, from what each seed measured of it and of the decoder alone."""
+    way, decodes = seeds[0].way, seeds[0].psnr is not None
+    means = {name: estimate([each.value(name) for each in seeds]) for name in MEASURES}
     return Quality(
         way,
-        None if first is None else estimate([psnr(error or 0.0) for _, error, _, _ in seeds]),
-        estimate([each.frechet for each in of]),
-        estimate([each.kernel for each in of]),
-        estimate([each.divergence for each in of]),
-        sum(seconds for _, _, _, seconds in seeds) / len(seeds),
+        means.pop("psnr") if decodes else None,
+        means["frechet"],
+        means["kernel"],
+        means["divergence"],
+        sum(each.seconds for each in seeds) / len(seeds),
+        _change(seeds, decoder) if decodes and way != DECODER else None,
     )
+
+
+def _change(seeds: Sequence[Measured], decoder: Sequence[Measured]) -> Change:
+    pairs = list(zip(seeds, decoder, strict=True))
+    return Change(*(estimate([one.value(name) - other.value(name) for one, other in pairs]) for name in MEASURES))
 
 
 def _bound(codec: StudyCodec, pictures: Pictures) -> tuple[float, float]:
@@ -101,5 +132,7 @@ def _bound(codec: StudyCodec, pictures: Pictures) -> tuple[float, float]:
 
 def _entropies(codec: StudyCodec, pictures: Pictures) -> tuple[rates.Entropies, ...]:
     mean, width = codec.autoencoder.mean(pictures.floats()), codec.autoencoder.width()
-    sigma = width.exp() if codec.settings.latent == "gaussian" else torch.zeros_like(width)
-    return tuple(rates.entropies(mean, sigma, time, codec.prior) for time in TIMES)
+    if codec.settings.latent == "gaussian":
+        return tuple(rates.entropies(mean, width.exp(), time, codec.prior) for time in TIMES)
+    # A prior of delta latents has learned those with noise, and says nothing of the μ(x) that are meant here.
+    return tuple(rates.entropies(mean, torch.zeros_like(width), time, None) for time in TIMES)

@@ -13,11 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldcodec.diffusion.denoiser import TimeFilm
+from ldcodec.diffusion.schedule import alpha_sigma
 from ldcodec.errors import UsageError
 from ldcodec.study.settings import SIDE, Settings
 from ldcodec.transforms.blocks import SLOPE, act
 
 RESIDUAL = 0.25  # of a block's branch, as in the product
+NARROWEST = 4.0  # −log of the least deviation that a velocity assumes
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ class Autoencoder(nn.Module):
 class VelocityNetwork(nn.Module):
     """v_θ(u_t, t | known), 0 before training: u [B, channels, h, w], time [B], known [B, n, h, w] or None → v.
 
-    The product's form (`ldcodec.diffusion.denoiser`): a + b·u with a and b from the network, and its `TimeFilm`.
+    The network gives m and log s, and v is the velocity that a Gaussian u0 ~ N(m, s²) would have (`velocity`): where
+    nothing is left to draw, s tends to 0 and all noise is taken away again. Like the product's form a + b·u
+    (`ldcodec.diffusion.denoiser`), but b need not be learned for every time. `TimeFilm` is the product's.
     """
 
     def __init__(self, channels: int, known: int, layout: Layout) -> None:
@@ -150,6 +154,17 @@ class VelocityNetwork(nn.Module):
         scale, shift = self.film(time)
         with half(self):
             x = self.entry(u if known is None else torch.cat([u, known], 1)) * scale + shift
-            added, factor = self.head(act(self.blocks(x))).float().chunk(2, dim=1)
-        velocity: Tensor = added + factor * u
-        return velocity
+            mean, log_deviation = self.head(act(self.blocks(x))).float().chunk(2, dim=1)
+        return velocity(u, time, mean, log_deviation)
+
+
+def velocity(u: Tensor, time: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:
+    """E[v | u_t] where u0 ~ N(mean, deviation²): (α·σ·(1 − s²)·u_t − σ·m)/(α²·s² + σ²), all [B, ...], time [B].
+
+    From E[u0 | u_t] = m + α·s²·(u_t − α·m)/(α²·s² + σ²) and v = (α·u_t − u0)/σ. log s is held within ±NARROWEST. With
+    m = 0 and s = 1 it is 0, at time 1 it is −m.
+    """
+    alpha, sigma = (part.reshape(-1, *[1] * (u.dim() - 1)) for part in alpha_sigma(time))
+    variance = (2 * log_deviation.clamp(-NARROWEST, NARROWEST)).exp()
+    result: Tensor = sigma * (alpha * (1 - variance) * u - mean) / (alpha.square() * variance + sigma.square())
+    return result

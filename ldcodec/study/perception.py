@@ -20,6 +20,7 @@ from ldcodec.study.datasets import Dataset
 
 FEATURES = 64
 STEPS, BATCH, RATE = 600, 64, 2e-3  # of the classifier's training
+JUDGED = 1000  # pictures, twice
 CRITIC_STEPS, CRITIC_WIDTH, CRITIC_RATE, CRITIC_DECAY = 100, 32, 1e-2, 1e-2
 LOGIT_LIMIT = 5.0  # of the density ratio's logarithm: one misjudged picture must not decide the mean
 
@@ -95,8 +96,9 @@ def _train_classifier(network: Classifier, data: Dataset, steps: int) -> None:
 
 @torch.no_grad()
 def accuracy(network: Classifier, data: Dataset) -> float:
-    """Share of the coded and reference pictures that the classifier knows, 0..1."""
-    right = [(network(part.floats()).argmax(1) == part.labels).float() for part in (data.coded, data.reference)]
+    """Share that the classifier knows of the first JUDGED of the coded and of the reference pictures, 0..1."""
+    parts = [part.part(slice(0, JUDGED)) for part in (data.coded, data.reference)]
+    right = [(network(part.floats()).argmax(1) == part.labels).float() for part in parts]
     return float(torch.cat(right).mean())
 
 

@@ -18,12 +18,16 @@ from ldcodec.study.results import DECODER, ONE_STEP, Quality, Result
 
 PLANE, ENTROPIES = "plane.png", "entropies.png"
 MARKERS = {DECODER: "o", ONE_STEP: "s"}
+LABELS = {"decoder alone": "o", "conditional, one step": "s", "conditional, realism > 0": "^"}
 BOUND = 3.01  # dB: twice the least squared error gives perfect realism (Blau and Michaeli 2018, theorem 2)
 ZOOM = 48  # pixels that a picture of a sheet has at least
 
 
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Writes both plots and returns their paths; raises LdcodecError without matplotlib."""
+    """Writes both plots, the second of the first result, and returns their paths.
+
+    Raises LdcodecError without matplotlib.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -38,37 +42,40 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
 
 
 def _plane(figure, results: Sequence[Result]) -> None:  # type: ignore[no-untyped-def]
-    axes = figure.add_subplot()
-    found = [(r, q) for r in results for q in r.qualities if q.psnr is not None]
-    values = [max(q.frechet.mean, 1e-3) for _, q in found]
-    from matplotlib.colors import LogNorm
+    """A panel for each data set, for neither bits nor distances of two can be compared."""
+    names = sorted({result.settings.dataset for result in results}, reverse=True)
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        _panel(figure, axes, [result for result in results if result.settings.dataset == name])
+        axes.set_title(name, fontsize=10, loc="left")
+        axes.set_xlabel("coded bits a pixel")
+    figure.axes[0].set_ylabel("PSNR in dB")
+    for label, marker in LABELS.items():
+        figure.axes[0].scatter([], [], marker=marker, color="#555555", label=label)
+    figure.axes[0].plot([], [], "_", color="#d55e00", markersize=12, label="bound: 3 dB below the best")
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
-    norm = LogNorm(min(values), max(max(values), 1.01 * min(values)))
+
+def _panel(figure, axes, results: Sequence[Result]) -> None:  # type: ignore[no-untyped-def]
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    found = [(r, q) for r in results for q in r.qualities if q.psnr is not None]
+    distances = [max(q.frechet.mean, 1e-3) for _, q in found]
+    norm = LogNorm(min(distances), max(max(distances), 1.01 * min(distances)))
     for result in results:
-        ways = [q for q in result.qualities if q.psnr is not None]
+        shown = [_psnr(q) for q in result.qualities if q.psnr is not None]
         bits = result.coded.mean / result.pixels
-        axes.plot([bits] * len(ways), [_psnr(q) for q in ways], color="#bbbbbb", linewidth=0.8, zorder=1)
-        best = max(_psnr(q) for q in ways)
+        axes.plot([bits] * len(shown), shown, color="#bbbbbb", linewidth=0.8, zorder=1)
         if result.settings.conditional:
-            axes.plot([bits], [best - BOUND], marker="_", markersize=14, color="#d55e00", zorder=2)
-    for marker in ("o", "s", "^"):
-        chosen = [(r, q) for r, q in found if MARKERS.get(q.way, "^") == marker]
-        if chosen:
-            drawn = axes.scatter(
-                [r.coded.mean / r.pixels for r, _ in chosen],
-                [_psnr(q) for _, q in chosen],
-                c=[max(q.frechet.mean, 1e-3) for _, q in chosen],
-                norm=norm,
-                marker=marker,
-                cmap="viridis",
-                label={"o": "decoder alone", "s": "conditional, one step", "^": "conditional, realism > 0"}[marker],
-                zorder=3,
-            )
-    figure.colorbar(drawn, label="Fréchet distance of features, less is better")
-    axes.plot([], [], "_", color="#d55e00", markersize=14, label="bound: 3 dB below the best")
-    axes.set_xlabel("coded bits a pixel")
-    axes.set_ylabel("PSNR in dB")
-    axes.legend(fontsize=8, frameon=False)
+            axes.plot([bits], [max(shown) - BOUND], marker="_", markersize=12, color="#d55e00", zorder=2)
+    for (result, quality), distance in zip(found, distances, strict=True):
+        place = result.coded.mean / result.pixels, _psnr(quality)
+        marker = MARKERS.get(quality.way, "^")
+        drawn = axes.scatter(*place, c=[distance], norm=norm, marker=marker, s=28, cmap="viridis", zorder=3)
+    ticks = LogLocator(subs=(1, 1.5, 2, 3, 5, 7))
+    bar = figure.colorbar(drawn, ax=axes, ticks=ticks, format=StrMethodFormatter("{x:g}"))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.set_label("Fréchet distance of features, less is better", fontsize=8)
 
 
 def _psnr(quality: Quality) -> float:
@@ -87,6 +94,7 @@ def _over_time(figure, results: Sequence[Result]) -> None:  # type: ignore[no-un
         axes.axhline(result.coded.mean, color="#999999", linewidth=0.8, label="bits that were written")
         axes.set_title(result.settings.name, fontsize=10, loc="left")
     axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("t")
     axes.set_ylabel("bits a picture")
     axes.legend(fontsize=8, frameon=False)

@@ -106,7 +106,7 @@ class Entropies:
     """H(Z_t) and I(X; Z_t) at one time, in bits a picture, X being one of B pictures with equal probability.
 
     note: H as the entropy of a Gaussian of z_t's variances; true: H of the mixture of B Gaussians that z_t is, by
-    draws; given: H(Z_t|X); denoising: the upper bound of H by the prior's network, None without one.
+    draws; given: H(Z_t|X); denoising: the upper bound of H by the prior's network, None where there is none of such z.
     """
 
     time: float

@@ -45,7 +45,8 @@ class Settings:
 
     data: folder or file of the pictures, "" for digits. mixing: α in 0..1, None where it is learned or not in use.
     multiplier: λ of bits a pixel + λ·255²·MSE, as the product counts; channels: of the latent (the cnn's), eight
-    times as many numbers for an mlp. minutes: of processor time for training; steps: instead of it, if not 0.
+    times as many numbers for an mlp. minutes: of processor time for training; steps: instead of it, if not 0; share:
+    of either, the codec's part where a conditional decoder follows.
     realism: values in 0..1 at which a conditional decoder is measured; sample_steps: of the reverse process;
     pictures: measured for each seed, at most half of those there are; seeds: how many of them intervals are over.
     """
@@ -63,6 +64,7 @@ class Settings:
     channels: int = 4
     minutes: float = 1.0
     steps: int = 0
+    share: float = 0.6
     batch: int = 64
     rate: float = 2e-3
     seed: int = 0
@@ -123,6 +125,8 @@ def _out_of_range(s: Settings) -> Iterator[str]:
         yield f"--multiplier must be from 1e-6 to 1, not {s.multiplier:g}"
     if not (s.minutes > 0 and s.steps >= 0 and s.rate > 0):
         yield "--minutes and --rate must be positive and --steps not negative"
+    if not 0 < s.share < 1:
+        yield f"--share must be between 0 and 1, not {s.share:g}"
     if s.side < SIDE or s.side % SIDE:
         yield f"--side must be a multiple of {SIDE}, not {s.side}"
     if not all(0 <= value <= 1 for value in s.realism):

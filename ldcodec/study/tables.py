@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ldcodec.study.perception import Estimate
-from ldcodec.study.results import FLOOR, GENERATED, Quality, Result
+from ldcodec.study.results import FLOOR, GENERATED, Change, Quality, Result
 
 HEAD = ("run", "decoding", "coded bits", "bound bits", "PSNR dB", "Fréchet", "kernel·10³", "KL nats", "ms")
 Row = tuple[str, ...]
@@ -42,6 +42,24 @@ def _thousandfold(value: Estimate) -> Estimate:
 
 def _shown(value: Estimate, places: int) -> str:
     return f"{value.mean:.{places}f} ± {value.half_width:.{places}f}"
+
+
+CHANGE_HEAD = ("run", "decoding", "PSNR dB", "Fréchet", "kernel·10³", "KL nats")
+
+
+def change_rows(results: Sequence[Result]) -> list[Row]:
+    """A row for each conditional decoding under CHANGE_HEAD: what it changes against the decoder of the same run."""
+    return [
+        (result.settings.name, quality.way, *_changed(quality.change))
+        for result in results
+        for quality in result.qualities
+        if quality.change is not None
+    ]
+
+
+def _changed(change: Change) -> Row:
+    values = ((change.psnr, 2), (change.frechet, 2), (_thousandfold(change.kernel), 0), (change.divergence, 2))
+    return tuple(f"{value.mean:+.{places}f} ± {value.half_width:.{places}f}" for value, places in values)
 
 
 def plain(head: Row, body: Sequence[Row]) -> str:

@@ -19,7 +19,6 @@ from ldcodec.study.networks import fold, layout
 from ldcodec.study.priors import cross_entropy_closed, entropy, entropy_at_start, prior_losses
 from ldcodec.study.settings import Settings
 
-CODEC_SHARE = 0.6  # of the time, where a conditional decoder follows
 DESCENT = 0.5  # last share of a phase in which the learning rate falls to zero
 CLIP = 1.0  # norm of the gradient of the loss a number of the picture
 START_SHARE = 0.25  # of a conditional batch: at time 1 from u = 0, which is the estimate of least error
@@ -91,7 +90,7 @@ def train(settings: Settings, data: Dataset, say: Say) -> StudyCodec:
     torch.manual_seed(settings.seed)
     codec = StudyCodec(settings, layout(settings, data.colours, data.side))
     codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    share = CODEC_SHARE if settings.conditional else 1.0
+    share = settings.share if settings.conditional else 1.0
     _fit_bound(codec, data, share, say)
     if codec.restorer is not None:
         _fit_restorer(codec, data, 1 - share, say)
