@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ldcodec import container, quality
@@ -24,7 +25,7 @@ from ldcodec.padding import Pixels, pixels_of
 from ldcodec.ratemodel.gaussian import information, lower_bound, nearest_scale, scale_of
 from ldcodec.ratemodel.network import by_step, whole
 from ldcodec.ratemodel.tables import SCALE_COUNT, SCALE_MIN, SKIPPED_SCALES
-from ldcodec.slicing import UNIT, Area, Span
+from ldcodec.slicing import PIXELS, UNIT, Area, Span
 
 SIDE, MARGIN = 48, 8  # latent rows and columns of a square, and those around it that are refined with it and dropped
 STEPS = {2: 20, 3: 30, 4: 45, 5: 70, 6: 100, 7: 150, 8: 220, 9: 320}  # of each effort above 1
@@ -39,7 +40,7 @@ class Task:
     """What is to be improved.
 
     picture: [1, 3, 16h, 16w] in 0..1; scaled: its latent in steps, [1, M, h, w], h and w multiples of 4; coded: [h, w],
-    0 where nothing is coded; quality: t, [1], which says λ.
+    0 where nothing is coded and errors do not count; quality: t, [1], which says λ.
     """
 
     picture: Tensor
@@ -109,6 +110,7 @@ class Cost:
         with torch.no_grad():
             self.scales = networks.scales(task.quality)
             self.hyper_scale = scale_of(nearest_scale(networks.rate.hyper_scale().log()))[:, None, None]
+        self.shown = F.interpolate(task.coded[None, None], scale_factor=PIXELS)[0]
         self.inwards = _inwards().to(task.scaled.device)
         self.weight = quality.multiplier(task.quality) * 255**2
 
@@ -119,8 +121,8 @@ class Cost:
         bits, known = self._coded(y, self.networks.rate.features(hyper, self.task.quality), temperature)
         bits = bits + information(hyper, self.hyper_scale.expand_as(hyper)).sum()
         decoded = self.networks.synthesis(known / self.scales.gain, self.task.quality, self.networks.std)
-        error = (decoded - self.task.picture).square().mean()
-        loss: Tensor = bits / self.task.picture[0, 0].numel() + self.weight.squeeze() * error
+        error = ((decoded - self.task.picture).square().mean(1) * self.shown).sum() / self.shown.sum()
+        loss: Tensor = bits / self.shown.sum() + self.weight.squeeze() * error
         return loss
 
     def _coded(self, y: Tensor, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
