@@ -159,9 +159,9 @@ def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Resul
     from ldcodec.pictures.write import format_of, write
 
     times = times_of(job.source) if order.preserve else None
-    with opened(job.source) as stream:
+    wanted = order.wanted
+    with opened(job.source, parts=wanted["region"] is not None) as stream:
         source = reader_of(stream)
-        wanted = order.wanted
         claims.of_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
         start = perf_counter()
         picture = _exact(source, wanted) if source.lossless else _decoded(source, order, models)

@@ -9,6 +9,7 @@ from time import monotonic
 from ldcodec.cli.batch import Batch
 from ldcodec.cli.files import STREAM, Job, remove_abandoned
 from ldcodec.cli.manifest import Manifest, manifest_of
+from ldcodec.cli.remote import is_remote
 from ldcodec.cli.tree import Leaf, Plan, Tree, grow
 from ldcodec.cli.work import Work
 from ldcodec.cli.workers import Outcome, Team, outcomes, team_of
@@ -57,22 +58,30 @@ class _Run:
     def through(self, inputs: Sequence[str], work: Work, team: Team) -> None:
         """Does what is not done."""
         tree = grow(inputs, self.plan, self.manifest.targets(), self.batch)
-        leaves = [leaf for leaf in tree.leaves if not self.manifest.is_done(leaf.job, leaf.name)]
+        leaves = [leaf for leaf in tree.leaves if not self.manifest.is_done(leaf.job, leaf.name, leaf.stamp)]
         self.kept = len(tree.leaves) - len(leaves)
         by_job = {leaf.job: leaf for leaf in leaves}
         for folder in tree.folders:
             remove_abandoned(folder)
-        with self._bar(leaves), closing(outcomes(work, self._begun(leaves), team, self.way.quiet)) as found:
+        with self._bar(leaves), closing(outcomes(work, self._jobs(leaves), team, self.way.quiet)) as found:
             for job, outcome in found:
                 self._take(by_job[job], outcome)
         if self.way.preserve:
             tree.keep_times()
         self._conclude(tree)
 
+    def _jobs(self, leaves: list[Leaf]) -> Iterator[Job]:
+        """Jobs to be done; all of them are begun before the first where the manifest is slow to store."""
+        jobs = self._begun(leaves)
+        if is_remote(self.plan.output):
+            jobs = iter(list(jobs))
+            self.manifest.keep_begun()
+        return jobs
+
     def _begun(self, leaves: list[Leaf]) -> Iterator[Job]:
         """Jobs as they are begun, without those that cannot be."""
         for leaf in leaves:
-            if self.batch.passes(leaf.job, self.way.force or self.manifest.owns(leaf.job.target)):
+            if self.batch.passes(leaf.job, self.way.force or self.manifest.has_room(leaf.job.target)):
                 self.manifest.begin(leaf.job)
                 yield leaf.job
             else:
@@ -85,10 +94,11 @@ class _Run:
             raise outcome.fatal
         self.batch.failures += outcome.failures
         self.batch.salvaged += outcome.salvaged
-        if outcome.result is not None and outcome.stamp is not None:
-            self.manifest.finish(leaf.job, leaf.name, outcome.stamp)
-            self.read += outcome.stamp.size
-            self.written += os.stat(leaf.job.target).st_size
+        stamp = leaf.stamp or outcome.stamp
+        if outcome.result is not None and stamp is not None:
+            self.manifest.finish(leaf.job, leaf.name, stamp, outcome.written)
+            self.read += stamp.size
+            self.written += outcome.written
             self.batch.tell(leaf.job, outcome.result)
         self._count(leaf, failed=outcome.result is None)
 
@@ -143,6 +153,6 @@ def _output_folder(inputs: Sequence[str], output: str | None) -> str:
         raise UsageError("--recursive takes files and folders, not standard input")
     if output is None or output == STREAM:
         raise UsageError("--recursive needs a folder after -o")
-    if os.path.exists(output) and not os.path.isdir(output):
+    if not is_remote(output) and os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"{output}: is a file; --recursive needs a folder after -o")
     return output
