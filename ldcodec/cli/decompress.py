@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
 
-from ldcodec.cli.batch import PATH, Batch, Models, Result, coding_options
+from ldcodec.cli.batch import PATH, Batch, Models, Result, coding_options, takes_folders
 from ldcodec.cli.claims import Claims, reader_of
 from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, times_of
 from ldcodec.cli.graphs import folder_of
@@ -115,6 +115,8 @@ def decompress(
     force: bool,
     recursive: bool,
     jobs: int | None,
+    engine: str,
+    address: str | None,
     steps: int | None,
     realism: float,
     sampler: str,
@@ -134,12 +136,10 @@ def decompress(
     order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and not recursive and len(inputs) == 1)
     graphs = folder_of(backend, onnx, model, device, threads)
     work = Work(_decompress, order, model, device, max_pixels, graphs)
-    if jobs is not None and not recursive:
-        raise click.UsageError("--jobs belongs to --recursive")
-    if recursive:
+    if takes_folders(recursive, jobs, engine, address):
         from ldcodec.cli.folders import Way, run_folders
 
-        way = Way(jobs, threads, not no_preserve, force, quiet)
+        way = Way(jobs, threads, not no_preserve, force, quiet, engine == "ray", address)
         return run_folders(inputs, output, (frozenset({".ldc"}), ".png"), work, way)
     planned = plan(inputs, output, ".png")
     _check_formats(planned)
