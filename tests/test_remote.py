@@ -331,6 +331,18 @@ def test_an_output_folder_within_the_input(call: Call, store: Store, photos: str
     assert summary(call("compress", photos, "-o", f"{photos}/archive", *EXACT)[1]) == (0, 3, 0)
 
 
+def test_a_key_does_not_leave_the_output_folder(
+    call: Call, store: Store, bucket: str, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    """Keys are any text; a stranger may have chosen them."""
+    for key in ("photos/../../up.png", "photos//rooted.png", "photos/a\\..\\..\\up.png", "photos/c.png"):
+        store.put(f"{bucket}/{key}", png())
+    inner = tmp_path / "inner" / "archive"
+    assert summary(call("compress", f"{bucket}/photos", "-o", inner, *EXACT)[1]) == (2, 0, 0)
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.ldc"))
+    assert found == ["inner/archive/c.ldc", "inner/archive/rooted.ldc"]
+
+
 def test_resuming_after_a_kill(call: Call, store: Store, photos: str, bucket: str, tmp_path: Path) -> None:  # noqa: F811
     """Killed after its first file: what is there is whole and, being begun by us, may be made again."""
     for name in NAMES:

@@ -1,6 +1,7 @@
 """The files in folders, and the place of each in the folder that is to be made of them."""
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from ldcodec.cli.batch import Batch
 from ldcodec.cli.files import Job, check_collisions, is_special, joined, unfinished_path
 from ldcodec.cli.manifest import Stamp
 from ldcodec.errors import LdcodecError
+
+PARTS = re.compile(r"[/\\]")
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,8 @@ def _found_remotely(source: str, plan: Plan, tree: Tree, batch: Batch) -> Iterat
         path, extension = remote.joined(source, name), os.path.splitext(name)[1].lower()
         if not name:
             yield source, remote.base_name(source), stamp
-        elif path.startswith(remote.joined(plan.output, "")) or any(part.startswith(".") for part in name.split("/")):
-            continue
+        elif path.startswith(remote.joined(plan.output, "")) or any(part.startswith(".") for part in PARTS.split(name)):
+            continue  # hidden, or the key of an object that would leave the output folder with ..
         elif extension in plan.taken:
             yield path, name, stamp
         else:
