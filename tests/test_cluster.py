@@ -89,7 +89,7 @@ from ldcodec.cli.files import Job
 from ldcodec.cli.work import Work
 from tests.strange import strange
 
-cluster.BATCH, cluster.RETRIES = 2, 0
+cluster.BATCH, cluster.RETRIES = 2, 1
 jobs = [Job(f"{sys.argv[1]}/{name}", f"{sys.argv[1]}/{name}.out") for name in ("a", "dies", "b", "c")]
 for job in jobs:
     Path(job.source).write_text("")

@@ -85,9 +85,10 @@ def outcomes(
 def _mapped(
     work: Work, jobs: Sequence[tuple[int, Job]], cluster: Cluster, quiet: bool, size: int
 ) -> Iterator[tuple[int, Outcome]]:
-    """Outcomes by the numbers of their jobs, without those of tasks that were lost for good."""
+    """Outcomes by the numbers of their jobs, without those of tasks that were lost for good; size: files of a task."""
     from ray import data
 
+    ahead = 1 if size == 1 else None  # what waits at an actor that dies is lost with it: nothing must, the second time
     rows = [
         {"number": number, "source": _anywhere(job.source), "target": _anywhere(job.target), "unfinished": _own(job)}
         for number, job in jobs
@@ -98,7 +99,7 @@ def _mapped(
             Coder,
             fn_constructor_args=(work, cluster.threads, quiet),
             batch_size=None,
-            compute=data.ActorPoolStrategy(min_size=1, max_size=cluster.actors),
+            compute=data.ActorPoolStrategy(min_size=1, max_size=cluster.actors, max_tasks_in_flight_per_actor=ahead),
             num_cpus=cluster.threads,
             num_gpus=1 if work.device == "cuda" else 0,
             max_task_retries=RETRIES,
