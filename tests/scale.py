@@ -53,7 +53,8 @@ def seconds_below(process: int, seen: dict[int, tuple[str, float]]) -> None:
         while above in found and number != process and above != process:
             above = found[above][0]
         if process in (number, above):
-            part = "program" if number == process else "actors" if name.startswith("ray::Map") else "Ray itself"
+            known = seen.get(number, ("Ray itself", 0.0))[0]  # an actor has other names before and after its work
+            part = "program" if number == process else "actors" if name.startswith("ray::Map") else known
             seen[number] = part, seconds
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,13 @@ def test_an_address_without_ray_is_wrong_use(call: Call, tmp_path: Path) -> None
     noise(tmp_path / "photos", 1)
     code, _, err = call("compress", "photos", "-r", "-o", "archive", "--lossless", "--address", "host:6379")
     assert code == 2 and "--address belongs to --engine ray" in error_line(err)
+
+
+def test_an_address_where_nobody_listens(ray: None, call: Call, tmp_path: Path) -> None:  # noqa: F811
+    noise(tmp_path / "photos", 1)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        code, out, err = call("compress", "photos", "--lossless", *RAY, "--address", address)
+    assert (code, out) == (1, "")
+    assert error_line(err) == f"ldcodec: error: no Ray at {address}: Connection refused\n"

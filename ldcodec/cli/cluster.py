@@ -7,7 +7,9 @@ so that the one that kills it is listed as failed and takes no other with it.
 
 import logging
 import os
+import re
 import signal
+import socket
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from ldcodec.errors import LdcodecError
 LOCAL = "local"  # what Ray calls a cluster of this machine that lives as long as the program
 BATCH = 8  # files of a task: it takes seconds, and no more than this is done again where one is lost
 RETRIES = 2  # of a task whose process died
+CONNECT = 10.0  # seconds
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 
 
@@ -122,6 +125,17 @@ def _lost(job: Job) -> Outcome:
     return Outcome([(line, True)], failures=1)
 
 
+def _reach(address: str) -> None:
+    """Raises LdcodecError where nobody listens, of which Ray itself tells after minutes only."""
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
+    if found is None:  # a word of Ray's own, such as auto
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise LdcodecError(f"no Ray at {address}: {getattr(error, 'strerror', None) or error}") from error
+
+
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[None]:
     """Ray, from here to the end of the block."""
@@ -133,6 +147,7 @@ def _connected(cluster: Cluster) -> Iterator[None]:
     except ImportError as error:
         raise LdcodecError("--engine ray needs more packages: pip install 'ldcodec[ray]'") from error
     address = cluster.address or os.environ.get("RAY_ADDRESS") or LOCAL
+    _reach(address)
     own: dict[str, Any] = {"num_cpus": max(cores(), (cluster.actors or 1) * cluster.threads)}
     before = signal.getsignal(signal.SIGTERM)
     try:
