@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,7 @@ def row(way: list[str], folder: Path) -> str:
     if process.returncode:
         sys.exit(f"it ended with code {process.returncode}")
     times = sorted(path.stat().st_mtime for path in archive.glob("*.ldc"))
-    total = Counter[str]()
+    total: dict[str, float] = defaultdict(float)
     for part, seconds in seen.values():
         total[part] += seconds
     rate = (len(times) - 1) / (times[-1] - times[0])
