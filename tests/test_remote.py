@@ -201,13 +201,14 @@ def test_elsewhere_an_output_is_moved_to_its_name(protocol: str, tmp_path: Path)
         assert file.read() == b"whole"
 
 
-def test_the_memory_of_fsspec(call: Call, tmp_path: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("url", ["memory://there/a.ldc", "memory://a.ldc"])
+def test_the_memory_of_fsspec(url: str, call: Call, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "a.png").write_bytes(png())
-    assert call("compress", "a.png", "-o", "memory://there/a.ldc", "--lossless")[0] == 0
-    assert call("decompress", "memory://there/a.ldc", "-o", "b.png")[0] == 0
+    assert call("compress", "a.png", "-o", url, "--lossless")[0] == 0
+    assert call("decompress", url, "-o", "b.png")[0] == 0
     with Image.open(tmp_path / "a.png") as before, Image.open(tmp_path / "b.png") as after:
         assert before.tobytes() == after.tobytes()
-    assert "memory://there/a.ldc: exists already" in call("compress", "a.png", "-o", "memory://there/a.ldc", *TINY)[2]
+    assert f"{url}: exists already" in call("compress", "a.png", "-o", url, *TINY)[2]
 
 
 WRONG: dict[str, tuple[list[str], str]] = {
@@ -334,13 +335,13 @@ def test_an_output_folder_within_the_input(call: Call, store: Store, photos: str
 def test_a_key_does_not_leave_the_output_folder(
     call: Call, store: Store, bucket: str, tmp_path: Path  # noqa: F811
 ) -> None:  # fmt: skip
-    """Keys are any text; a stranger may have chosen them."""
+    """Keys are any text; a stranger may have chosen them. Hidden ones are passed over, a rooted one is a failure."""
     for key in ("photos/../../up.png", "photos//rooted.png", "photos/a\\..\\..\\up.png", "photos/c.png"):
         store.put(f"{bucket}/{key}", png())
     inner = tmp_path / "inner" / "archive"
-    assert summary(call("compress", f"{bucket}/photos", "-o", inner, *EXACT)[1]) == (2, 0, 0)
+    assert summary(call("compress", f"{bucket}/photos", "-o", inner, *EXACT)[1]) == (1, 0, 1)
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.ldc"))
-    assert found == ["inner/archive/c.ldc", "inner/archive/rooted.ldc"]
+    assert found == ["inner/archive/c.ldc"]
 
 
 def test_resuming_after_a_kill(call: Call, store: Store, photos: str, bucket: str, tmp_path: Path) -> None:  # noqa: F811

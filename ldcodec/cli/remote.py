@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # one letter would be a drive of Windows
 WEB = frozenset({"http", "https"})  # can be read only, and a name may be followed by ?query
+HOSTLESS = frozenset({"memory"})  # what follows the slashes is a path already
 INCLUDED = WEB | {"s3", "s3a"}  # what the extra `remote` brings
 # Their files appear when they are closed, whole; elsewhere one is written under another name and moved.
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
@@ -46,7 +47,7 @@ def appears_whole(url: str) -> bool:
 
 def is_folder(url: str) -> bool:
     """Whether a URL is written as a folder: with a slash at its end, or without anything after the host or bucket."""
-    return url.endswith("/") or not urlsplit(url).path
+    return url.endswith("/") or (_protocol(url) not in HOSTLESS and not urlsplit(url).path)
 
 
 def base_name(url: str) -> str:
@@ -62,12 +63,12 @@ def with_extension(url: str, extension: str) -> str:
 
 def joined(folder: str, name: str) -> str:
     """The URL of a file in a folder; the name's parts are parted by slashes."""
-    return f"{folder.rstrip('/')}/{name}"
+    return folder + name if folder.endswith("/") else f"{folder}/{name}"
 
 
 def parent(url: str) -> str:
-    """The folder that a URL is in."""
-    return url.rstrip("/").rsplit("/", 1)[0]
+    """The folder that a URL is in, with a slash at its end."""
+    return url.rstrip("/").rpartition("/")[0] + "/"
 
 
 def check_writable(url: str) -> None:
