@@ -375,9 +375,13 @@ main(["compress", {0!r}, "-o", {1!r}, "-r", "--jobs", "2", "--lossless"])
 
 
 def test_two_processes(store: Store, photos: str, bucket: str, tmp_path: Path) -> None:
+    store.requests.clear()
     run = [sys.executable, "-c", TWO_CORES.format(photos, f"{bucket}/archive")]
     done = subprocess.run(run, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr, summary(done.stdout)) == (0, "", (3, 0, 0))
+    asked = Counter((request.method, Path(request.path).suffix.lower()) for request in store.requests)
+    four = {("HEAD", ".png"), ("GET", ".png"), ("PUT", ".ldc"), ("HEAD", ".ldc")}
+    assert {key: asked[key] for key in asked if key[1] in (".png", ".ldc")} == dict.fromkeys(four, 3)
     same_pixels(store, photos, f"{bucket}/archive")
 
 
