@@ -13,6 +13,10 @@ import pytest
 from PIL import Image
 
 import ldcodec
+from ldcodec.cli.cluster import Coder
+from ldcodec.cli.compress import Order, _compress
+from ldcodec.cli.work import Work
+from ldcodec.cli.workers import THREAD_VARIABLES
 from tests.test_cli import environment, error_line
 from tests.test_folders import Call, call, summary, tree, wait_until  # noqa: F401 (call is a fixture)
 
@@ -111,6 +115,21 @@ def test_a_file_that_kills_its_process_takes_no_other_with_it(ray: None, tmp_pat
     found = sorted(line[2:] for line in done.stdout.splitlines() if line.startswith("> "))
     line = f"ldcodec: error: {tmp_path}/dies: its process ended each time, perhaps for want of memory"
     assert (done.returncode, found) == (0, ["a 0", "b 0", "c 0", f"dies 1 {line}"]), done.stderr
+
+
+def test_what_a_dead_process_has_begun_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREAD_VARIABLES:  # an actor sets them for its process, which is this one here
+        monkeypatch.setenv(name, "1")
+    noise(tmp_path / "photos", 1)
+    left = tmp_path / ".ldcodec-0123456789abcdef.tmp"
+    left.write_bytes(b"begun")
+    order = Order({"lossless": True}, strip=False, fallback=True, frame=None, preserve=True)
+    coder = Coder(Work(_compress, order, None, "cpu", 10**9), 1, True)
+    names = {"source": tmp_path / "photos/0.png", "target": tmp_path / "0.ldc", "unfinished": left}
+    done = coder({"number": np.array([7])} | {column: np.array([str(name)]) for column, name in names.items()})
+    assert list(done["number"]) == [7] and done["outcome"][0].failures == 0
+    assert done["outcome"][0].written == len((tmp_path / "0.ldc").read_bytes())
+    assert not left.exists()
 
 
 def test_nothing_to_do_starts_no_ray(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -20,7 +20,7 @@ from ldcodec.cli.files import STREAM, Job
 from ldcodec.cli.foreign import held
 from ldcodec.cli.remote import is_remote
 from ldcodec.cli.work import Work
-from ldcodec.cli.workers import THREAD_VARIABLES, Listener, Outcome, cores
+from ldcodec.cli.workers import THREAD_VARIABLES, Listener, Outcome, cores, remove_unfinished
 from ldcodec.errors import LdcodecError
 
 LOCAL = "local"  # what Ray calls a cluster of this machine that lives as long as the program
@@ -58,6 +58,7 @@ class Coder:
             zip(batch["source"], batch["target"], batch["unfinished"], strict=True)
         ):
             job = Job(str(source), str(target), True, str(unfinished) or None)
+            remove_unfinished(job)  # this may be the second try, and the process of the first one dead
             outcomes[row] = self._listener.outcome(job, self._function)
         return {"number": batch["number"], "outcome": outcomes}
 
@@ -121,6 +122,7 @@ def _own(job: Job) -> str:
 
 
 def _lost(job: Job) -> Outcome:
+    remove_unfinished(job)
     line = f"ldcodec: error: {job.source_name}: its process ended each time, perhaps for want of memory"
     return Outcome([(line, True)], failures=1)
 

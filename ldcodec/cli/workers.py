@@ -134,7 +134,7 @@ class Crew:
             process.kill()
             process.join()
             pipe.close()
-            _remove(job)
+            remove_unfinished(job)
         for process in self._leaving:
             process.join()
 
@@ -191,14 +191,15 @@ def _serve(pipe: Connection, work: Work, threads: int, quiet: bool, share: float
 
 def _lost(job: Job, exit_code: int | None) -> Outcome:
     """The outcome of a job whose process is no more."""
-    _remove(job)
+    remove_unfinished(job)
     killed = exit_code is not None and exit_code < 0
     reason = f"by {signal.Signals(-exit_code).name}" if killed and exit_code is not None else f"with code {exit_code}"
     line = f"ldcodec: error: {job.source_name}: its process ended {reason}, perhaps for want of memory"
     return Outcome([(line, True)], failures=1)
 
 
-def _remove(job: Job) -> None:
+def remove_unfinished(job: Job) -> None:
+    """Remove what a process that is no more has left of an output."""
     if job.unfinished is not None:
         with suppress(OSError):
             remove(job.unfinished) if is_remote(job.unfinished) else os.unlink(job.unfinished)
