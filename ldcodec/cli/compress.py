@@ -117,9 +117,10 @@ def compress(
 ) -> int:
     """Compress pictures to .ldc files.
 
-    IN is any picture file, or - for standard input. Give exactly one of --rate, --size, --psnr, --quality and
-    --lossless. The output stands beside its input (img.png becomes img.ldc) unless -o says otherwise. With --recursive
-    IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it was stopped.
+    IN is any picture file, its URL (s3://, https://), or - for standard input. Give exactly one of --rate, --size,
+    --psnr, --quality and --lossless. The output stands beside its input (img.png becomes img.ldc) unless -o says
+    otherwise. With --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes
+    on where it was stopped.
     """
     given = {name: value for name, value in targets.items() if value}
     given |= {"quality": 0.0} if targets["quality"] == 0 else {}

@@ -127,10 +127,10 @@ def decompress(
 ) -> int:
     """Bring .ldc files back as pictures.
 
-    IN is an .ldc file, or - for standard input. The output stands beside its input (img.ldc becomes img.png) unless
-    -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp. With
-    --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it was
-    stopped.
+    IN is an .ldc file, its URL (s3://, https://), or - for standard input. The output stands beside its input
+    (img.ldc becomes img.png) unless -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp.
+    With --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it
+    was stopped.
     """
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
     order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and not recursive and len(inputs) == 1)
