@@ -15,8 +15,8 @@ from PIL import Image
 import ldcodec
 from ldcodec.cli.cluster import Coder
 from ldcodec.cli.compress import Order, _compress
+from ldcodec.cli.threads import VARIABLES
 from ldcodec.cli.work import Work
-from ldcodec.cli.workers import THREAD_VARIABLES
 from tests.test_cli import environment, error_line
 from tests.test_folders import Call, call, summary, tree, wait_until  # noqa: F401 (call is a fixture)
 
@@ -118,7 +118,7 @@ def test_a_file_that_kills_its_process_takes_no_other_with_it(ray: None, tmp_pat
 
 
 def test_what_a_dead_process_has_begun_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in THREAD_VARIABLES:  # an actor sets them for its process, which is this one here
+    for name in VARIABLES:  # an actor sets them for its process, which is this one here
         monkeypatch.setenv(name, "1")
     noise(tmp_path / "photos", 1)
     left = tmp_path / ".ldcodec-0123456789abcdef.tmp"

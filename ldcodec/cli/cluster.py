@@ -19,8 +19,9 @@ from typing import Any
 from ldcodec.cli.files import STREAM, Job
 from ldcodec.cli.foreign import held
 from ldcodec.cli.remote import is_remote
+from ldcodec.cli.threads import bound, cores
 from ldcodec.cli.work import Work
-from ldcodec.cli.workers import THREAD_VARIABLES, Listener, Outcome, cores, remove_unfinished
+from ldcodec.cli.workers import Listener, Outcome, remove_unfinished
 from ldcodec.errors import LdcodecError
 
 LOCAL = "local"  # what Ray calls a cluster of this machine that lives as long as the program
@@ -45,7 +46,7 @@ class Coder:
     """An actor: loads the weights when it first needs them, and keeps them for every batch that follows."""
 
     def __init__(self, work: Work, threads: int, quiet: bool) -> None:
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))  # before what heeds it is imported
+        bound(threads)
         self._listener = Listener(quiet)
         self._function = work.begun(self._listener, threads)
 
