@@ -168,28 +168,34 @@ def read_header(data: bytes) -> Header:
 
 def describe(data: bytes, name: str = "") -> dict[str, object]:
     """What `ldcodec info` tells of a file, as plain values that JSON can hold. Raises as `read` does."""
-    container = read(data)
-    header = container.header
-    payload = sum(len(piece.payload) for piece in container.slices)
+    read(data)
+    return describe_layout(read_layout(data, len(data)), len(data), name)
+
+
+def describe_layout(layout: Layout, file_length: int, name: str = "") -> dict[str, object]:
+    """As `describe`, of a file of `file_length` bytes of which no more than the header need be known."""
+    header = layout.header
+    chunks = [entry for entry in layout.entries if entry.kind]
+    slices = [entry for entry in layout.entries if not entry.kind]
+    payload = sum(entry.length for entry in slices)
     fields: dict[str, object] = {"name": name} if name else {}
     return fields | {
         "version": VERSION,
         "width": header.width,
         "height": header.height,
         "grey": header.grey,
-        "alpha": container.chunk(chunk_types.ALPHA) is not None,
-        "lossless": container.lossless,
+        "alpha": any(entry.kind == chunk_types.ALPHA for entry in chunks),
+        "lossless": any(entry.kind in chunk_types.WHOLE_PICTURES for entry in chunks),
         "quality_index": header.quality,
         "quality": round(100 * header.quality / MAX_QUALITY, 2),
         "parse_id": header.parse_id.hex(),
-        "bytes": len(data),
-        "bpp": round(8 * len(data) / (header.width * header.height), 6),
+        "bytes": file_length,
+        "bpp": round(8 * file_length / (header.width * header.height), 6),
         "payload_bytes": payload,
-        "overhead_bytes": len(data) - payload,
-        "chunks": [{"kind": chunk.kind, "bytes": len(chunk.data)} for chunk in container.chunks],
+        "overhead_bytes": file_length - payload,
+        "chunks": [{"kind": entry.kind, "bytes": entry.length} for entry in chunks],
         "slices": [
-            {"rows": piece.rows, "bytes": len(piece.payload), "symbols_crc": f"{piece.symbols_crc:08x}"}
-            for piece in container.slices
+            {"rows": entry.rows, "bytes": entry.length, "symbols_crc": f"{entry.symbols_crc:08x}"} for entry in slices
         ],
     }
 

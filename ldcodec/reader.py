@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ldcodec.chunks import WHOLE_PICTURES
-from ldcodec.container import Chunk, Entry, Header, Slice, read_layout
+from ldcodec.container import Chunk, Entry, Header, Layout, Slice, read_layout
 from ldcodec.errors import DamagedError
 from ldcodec.slicing import Span, spans_of
 
@@ -52,6 +52,11 @@ class Reader:
     def header(self) -> Header:
         """What the decoder must know first."""
         return self._layout.header
+
+    @property
+    def layout(self) -> Layout:
+        """All that the header and the tables say."""
+        return self._layout
 
     @property
     def lossless(self) -> bool:

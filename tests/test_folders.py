@@ -213,12 +213,12 @@ def test_a_manifest_that_is_damaged(call: Call, photos: Path, tmp_path: Path) ->
     assert not left.exists()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    for _ in range(round(100 * seconds)):
         if condition():
             return
         time.sleep(0.01)
-    pytest.fail("it did not happen within 30 s")
+    pytest.fail(f"it did not happen within {seconds:.0f} s")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

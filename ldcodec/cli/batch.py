@@ -164,10 +164,27 @@ def coding_options(command: Callable[..., int]) -> Callable[..., int]:
             metavar="N",
             help="Processes that share the cores, with --recursive.  [default: the cores, at most 4]",
         ),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            help="Who does what is in folders: processes here, or a Ray cluster.  [default: local]",
+        ),
+        click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster.  [default: one on this machine]"),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def takes_folders(recursive: bool, jobs: int | None, engine: str, address: str | None) -> bool:
+    """Whether whole folders are asked for. Raises UsageError for options that have no meaning otherwise."""
+    if address is not None and engine != "ray":
+        raise click.UsageError("--address belongs to --engine ray")
+    recursive = recursive or engine == "ray"
+    if jobs is not None and not recursive:
+        raise click.UsageError("--jobs belongs to --recursive")
+    return recursive
 
 
 class Models:

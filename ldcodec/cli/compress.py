@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 import click
 
 from ldcodec import container
-from ldcodec.cli.batch import Batch, Models, Result, coding_options
+from ldcodec.cli.batch import Batch, Models, Result, coding_options, takes_folders
 from ldcodec.cli.claims import Claims
 from ldcodec.cli.files import Job, created, opened, plan, times_of
 from ldcodec.cli.foreign import foreign_lines_as_warnings
@@ -107,6 +107,8 @@ def compress(
     force: bool,
     recursive: bool,
     jobs: int | None,
+    engine: str,
+    address: str | None,
     no_fallback: bool,
     effort: int,
     strip: bool,
@@ -115,9 +117,10 @@ def compress(
 ) -> int:
     """Compress pictures to .ldc files.
 
-    IN is any picture file, or - for standard input. Give exactly one of --rate, --size, --psnr, --quality and
-    --lossless. The output stands beside its input (img.png becomes img.ldc) unless -o says otherwise. With --recursive
-    IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it was stopped.
+    IN is any picture file, its URL (s3://, https://), or - for standard input. Give exactly one of --rate, --size,
+    --psnr, --quality and --lossless. The output stands beside its input (img.png becomes img.ldc) unless -o says
+    otherwise. With --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes
+    on where it was stopped.
     """
     given = {name: value for name, value in targets.items() if value}
     given |= {"quality": 0.0} if targets["quality"] == 0 else {}
@@ -127,12 +130,10 @@ def compress(
         raise click.UsageError("--no-fallback and --lossless contradict each other")
     order = Order(cast(Target, given), strip, not no_fallback, effort, frame, not no_preserve)
     work = Work(_compress, order, model, device, max_pixels)
-    if jobs is not None and not recursive:
-        raise click.UsageError("--jobs belongs to --recursive")
-    if recursive:
+    if takes_folders(recursive, jobs, engine, address):
         from ldcodec.cli.folders import Way, run_folders
 
-        way = Way(jobs, threads, not no_preserve, force, quiet)
+        way = Way(jobs, threads, not no_preserve, force, quiet, engine == "ray", address)
         return run_folders(inputs, output, (frozenset(PHOTOGRAPHS | RASTERS), ".ldc"), work, way)
     batch = Batch(quiet)
     return batch.run(plan(inputs, output, ".ldc"), work.begun(batch, threads), force)

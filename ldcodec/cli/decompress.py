@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
 
-from ldcodec.cli.batch import PATH, Batch, Models, Result, coding_options
+from ldcodec.cli.batch import PATH, Batch, Models, Result, coding_options, takes_folders
 from ldcodec.cli.claims import Claims, reader_of
 from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, times_of
 from ldcodec.cli.graphs import folder_of
@@ -115,6 +115,8 @@ def decompress(
     force: bool,
     recursive: bool,
     jobs: int | None,
+    engine: str,
+    address: str | None,
     steps: int | None,
     realism: float,
     sampler: str,
@@ -125,21 +127,19 @@ def decompress(
 ) -> int:
     """Bring .ldc files back as pictures.
 
-    IN is an .ldc file, or - for standard input. The output stands beside its input (img.ldc becomes img.png) unless
-    -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp. With
-    --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it was
-    stopped.
+    IN is an .ldc file, its URL (s3://, https://), or - for standard input. The output stands beside its input
+    (img.ldc becomes img.png) unless -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp.
+    With --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it
+    was stopped.
     """
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
     order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and not recursive and len(inputs) == 1)
     graphs = folder_of(backend, onnx, model, device, threads)
     work = Work(_decompress, order, model, device, max_pixels, graphs)
-    if jobs is not None and not recursive:
-        raise click.UsageError("--jobs belongs to --recursive")
-    if recursive:
+    if takes_folders(recursive, jobs, engine, address):
         from ldcodec.cli.folders import Way, run_folders
 
-        way = Way(jobs, threads, not no_preserve, force, quiet)
+        way = Way(jobs, threads, not no_preserve, force, quiet, engine == "ray", address)
         return run_folders(inputs, output, (frozenset({".ldc"}), ".png"), work, way)
     planned = plan(inputs, output, ".png")
     _check_formats(planned)
@@ -159,9 +159,9 @@ def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Resul
     from ldcodec.pictures.write import format_of, write
 
     times = times_of(job.source) if order.preserve else None
-    with opened(job.source) as stream:
+    wanted = order.wanted
+    with opened(job.source, parts=wanted["region"] is not None) as stream:
         source = reader_of(stream)
-        wanted = order.wanted
         claims.of_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
         start = perf_counter()
         picture = _exact(source, wanted) if source.lossless else _decoded(source, order, models)

@@ -1,4 +1,7 @@
-"""Which file each input becomes, what may be overwritten, and how a file appears whole or not at all."""
+"""Which file each input becomes, what may be overwritten, and how a file appears whole or not at all.
+
+A name that is a URL leads to `remote`; all else is a path.
+"""
 
 import os
 import re
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import BinaryIO
 
+from ldcodec.cli import remote
 from ldcodec.errors import LdcodecError, UsageError
 
 STREAM = "-"
@@ -61,11 +65,14 @@ def plan(sources: Sequence[str], output: str | None, extension: str) -> list[Job
 
 def check(job: Job, force: bool) -> None:
     """Refuse early what would fail late. Raises LdcodecError with a line that names the file and the reason."""
-    if job.source != STREAM:
+    if job.source != STREAM and not remote.is_remote(job.source):
         with _named(job.source):
             if stat.S_ISDIR(os.stat(job.source).st_mode):
                 raise LdcodecError(f"{job.source}: is a folder, not a file; --recursive takes what is in it")
     if job.target == STREAM or is_special(job.target):
+        return
+    if remote.is_remote(job.target):
+        _check_remote(job, force)
         return
     if os.path.isdir(job.target):
         raise LdcodecError(f"{job.target}: is a folder, not a file")
@@ -76,6 +83,15 @@ def check(job: Job, force: bool) -> None:
         if job.new_folder:
             os.makedirs(folder, exist_ok=True)
         _check_writable(folder)
+
+
+def _check_remote(job: Job, force: bool) -> None:
+    with _named(job.target):
+        remote.check_writable(job.target)
+        if job.new_folder:
+            remote.make_folder(remote.parent(job.target))
+        if not force and remote.exists(job.target):
+            raise LdcodecError(f"{job.target}: exists already; --force overwrites it")
 
 
 def is_special(path: str) -> bool:
@@ -90,15 +106,24 @@ def read_start(stream: BinaryIO, magic: bytes) -> bytes:
 
 
 @contextmanager
-def opened(source: str) -> Iterator[BinaryIO]:
-    """The input as a binary stream. Raises LdcodecError if it cannot be opened."""
+def opened(source: str, parts: bool = False) -> Iterator[BinaryIO]:
+    """The input as a binary stream; parts: whether few of its bytes are wanted, for what is read through a network.
+
+    Raises LdcodecError if it cannot be opened.
+    """
     if source == STREAM:
         if sys.stdin is None:
             raise LdcodecError("standard input is closed")
         yield sys.stdin.buffer
         return
-    with _named(source), open(source, "rb") as stream:
+    remotely = remote.is_remote(source)
+    with _named(source), remote.opened(source, parts) if remotely else open(source, "rb") as stream:
         yield stream
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file. Raises OSError, also if there is none."""
+    return remote.size_of(path) if remote.is_remote(path) else os.stat(path).st_size
 
 
 def times_of(source: str) -> tuple[int, int] | None:
@@ -119,13 +144,16 @@ def created(target: str, times: tuple[int, int] | None = None, unfinished: str |
 
     It is written under another name in the same folder, `unfinished` if given, and renamed; whatever ends the writing
     early, a signal included, removes it and leaves an older file of that name untouched. `times`, as of `times_of`,
-    become the file's.
+    become the file's, unless its name is a URL.
     """
     if target == STREAM:
         if sys.stdout is None:
             raise LdcodecError("standard output is closed")
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
+    elif remote.is_remote(target):
+        with _named(target), remote.created(target, unfinished or unfinished_path(target)) as stream:
+            yield stream
     elif is_special(target):
         with _named(target), open(target, "wb") as stream:
             yield stream
@@ -136,7 +164,15 @@ def created(target: str, times: tuple[int, int] | None = None, unfinished: str |
 
 def unfinished_path(target: str) -> str:
     """A path in the folder of an output, for it to be written under; another one at each call."""
-    return os.path.join(os.path.dirname(os.path.realpath(target)), f".ldcodec-{os.urandom(8).hex()}.tmp")
+    name = f".ldcodec-{os.urandom(8).hex()}.tmp"
+    if remote.is_remote(target):
+        return remote.joined(remote.parent(target), name)
+    return os.path.join(os.path.dirname(os.path.realpath(target)), name)
+
+
+def joined(folder: str, name: str) -> str:
+    """The path of a file in a folder, or its URL."""
+    return remote.joined(folder, name.replace(os.sep, "/")) if remote.is_remote(folder) else os.path.join(folder, name)
 
 
 def remove_abandoned(folder: str) -> None:
@@ -193,6 +229,8 @@ def _renamed_when_complete(target: str, times: tuple[int, int] | None, unfinishe
 def _is_folder(sources: Sequence[str], output: str | None) -> bool:
     if output is None or output == STREAM:
         return False
+    if remote.is_remote(output):
+        return len(sources) > 1 or remote.is_folder(output)
     return len(sources) > 1 or output.endswith(("/", os.sep)) or os.path.isdir(output)
 
 
@@ -203,8 +241,13 @@ def _target(source: str, output: str | None, extension: str, folder: bool) -> st
         if folder:
             raise UsageError("standard input needs a file name after -o, not a folder")
         return STREAM
-    beside = os.path.splitext(source)[0] + extension
-    return beside if output is None else os.path.join(output, os.path.basename(beside))
+    if remote.is_remote(source):
+        beside = remote.with_extension(source, extension)
+        name = remote.base_name(beside)
+    else:
+        beside = os.path.splitext(source)[0] + extension
+        name = os.path.basename(beside)
+    return beside if output is None else joined(output, name)
 
 
 def _check_streams(jobs: list[Job]) -> None:
@@ -222,19 +265,22 @@ def check_collisions(jobs: list[Job]) -> None:
     inputs = {identity: job.source for job in jobs if (identity := _identity(job.source)) is not None}
     seen: dict[str, str] = {}
     for job in jobs:
-        replaced = inputs.get(_identity(job.target) or (-1, -1))
+        identity = _identity(job.target)
+        replaced = None if identity is None else inputs.get(identity)
         if replaced is not None:
             raise UsageError(f"{job.target}: the output would replace the input {replaced}; name another one with -o")
-        place = os.path.realpath(job.target)
+        place = job.target if remote.is_remote(job.target) else os.path.realpath(job.target)
         if place in seen:
             raise UsageError(f"{seen[place]} and {job.source} would both become {job.target}")
         seen[place] = job.source
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | str | None:
     """What two names of one regular file have in common; None if there is no such file."""
     if path == STREAM:
         return None
+    if remote.is_remote(path):
+        return path
     try:
         status = os.stat(path)
     except OSError:

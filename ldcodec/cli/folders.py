@@ -1,7 +1,9 @@
-"""Whole folders: each file once, in a tree as it was, by several processes, and again from where a run was stopped."""
+"""Whole folders: each file once, in a tree as it was, by several processes or a cluster, and again from where a run was
+stopped.
+"""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -9,16 +11,20 @@ from time import monotonic
 from ldcodec.cli.batch import Batch
 from ldcodec.cli.files import STREAM, Job, remove_abandoned
 from ldcodec.cli.manifest import Manifest, manifest_of
+from ldcodec.cli.remote import is_remote
 from ldcodec.cli.tree import Leaf, Plan, Tree, grow
 from ldcodec.cli.work import Work
-from ldcodec.cli.workers import Outcome, Team, outcomes, team_of
+from ldcodec.cli.workers import Outcome, outcomes, team_of
 from ldcodec.errors import UsageError
+
+Engine = Callable[[Work, Iterator[Job], bool], Generator[tuple[Job, Outcome], None, None]]
 
 
 @dataclass(frozen=True)
 class Way:
     """How folders are gone through: in how many processes of how many threads (None for what fits the cores), whether
-    outputs get the times of their inputs, whether all is done anew, whether errors alone are told.
+    outputs get the times of their inputs, whether all is done anew, whether errors alone are told; whether Ray does the
+    work, and at which address (None for its own choice).
     """
 
     jobs: int | None
@@ -26,6 +32,8 @@ class Way:
     preserve: bool
     force: bool
     quiet: bool
+    ray: bool = False
+    address: str | None = None
 
 
 def run_folders(
@@ -36,12 +44,23 @@ def run_folders(
     Returns the exit code. Raises LdcodecError or UsageError where the whole cannot be done.
     """
     plan = Plan(*kinds, _output_folder(inputs, output))
-    team = team_of(way.jobs, way.threads)
+    engine = _engine_of(way)
     with manifest_of(plan.output) as manifest:
         manifest.settle(work.options(), way.force)
         run = _Run(manifest, way, plan)
-        run.through(inputs, work, team)
+        run.through(inputs, work, engine)
     return run.batch.exit_code
+
+
+def _engine_of(way: Way) -> Engine:
+    """What does the jobs: processes of this machine, or Ray. Raises UsageError for more than the cores."""
+    if not way.ray:
+        team = team_of(way.jobs, way.threads)
+        return lambda work, jobs, quiet: outcomes(work, jobs, team, quiet)
+    from ldcodec.cli import cluster
+
+    chosen = cluster.Cluster(way.address, way.jobs, way.threads or 1)
+    return lambda work, jobs, quiet: cluster.outcomes(work, list(jobs), chosen, quiet)
 
 
 class _Run:
@@ -54,25 +73,33 @@ class _Run:
         self.done = self.kept = self.read = self.written = 0
         self.failed: list[str] = []
 
-    def through(self, inputs: Sequence[str], work: Work, team: Team) -> None:
+    def through(self, inputs: Sequence[str], work: Work, engine: Engine) -> None:
         """Does what is not done."""
         tree = grow(inputs, self.plan, self.manifest.targets(), self.batch)
-        leaves = [leaf for leaf in tree.leaves if not self.manifest.is_done(leaf.job, leaf.name)]
+        leaves = [leaf for leaf in tree.leaves if not self.manifest.is_done(leaf.job, leaf.name, leaf.stamp)]
         self.kept = len(tree.leaves) - len(leaves)
         by_job = {leaf.job: leaf for leaf in leaves}
         for folder in tree.folders:
             remove_abandoned(folder)
-        with self._bar(leaves), closing(outcomes(work, self._begun(leaves), team, self.way.quiet)) as found:
+        with self._bar(leaves), closing(engine(work, self._jobs(leaves), self.way.quiet)) as found:
             for job, outcome in found:
                 self._take(by_job[job], outcome)
         if self.way.preserve:
             tree.keep_times()
         self._conclude(tree)
 
+    def _jobs(self, leaves: list[Leaf]) -> Iterator[Job]:
+        """Jobs to be done; all of them are begun before the first where the manifest is slow to store."""
+        jobs = self._begun(leaves)
+        if is_remote(self.plan.output):
+            jobs = iter(list(jobs))
+            self.manifest.keep_begun()
+        return jobs
+
     def _begun(self, leaves: list[Leaf]) -> Iterator[Job]:
         """Jobs as they are begun, without those that cannot be."""
         for leaf in leaves:
-            if self.batch.passes(leaf.job, self.way.force or self.manifest.owns(leaf.job.target)):
+            if self.batch.passes(leaf.job, self.way.force or self.manifest.has_room(leaf.job.target)):
                 self.manifest.begin(leaf.job)
                 yield leaf.job
             else:
@@ -85,10 +112,11 @@ class _Run:
             raise outcome.fatal
         self.batch.failures += outcome.failures
         self.batch.salvaged += outcome.salvaged
-        if outcome.result is not None and outcome.stamp is not None:
-            self.manifest.finish(leaf.job, leaf.name, outcome.stamp)
-            self.read += outcome.stamp.size
-            self.written += os.stat(leaf.job.target).st_size
+        stamp = leaf.stamp or outcome.stamp
+        if outcome.result is not None and stamp is not None:
+            self.manifest.finish(leaf.job, leaf.name, stamp, outcome.written)
+            self.read += stamp.size
+            self.written += outcome.written
             self.batch.tell(leaf.job, outcome.result)
         self._count(leaf, failed=outcome.result is None)
 
@@ -143,6 +171,6 @@ def _output_folder(inputs: Sequence[str], output: str | None) -> str:
         raise UsageError("--recursive takes files and folders, not standard input")
     if output is None or output == STREAM:
         raise UsageError("--recursive needs a folder after -o")
-    if os.path.exists(output) and not os.path.isdir(output):
+    if not is_remote(output) and os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"{output}: is a file; --recursive needs a folder after -o")
     return output

@@ -23,7 +23,7 @@ def foreign_lines_as_warnings() -> Iterator[None]:
     Warnings of our own wait until then, or they would be held as well. If the reading fails, its error says enough.
     """
     lines: list[str] = []
-    with warnings.catch_warnings(record=True) as ours, _held(lines):
+    with warnings.catch_warnings(record=True) as ours, held(lines):
         yield
     for entry in ours:
         warnings.warn(entry.message, stacklevel=3)
@@ -33,7 +33,7 @@ def foreign_lines_as_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def _held(lines: list[str]) -> Iterator[None]:
+def held(lines: list[str]) -> Iterator[None]:
     """Standard error into a temporary file, whose lines are added to `lines` at the end."""
     with ExitStack() as stack:
         file = _placed(stack)

@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import click
 
 from ldcodec import container
-from ldcodec.chunks import ALPHA
 from ldcodec.cli.batch import PATH, Batch
 from ldcodec.cli.files import name_of, opened, read_start
+from ldcodec.cli.remote import is_remote
+from ldcodec.reader import Reader
 
 
 @click.command(short_help="What a file holds, or a model consists of.")
@@ -25,30 +27,40 @@ def info(inputs: tuple[str, ...], model: str | None, as_json: bool) -> int:
             batch.say(_model_json(model) if as_json else _model_text(model))
     for source in inputs:
         with batch.reporting(name_of(source)):
-            with opened(source) as stream:
-                data = read_start(stream, container.MAGIC)
-            name = name_of(source)
-            batch.say(json.dumps(container.describe(data, name)) if as_json else _file_text(data, name))
+            fields = _fields(source)
+            batch.say(json.dumps(fields) if as_json else _file_text(fields))
     return batch.exit_code
 
 
-def _file_text(data: bytes, name: str) -> str:
-    file = container.read(data)
-    header, payload = file.header, sum(len(piece.payload) for piece in file.slices)
-    chunks = ", ".join(f"{chunk.kind} of {len(chunk.data)} bytes" for chunk in file.chunks)
-    quality = 100 * header.quality / container.MAX_QUALITY
-    colours = ("grey" if header.grey else "RGB") + (" with alpha" if file.chunk(ALPHA) is not None else "")
-    exact = file.lossless
+def _fields(source: str) -> dict[str, Any]:
+    """What is known of a file. One that a network is between is not read to its end: of it only the header is tested.
+
+    Raises FormatError, and LdcodecError where it cannot be read.
+    """
+    name = name_of(source)
+    with opened(source, parts=True) as stream:
+        if is_remote(source) and stream.seekable():
+            reader = Reader(stream)
+            reader.check_length()
+            return container.describe_layout(reader.layout, reader.length, name)
+        return container.describe(read_start(stream, container.MAGIC), name)
+
+
+def _file_text(fields: dict[str, Any]) -> str:
+    chunks = ", ".join(f"{chunk['kind']} of {chunk['bytes']} bytes" for chunk in fields["chunks"])
+    colours = ("grey" if fields["grey"] else "RGB") + (" with alpha" if fields["alpha"] else "")
+    exact = fields["lossless"]
+    index, most = fields["quality_index"], container.MAX_QUALITY
     lines = [
-        f"{name}: {header.width}x{header.height}, {colours}{', lossless' if exact else ''}",
-        f"  file      {len(data)} bytes, {8 * len(data) / (header.width * header.height):.3f} bpp",
-        f"  payload   {payload} bytes, slices: {len(file.slices)}",
-        f"  overhead  {len(data) - payload} bytes, chunks: {chunks or 'none'}",
+        f"{fields['name']}: {fields['width']}x{fields['height']}, {colours}{', lossless' if exact else ''}",
+        f"  file      {fields['bytes']} bytes, {fields['bpp']:.3f} bpp",
+        f"  payload   {fields['payload_bytes']} bytes, slices: {len(fields['slices'])}",
+        f"  overhead  {fields['overhead_bytes']} bytes, chunks: {chunks or 'none'}",
         "  quality   every pixel exact"
         if exact
-        else f"  quality   {quality:.1f} of 100 (index {header.quality} of {container.MAX_QUALITY})",
-        f"  parse id  {'none: no model is needed' if exact else header.parse_id.hex()}",
-        f"  version   {container.VERSION}",
+        else f"  quality   {100 * index / most:.1f} of 100 (index {index} of {most})",
+        f"  parse id  {'none: no model is needed' if exact else fields['parse_id']}",
+        f"  version   {fields['version']}",
     ]
     return "\n".join(lines)
 

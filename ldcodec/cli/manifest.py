@@ -3,18 +3,23 @@
 It is a journal of JSON lines. A line is written before an output is begun and another when it is complete; a run that
 is killed leaves at most a line that is cut, which counts as none. An output that was begun and not completed is ours
 and is made again, so a file is neither lost nor left half-written.
+
+In a remote folder the journal is stored from time to time (`journal`). So that it owns what is made meanwhile, all
+outputs are begun before the first is written. Nothing there is locked: two runs must not share a remote folder.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
-from ldcodec.cli.files import Job
+from ldcodec.cli import remote
+from ldcodec.cli.files import Job, joined, size_of
+from ldcodec.cli.journal import RemoteJournal
 from ldcodec.errors import LdcodecError, UsageError
 
 FILE_NAME = ".ldcodec-manifest.jsonl"
@@ -24,11 +29,14 @@ UNFINISHED = re.compile(r"(^|/)\.ldcodec-[0-9a-f]{16}\.tmp$")  # no other file i
 
 @dataclass(frozen=True)
 class Stamp:
-    """By what an input is known: its size in bytes, its time of change in nanoseconds since 1970, its SHA-256."""
+    """By what an input is known: its size in bytes; its time of change in nanoseconds since 1970 and its SHA-256, or,
+    if it is remote, what its store tells of its content.
+    """
 
     size: int
-    mtime_ns: int
-    sha256: str
+    mtime_ns: int = 0
+    sha256: str = ""
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,11 @@ def stamp_of(path: str) -> Stamp:
 class Manifest:
     """What is known of the outputs in a folder. Their names are relative to it, those of inputs to theirs."""
 
-    def __init__(self, folder: str, stream: IO[str]) -> None:
+    def __init__(self, folder: str, stream: IO[str], present: Mapping[str, int] | None = None) -> None:
+        """present: sizes of the files that are in a remote folder, None for a folder that can be asked."""
         self.folder = folder
         self._stream = stream
+        self._present = present
         self._made: dict[str, Record | None] = {}  # None: begun, or made with other options
         self._unfinished: dict[str, str] = {}
         self._order: Any = None
@@ -67,35 +77,54 @@ class Manifest:
         """Whether the output at a path was made, or at least begun, by a run like this one."""
         return self._name(target) in self._made
 
-    def is_done(self, job: Job, source: str) -> bool:
+    def has_room(self, target: str) -> bool:
+        """Whether the output at a path is ours to make anew, or is known not to be there."""
+        return self.owns(target) or (self._present is not None and self._name(target) not in self._present)
+
+    def is_done(self, job: Job, source: str, stamp: Stamp | None = None) -> bool:
         """Whether the output of a job is complete and its input, called `source`, has not changed since.
 
-        An input whose time alone has changed is read; one with the same content is noted with its new time.
+        stamp: of a remote input. A local one whose time alone has changed is read; one with the same content is noted
+        with its new time.
         """
         record = self._made.get(self._name(job.target))
         if record is None or record.source != source:
             return False
         try:
-            status, made = os.stat(job.source), os.stat(job.target)
-            if (status.st_size, made.st_size) != (record.stamp.size, record.bytes):
-                return False
-            if status.st_mtime_ns == record.stamp.mtime_ns:
-                return True
-            stamp = stamp_of(job.source)
+            return self._made_size(job.target) == record.bytes and self._is_same(job, record, stamp)
         except OSError:
             return False
+
+    def _made_size(self, target: str) -> int | None:
+        return size_of(target) if self._present is None else self._present.get(self._name(target))
+
+    def _is_same(self, job: Job, record: Record, stamp: Stamp | None) -> bool:
+        if stamp is not None:
+            return stamp == record.stamp
+        status = os.stat(job.source)
+        if status.st_size != record.stamp.size:
+            return False
+        if status.st_mtime_ns == record.stamp.mtime_ns:
+            return True
+        stamp = stamp_of(job.source)
         if stamp.sha256 == record.stamp.sha256:
-            self.finish(job, source, stamp)
+            self.finish(job, record.source, stamp, record.bytes)
         return stamp.sha256 == record.stamp.sha256
 
     def begin(self, job: Job) -> None:
         """Note that an output will be written; to be called before anything of it is."""
         self._write({"begin": self._name(job.target), "unfinished": self._name(job.unfinished or "")})
 
-    def finish(self, job: Job, source: str, stamp: Stamp) -> None:
-        """Note that an output is complete. Raises OSError if it is not there."""
-        fields = {"done": self._name(job.target), "source": source, "bytes": os.stat(job.target).st_size}
-        self._write(fields | asdict(stamp))
+    def keep_begun(self) -> None:
+        """Make sure that what was noted outlives this process, wherever that takes a while. Raises OSError."""
+        if isinstance(self._stream, RemoteJournal):
+            self._stream.save()
+
+    def finish(self, job: Job, source: str, stamp: Stamp, size: int) -> None:
+        """Note that an output of so many bytes is complete."""
+        fields = {"done": self._name(job.target), "source": source, "bytes": size}
+        told = {name: value for name, value in asdict(stamp).items() if value or name == "size"}
+        self._write(fields | told)
 
     def settle(self, order: dict[str, Any], force: bool) -> None:
         """Let the folder be one of outputs made to one order; what killed runs left behind is removed.
@@ -107,10 +136,13 @@ class Manifest:
         if self._order != order or force:
             self._write({"ldcodec": VERSION, "order": order})
         for name in filter(UNFINISHED.search, self._unfinished.values()):
+            place = joined(self.folder, name)
             with suppress(OSError):
-                os.unlink(os.path.join(self.folder, name))
+                remote.remove(place) if remote.is_remote(place) else os.unlink(place)
 
     def _name(self, path: str) -> str:
+        if remote.is_remote(self.folder):
+            return path.removeprefix(joined(self.folder, ""))
         return os.path.relpath(os.path.realpath(path), os.path.realpath(self.folder))
 
     def _write(self, fields: dict[str, Any]) -> None:
@@ -130,9 +162,14 @@ class Manifest:
                 self._made[str(fields["begin"])] = None
                 self._unfinished[str(fields["begin"])] = str(fields["unfinished"])
             else:
-                stamp = Stamp(int(fields["size"]), int(fields["mtime_ns"]), str(fields["sha256"]))
+                stamp = _stamp_from(fields)
                 self._made[str(fields["done"])] = Record(str(fields["source"]), stamp, int(fields["bytes"]))
                 self._unfinished.pop(fields["done"], None)
+
+
+def _stamp_from(fields: dict[str, Any]) -> Stamp:
+    found = (int(fields["size"]), int(fields.get("mtime_ns", 0)), str(fields.get("sha256", "")))
+    return Stamp(*found, str(fields.get("tag", "")))
 
 
 @contextmanager
@@ -141,6 +178,10 @@ def manifest_of(folder: str) -> Iterator[Manifest]:
 
     Raises LdcodecError if another run is at work there, or the folder cannot be used.
     """
+    if remote.is_remote(folder):
+        with _remote_manifest_of(folder) as manifest:
+            yield manifest
+        return
     path = os.path.join(folder, FILE_NAME)
     try:
         os.makedirs(folder, exist_ok=True)
@@ -152,6 +193,21 @@ def manifest_of(folder: str) -> Iterator[Manifest]:
         _end_last_line(path, stream)
         stream.seek(0)
         yield Manifest(folder, stream)
+
+
+@contextmanager
+def _remote_manifest_of(folder: str) -> Iterator[Manifest]:
+    try:
+        remote.check_writable(folder)
+        remote.make_folder(folder)
+        present = {name: found.size for name, found in remote.listed(folder).items()}
+        stream = RemoteJournal(joined(folder, FILE_NAME))
+    except OSError as error:
+        raise LdcodecError(f"{folder}: {error.strerror or error}") from error
+    with stream:
+        stream.seek(0)
+        manifest = Manifest(folder, stream, present)
+        yield manifest
 
 
 def _lock(stream: IO[str], folder: str) -> None:

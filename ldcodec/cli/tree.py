@@ -1,23 +1,32 @@
 """The files in folders, and the place of each in the folder that is to be made of them."""
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from ldcodec.cli import remote
 from ldcodec.cli.batch import Batch
-from ldcodec.cli.files import Job, check_collisions, is_special, unfinished_path
+from ldcodec.cli.files import Job, check_collisions, is_special, joined, unfinished_path
+from ldcodec.cli.manifest import Stamp
+from ldcodec.errors import LdcodecError
+
+PARTS = re.compile(r"[/\\]")
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One input of a tree: its job, how it is called within its folder, its size in bytes."""
+    """One input of a tree: its job, how it is called within its folder, its size in bytes; its stamp if it is remote,
+    where a listing tells it.
+    """
 
     job: Job
     name: str
     size: int
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,14 @@ def grow(inputs: Sequence[str], plan: Plan, known: Mapping[str, str], batch: Bat
     tree = Tree()
     claimed = {target.casefold(): name for name, target in known.items()}
     for source in inputs:
-        for path, name in _found(source, plan, tree, batch):
+        found = _found_remotely if remote.is_remote(source) else _found
+        for path, name, stamp in found(source, plan, tree, batch):
             target = known.get(name) or _place(name, plan.extension, claimed)
             claimed.setdefault(target.casefold(), name)
-            place = os.path.join(plan.output, target)
-            tree.leaves.append(Leaf(Job(path, place, True, unfinished_path(place)), name, _size(path)))
+            place = joined(plan.output, target)
+            size = _size(path) if stamp is None else stamp.size
+            unfinished = None if remote.appears_whole(place) else unfinished_path(place)
+            tree.leaves.append(Leaf(Job(path, place, True, unfinished), name, size, stamp))
     check_collisions([leaf.job for leaf in tree.leaves])
     return tree
 
@@ -71,21 +83,42 @@ def _place(name: str, extension: str, claimed: Mapping[str, str]) -> str:
     return short if claimed.get(short.casefold(), name) == name else name + extension
 
 
-def _found(source: str, plan: Plan, tree: Tree, batch: Batch) -> Iterator[tuple[str, str]]:
+def _found(source: str, plan: Plan, tree: Tree, batch: Batch) -> Iterator[tuple[str, str, Stamp | None]]:
     """Paths and names of an input's files; a file that is named itself is taken whatever its extension."""
     if not os.path.isdir(source):
-        yield source, os.path.basename(source)
+        yield source, os.path.basename(source), None
         return
     for folder, inner, files in os.walk(source, onerror=lambda error: _tell(error, batch)):
         inner[:] = sorted(name for name in inner if not _passed_over(os.path.join(folder, name), plan.output))
         relative = os.path.relpath(folder, source)
-        tree.folders[os.path.normpath(os.path.join(plan.output, relative))] = folder
+        if not remote.is_remote(plan.output):
+            tree.folders[os.path.normpath(os.path.join(plan.output, relative))] = folder
         for file in sorted(name for name in files if not name.startswith(".")):
             path, extension = os.path.join(folder, file), os.path.splitext(file)[1].lower()
             if extension in plan.taken and not is_special(path):
-                yield path, os.path.normpath(os.path.join(relative, file))
+                yield path, os.path.normpath(os.path.join(relative, file)), None
             else:
                 tree.others[extension] += 1
+
+
+def _found_remotely(source: str, plan: Plan, tree: Tree, batch: Batch) -> Iterator[tuple[str, str, Stamp | None]]:
+    """As `_found`, from one listing."""
+    listing: dict[str, remote.Found] = {}
+    with batch.reporting(source):
+        listing = remote.listed(source)
+        if not listing:
+            raise LdcodecError("no such file or folder")
+    for name, found in listing.items():
+        stamp = Stamp(found.size, tag=found.tag)
+        path, extension = remote.joined(source, name), os.path.splitext(name)[1].lower()
+        if not name:
+            yield source, remote.base_name(source), stamp
+        elif path.startswith(remote.joined(plan.output, "")) or any(part.startswith(".") for part in PARTS.split(name)):
+            continue  # hidden, or the key of an object that would leave the output folder with ..
+        elif extension in plan.taken:
+            yield path, name, stamp
+        else:
+            tree.others[extension] += 1
 
 
 def _passed_over(folder: str, output: str) -> bool:

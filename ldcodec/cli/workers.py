@@ -17,8 +17,9 @@ import click
 
 from ldcodec import memory
 from ldcodec.cli.batch import Batch, Result
-from ldcodec.cli.files import Job
+from ldcodec.cli.files import Job, size_of
 from ldcodec.cli.manifest import Stamp, stamp_of
+from ldcodec.cli.remote import is_remote, remove
 from ldcodec.cli.threads import bound, cores
 from ldcodec.cli.work import Work
 from ldcodec.errors import UsageError
@@ -29,13 +30,15 @@ MOST_JOBS = 4  # without --jobs: each process holds a model of its own
 @dataclass
 class Outcome:
     """What came of a job: lines to tell (and whether on standard error), failures, files restored in part; if it was
-    done, its result and the stamp of its input; if nothing can be done at all, why.
+    done, its result, the bytes of its output and the stamp of its input, unless that is remote; if nothing can be
+    done at all, why.
     """
 
     lines: list[tuple[str, bool]] = field(default_factory=list)
     failures: int = 0
     salvaged: int = 0
     result: Result | None = None
+    written: int = 0
     stamp: Stamp | None = None
     fatal: UsageError | click.ClickException | None = None
 
@@ -66,7 +69,7 @@ def outcomes(work: Work, jobs: Iterator[Job], team: Team, quiet: bool) -> Genera
     if team.jobs > 1:
         yield from Crew(work, team, quiet).outcomes(jobs)
         return
-    listener = _Listener(quiet)
+    listener = Listener(quiet)
     function = work.begun(listener, team.threads)
     for job in jobs:
         yield job, listener.outcome(job, function)
@@ -131,12 +134,12 @@ class Crew:
             process.kill()
             process.join()
             pipe.close()
-            _remove(job)
+            remove_unfinished(job)
         for process in self._leaving:
             process.join()
 
 
-class _Listener(Batch):
+class Listener(Batch):
     """A batch that keeps what it is to say for another process to say it."""
 
     def __init__(self, quiet: bool) -> None:
@@ -144,6 +147,7 @@ class _Listener(Batch):
         self.lines: list[tuple[str, bool]] = []
 
     def say(self, line: str, error: bool = False) -> None:
+        """Keep a line."""
         self.lines.append((line, error))
 
     def outcome(self, job: Job, function: Callable[[Job], Result]) -> Outcome:
@@ -152,8 +156,10 @@ class _Listener(Batch):
         outcome = Outcome()
         try:
             with self.reporting(job.source_name):
-                outcome.stamp = stamp_of(job.source)
-                outcome.result = function(job)
+                outcome.stamp = None if is_remote(job.source) else stamp_of(job.source)
+                result = function(job)
+                outcome.written = size_of(job.target)
+                outcome.result = result
         except (UsageError, click.ClickException) as error:
             outcome.fatal = error
         outcome.lines, outcome.failures, outcome.salvaged = self.lines, self.failures, self.salvaged
@@ -176,7 +182,7 @@ def _deaf() -> Iterator[None]:
 def _serve(pipe: Connection, work: Work, threads: int, quiet: bool, share: float | None) -> None:
     """A process: does the jobs that come through a pipe until there is no more; share: its part of the memory."""
     bound(threads)
-    listener = _Listener(quiet)
+    listener = Listener(quiet)
     function = work.begun(listener, threads, share)
     with suppress(EOFError, OSError):
         while True:
@@ -185,14 +191,15 @@ def _serve(pipe: Connection, work: Work, threads: int, quiet: bool, share: float
 
 def _lost(job: Job, exit_code: int | None) -> Outcome:
     """The outcome of a job whose process is no more."""
-    _remove(job)
+    remove_unfinished(job)
     killed = exit_code is not None and exit_code < 0
     reason = f"by {signal.Signals(-exit_code).name}" if killed and exit_code is not None else f"with code {exit_code}"
     line = f"ldcodec: error: {job.source_name}: its process ended {reason}, perhaps for want of memory"
     return Outcome([(line, True)], failures=1)
 
 
-def _remove(job: Job) -> None:
+def remove_unfinished(job: Job) -> None:
+    """Remove what a process that is no more has left of an output."""
     if job.unfinished is not None:
         with suppress(OSError):
-            os.unlink(job.unfinished)
+            remove(job.unfinished) if is_remote(job.unfinished) else os.unlink(job.unfinished)
