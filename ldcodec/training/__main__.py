@@ -157,6 +157,7 @@ def check(model: Path) -> None:
 @click.option("--name", help="Of the curve; default: the model's.")
 @click.option("--steps", type=int, help="Steps of the reverse process.")
 @click.option("--realism", type=float, default=0.0, show_default=True)
+@click.option("--effort", type=click.IntRange(1, 9), default=1, show_default=True, help="Of the encoder.")
 @click.option("--threads", type=int, default=1, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 def evaluate(model: str, pictures: tuple[str, ...], **options: Any) -> None:
@@ -165,7 +166,7 @@ def evaluate(model: str, pictures: tuple[str, ...], **options: Any) -> None:
     loaded = load_model(model, options["device"])
     settings = DecodeSettings(steps=options["steps"], realism=options["realism"])
     anchors = read_curves(list(options["anchors"]))
-    points = evaluate_model(load_pictures(pictures), loaded, _indices(options), settings, _say)
+    points = evaluate_model(load_pictures(pictures), loaded, _indices(options), settings, _say, options["effort"])
     click.echo(table(points))
     name, listed = options["name"] or loaded.name, [asdict(point) for point in points]
     if options["out"] is not None:

@@ -1,5 +1,6 @@
 """A model measured as it is used: pictures to files, files to bytes, bytes to pictures."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,9 +23,11 @@ class Measured:
     """One picture at one quality: bits a pixel of the whole file; squared errors of 8-bit RGB.
 
     error: as the decoder shows it; centroid: with the denoiser off; rounded: each latent in the middle of its cell.
+    seconds: of encoding, without what no quality changes.
     """
 
     bpp: float
+    seconds: float
     error: float
     centroid: float
     rounded: float
@@ -41,15 +44,16 @@ class Point:
     psnr_of_mean: float
     centroid_psnr: float
     rounded_psnr: float
+    seconds: float
 
 
 def evaluate(
-    found: list[Pixels], model: Model, indices: list[int], settings: DecodeSettings, report: Report
+    found: list[Pixels], model: Model, indices: list[int], settings: DecodeSettings, report: Report, effort: int = 1
 ) -> list[Point]:
-    """A point for each quality index in 0..4095; reports a line for each picture."""
+    """A point for each quality index in 0..4095, coded with an effort; reports a line for each picture."""
     rows: list[list[Measured]] = [[] for _ in indices]
     for number, pixels in enumerate(found):
-        encoder = PictureEncoder(pixels, model)
+        encoder = PictureEncoder(pixels, model, effort=effort)
         for row, index in zip(rows, indices, strict=True):
             row.append(measure(encoder, index, settings))
         figures = "  ".join(f"{row[-1].bpp:.3f} bpp {psnr(row[-1].error):.2f} dB" for row in rows)
@@ -60,7 +64,9 @@ def evaluate(
 @torch.no_grad()
 def measure(encoder: PictureEncoder, index: int, settings: DecodeSettings) -> Measured:
     """Encodes at a quality index, reads the written bytes again and compares what comes out."""
-    model, data = encoder.model, container.write(encoder.code(index).container)
+    model, begun = encoder.model, time.perf_counter()
+    data = container.write(encoder.code(index).container)
+    seconds = time.perf_counter() - begun
     source = container.read(data)
     parsed = parse(source, model)
     known = condition(parsed, source.header, model)
@@ -69,7 +75,7 @@ def measure(encoder: PictureEncoder, index: int, settings: DecodeSettings) -> Me
     shown = [render(known, source.header, model, settings)]
     shown += [_pixels(encoder, latent, known.quality) for latent in (known.centre, middle[None])]
     errors = [squared_error(encoder.picture, pixels) for pixels in shown]
-    return Measured(8 * len(data) / (encoder.height * encoder.width), *errors)
+    return Measured(8 * len(data) / (encoder.height * encoder.width), seconds, *errors)
 
 
 def _pixels(encoder: PictureEncoder, latent: Tensor, t: Tensor) -> Pixels:
@@ -91,4 +97,5 @@ def _point(index: int, rows: list[Measured]) -> Point:
         psnr_of_mean=psnr(mean(errors)),
         centroid_psnr=mean([psnr(row.centroid) for row in rows]),
         rounded_psnr=mean([psnr(row.rounded) for row in rows]),
+        seconds=mean([row.seconds for row in rows]),
     )

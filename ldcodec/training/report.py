@@ -4,7 +4,7 @@ from ldcodec.bench.curves import Curve, compare
 from ldcodec.bench.table import delta_cells
 from ldcodec.training.evaluation import Point
 
-COLUMNS = ("quality", "index", "bpp", "PSNR", "of mean MSE", "centroid", "rounded")
+COLUMNS = ("quality", "index", "bpp", "PSNR", "of mean MSE", "centroid", "rounded", "encode s")
 
 
 def table(points: list[Point]) -> str:
@@ -12,7 +12,11 @@ def table(points: list[Point]) -> str:
     lines = ["".join(f"{column:>13}" for column in COLUMNS)]
     for p in points:
         decibels = (p.psnr, p.psnr_of_mean, p.centroid_psnr, p.rounded_psnr)
-        lines.append(f"{p.quality:13.1f}{p.index:13d}{p.bpp:13.4f}" + "".join(f"{value:13.3f}" for value in decibels))
+        lines.append(
+            f"{p.quality:13.1f}{p.index:13d}{p.bpp:13.4f}"
+            + "".join(f"{value:13.3f}" for value in decibels)
+            + f"{p.seconds:13.2f}"
+        )
     return "\n".join(lines)
 
 
