@@ -33,7 +33,7 @@ class Config:
 
 
 SMALL = Config()
-BASE = Config(width8=160, width16=320, context=224, hyper=128, blocks8=3, blocks16=5, denoiser=224)
+BASE = Config(width8=160, width16=320, context=224, blocks8=3, blocks16=5, denoiser=224)
 
 
 def from_mapping(values: dict[str, Any]) -> Config:
