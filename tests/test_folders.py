@@ -438,6 +438,22 @@ def test_processes_heed_the_shell(photos: Path, tmp_path: Path) -> None:
     assert [name for name in tree(tmp_path / "archive") if name.endswith(".tmp")] == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_the_first_process_is_deaf_to_ctrl_c_from_its_beginning() -> None:
+    """Its interpreter would die noisily of one that comes while it starts."""
+    program = """
+import time
+from multiprocessing import get_context
+from ldcodec.cli.workers import begin
+process = get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
+begin(process)
+print([line for line in open(f"/proc/{process.pid}/status") if line.startswith("SigBlk")][0].split()[1])
+process.kill()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout, 16) & 1 << signal.SIGINT - 1
+
+
 def test_help_tells_of_folders() -> None:
     done = command("compress", "--help")
     assert "--recursive" in done.stdout.decode()

@@ -7,9 +7,9 @@ and a new process goes on with the rest. Whatever stops the program stops the pr
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -119,8 +119,7 @@ class Crew:
     def _hired(self) -> tuple[Connection, SpawnProcess]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        with _deaf():
-            process.start()
+        begin(process)
         theirs.close()
         return ours, process
 
@@ -166,15 +165,15 @@ class Listener(Batch):
         return outcome
 
 
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes that are begun here never hear of Ctrl-C, which the terminal sends to all: this one acts."""
+def begin(process: SpawnProcess) -> None:
+    """Starts a process that never hears of Ctrl-C, which the terminal sends to all of a group: this one acts."""
     if not hasattr(signal, "pthread_sigmask"):
-        yield
+        process.start()
         return
+    resource_tracker.ensure_running()  # the first start would begin it, and that lets the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
