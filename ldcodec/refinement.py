@@ -88,7 +88,6 @@ def refined(networks: Networks, task: Task, effort: int, seed: int = 0) -> tuple
 
     effort: 2 to 9. The weights stay as they are.
     """
-    networks.requires_grad_(False)
     y = task.scaled.detach().clone().requires_grad_()
     z = networks.rate.hyper_latent(task.scaled).detach().requires_grad_()
     groups = [{"params": [y], "lr": RATE}, {"params": [z], "lr": HYPER_RATE}]

@@ -15,7 +15,7 @@ from ldcodec.networks import Networks
 from ldcodec.training.start import initialise
 
 GROWING = ("width8", "width16", "context", "hyper", "blocks8", "blocks16")
-QUIET = 0.1  # of usual weights: at full size the first steps of Adam, which read them all, undid what had been learnt
+QUIET = 0.1  # of usual weights: Adam's first steps read all new channels alike, whatever their worth
 SILENT = -6.0  # log scale of a new channel of the hyper-latent: its σ is the smallest there is, and it costs no bits
 
 
