@@ -11,7 +11,8 @@ class Config:
     """Widths (channels) and depths (residual blocks) of every network of one model.
 
     The defaults are `small`. `latent` is M in the documentation: the channels of the latent at 1/16 of the picture's
-    size.
+    size. `grain`: noise that the second synthesis was trained with, in hundredths of what the symbols leave open (see
+    `diffusion.grain`).
     """
 
     latent: int = 320
@@ -23,17 +24,19 @@ class Config:
     blocks16: int = 3
     denoiser: int = 192
     denoiser_blocks: int = 3
+    grain: int = 0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if type(value) is not int or not 1 <= value <= 4096:
-                raise ModelError(f"configuration: {name} must be a whole number from 1 to 4096, not {value!r}")
+            least = 0 if name == "grain" else 1
+            if type(value) is not int or not least <= value <= 4096:
+                raise ModelError(f"configuration: {name} must be a whole number from {least} to 4096, not {value!r}")
         if self.latent % 4 or self.latent > 768:
             raise ModelError(f"configuration: latent must be a multiple of 4 up to 768, not {self.latent}")
 
 
 SMALL = Config()
-BASE = Config(width8=160, width16=320, context=224, blocks8=3, blocks16=5, denoiser=224)
+BASE = Config(width8=160, width16=320, context=224, blocks8=3, blocks16=5, denoiser=224, grain=30)
 
 
 def from_mapping(values: dict[str, Any]) -> Config:

@@ -6,7 +6,7 @@ Nothing here needs torch: what computes is a `DecoderModel`, whose float network
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from ldcodec import container, quality
 from ldcodec.container import Container, Header, Slice
 from ldcodec.diffusion.condition import Array, Condition
+from ldcodec.diffusion.grain import STEP as GRAIN_STEP
+from ldcodec.diffusion.grain import grained
 from ldcodec.diffusion.moments import known_of
 from ldcodec.diffusion.noise import gaussian
 from ldcodec.diffusion.samplers import SAMPLERS, Denoise
@@ -50,10 +52,10 @@ class FloatNetworks(Protocol):
     def denoise(self, condition: Condition[Array]) -> Denoise:
         """The denoiser under a condition, of which it does once what no step changes."""
 
-    def drawn(self, latent: Array, quality: Array, texture: float) -> Array:
-        """Latent in steps [1, M, h, w] and t [1] → picture [1, 3, 16h, 16w] in about 0..1.
+    def drawn(self, latent: Array, grained: Array, quality: Array, texture: float) -> Array:
+        """Latents in steps [1, M, h, w] and t [1] → picture [1, 3, 16h, 16w] in about 0..1.
 
-        texture: 0..1, the share of the second synthesis.
+        texture: 0..1, the share of the second synthesis, which reads `grained`.
         """
 
     def preview(self, latent: Array, quality: Array, scale: int) -> Array:
@@ -128,6 +130,13 @@ class Course:
     steps: int
     noise: float
     texture: float
+
+
+class Restored(NamedTuple):
+    """Latents in steps, [1, M, h, w]: what the synthesis of least error reads, and what the second one reads."""
+
+    latent: Array
+    grained: Array
 
 
 def decode(
@@ -227,8 +236,8 @@ def render(
     on_step: OnStep | None = None,
 ) -> NDArray[np.uint8]:
     """What is known of the latent → uint8 picture (H, W, 3) or (H, W)."""
-    latent = reconstruct(known, model, settings, on_step)
-    picture = model.networks.drawn(latent, known.quality, settings.course(model).texture)
+    restored = reconstruct(known, model, settings, on_step)
+    picture = model.networks.drawn(*restored, known.quality, settings.course(model).texture)
     return model.networks.levels(picture[0, :, : header.height, : header.width], header.grey)
 
 
@@ -251,19 +260,22 @@ def reconstruct(
     settings: DecodeSettings,
     on_step: OnStep | None = None,
     origin: tuple[int, int] = (0, 0),
-) -> Array:
-    """The latent in steps, [1, M, h, w]: the centroid plus what the reverse process restores.
+) -> Restored:
+    """The latent: the centroid plus what the reverse process restores.
 
     origin: row and column of the picture's latent at which this part of it begins; the noise depends on it.
     """
     course, shape = settings.course(model), tuple(known.centre.shape)
 
-    def noise(step: int) -> Array:
-        if not course.noise:
+    def noise(step: int, size: float = course.noise) -> Array:
+        if not size:
             return model.networks.array(np.zeros(shape, np.float32))
-        drawn = np.float32(course.noise) * gaussian(settings.seed, step, shape[1:], *origin)
+        drawn = np.float32(size) * gaussian(settings.seed, step, shape[1:], *origin)
         return model.networks.array(drawn[None])
 
-    sample = SAMPLERS[settings.sampler]
+    sample, grain = SAMPLERS[settings.sampler], model.integers.config.grain
     restored = sample(model.networks.denoise(known), noise(0), times(course.steps), noise, on_step)
-    return known.centre + known.deviation * restored
+    latent = known.centre + known.deviation * restored
+    if not course.texture or not grain:
+        return Restored(latent, latent)
+    return Restored(latent, grained(latent, known, noise(GRAIN_STEP, 1.0), grain))

@@ -63,16 +63,18 @@ class Networks(nn.Module):
         if self.texture is None:
             self.texture = copy.deepcopy(self.synthesis)
 
-    def picture(self, scaled_latent: Tensor, t: Tensor, texture: float = 0.0) -> Tensor:
+    def picture(self, scaled_latent: Tensor, t: Tensor, texture: float = 0.0, grained: Tensor | None = None) -> Tensor:
         """Latent in steps [B, M, h, w] → picture [B, 3, 16h, 16w] in about 0..1.
 
-        texture: 0..1, the share of the second synthesis. The straight line between the two pictures reaches every
-        trade of distortion against perception if its ends do (Yan et al. 2022, arXiv 2206.10082).
+        texture: 0..1, the share of the second synthesis, which reads `grained` if that is given. The straight line
+        between the two pictures reaches every trade of distortion against perception if its ends do (Yan et al. 2022,
+        arXiv 2206.10082).
         """
-        latent = scaled_latent / self.scales(t).gain
+        gain = self.scales(t).gain
+        latent = scaled_latent / gain
         if self.texture is None or texture == 0:
             return self.synthesis(latent, t, self.std)  # type: ignore[no-any-return]
-        natural: Tensor = self.texture(latent, t, self.std)
+        natural: Tensor = self.texture(latent if grained is None else grained / gain, t, self.std)
         return natural if texture == 1 else torch.lerp(self.synthesis(latent, t, self.std), natural, texture)
 
     def linear(self, scaled_latent: Tensor, t: Tensor, scale: int) -> Tensor:
@@ -119,9 +121,9 @@ class Networks(nn.Module):
         return velocity
 
     @torch.no_grad()
-    def drawn(self, latent: Tensor, quality: Tensor, texture: float) -> Tensor:
+    def drawn(self, latent: Tensor, grained: Tensor, quality: Tensor, texture: float) -> Tensor:
         """As `picture`."""
-        return self.picture(latent, quality, texture)
+        return self.picture(latent, quality, texture, grained)
 
     @torch.no_grad()
     def preview(self, latent: Tensor, quality: Tensor, scale: int) -> Tensor:

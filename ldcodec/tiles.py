@@ -205,7 +205,8 @@ def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> P
     restored = reconstruct(known, latent.model, settings, origin=(window.top, window.left))
     rows, columns = seen.inside(window)
     share = settings.course(latent.model).texture
-    picture = latent.model.networks.drawn(restored[:, :, rows, columns], known.quality, share)
+    least, grained = (part[:, :, rows, columns] for part in restored)
+    picture = latent.model.networks.drawn(least, grained, known.quality, share)
     rows, columns = tile.inside(seen, PIXELS)
     return latent.model.networks.levels(picture[0, :, rows, columns], latent.header.grey)
 

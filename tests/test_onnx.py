@@ -398,5 +398,5 @@ def test_graphs_that_draw_something_else_are_not_exported(
 def test_what_onnxruntime_refuses_ends_in_one_line(exported: OnnxModel, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = np.zeros((1, 3, 4, 4), np.float32)
     with pytest.raises(LdcodecError, match=r"synthesis\.onnx: onnxruntime failed: [^\n]+$"):
-        exported.networks.drawn(wrong, np.ones(1, np.float32), 0.0)
+        exported.networks.drawn(wrong, wrong, np.ones(1, np.float32), 0.0)
     assert graphs._first_line(ValueError("one\ntwo")) == "one" and graphs._first_line(ValueError()) == "ValueError"

@@ -7,9 +7,12 @@ import math
 import constriction
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from ldcodec.errors import DamagedError, ModelError
+from ldcodec.ratemodel.cells import edges, shifts
+from ldcodec.ratemodel.quantiser import cell_information, quantise
 from ldcodec.ratemodel.rangecoder import Coder
 from ldcodec.ratemodel.tables import PRECISION, SCALE_COUNT, SCALES, SKIPPED_SCALES, SYMBOL_LIMIT, Tables, make_tables
 
@@ -75,6 +78,31 @@ def test_counts_follow_the_gaussian(tables: Tables, index: int) -> None:
     assert np.abs(used - exact).max() < 1e-4
     excess = float(np.sum(exact * np.log2(np.maximum(exact, 1e-300) / used)))  # bits a symbol
     assert -1e-9 < excess < 1e-4
+
+
+@pytest.mark.parametrize("index", range(0, SCALE_COUNT, 5))
+def test_tables_of_a_quantiser_hold_the_mass_of_its_cells(index: int) -> None:
+    """And that mass is what the float rate model counts."""
+    moved = make_tables(shifts())
+    magnitude = np.arange(min(int(moved.reach[index]), 12) + 1)
+    inner, outer = edges(magnitude, np.full_like(magnitude, index))
+    root = SCALES[index] * math.sqrt(2)
+    mass = [0.5 * (math.erfc(a / root) - math.erfc(b / root)) for a, b in zip(inner, outer, strict=True)]
+    mass[0] *= 2  # of both signs
+    found = moved.half(index)[: len(mass)] / 2**PRECISION
+    assert found[1:] == pytest.approx(mass[1:], rel=1e-3, abs=2e-6)
+    assert found[0] == pytest.approx(mass[0], rel=0.03)  # what rounding the others leaves is added to it
+    counted = cell_information(torch.from_numpy(magnitude).float(), torch.full((len(mass),), SCALES[index]))
+    likely = np.array(mass) > 1e-6
+    assert counted.numpy()[likely] == pytest.approx(-np.log2(np.array(mass)[likely]), abs=0.01)
+
+
+def test_tables_of_the_quantiser_cost_less_than_those_of_rounding(tables: Tables) -> None:
+    values, index = 0.3 * np.random.default_rng(0).normal(size=20000), np.full(20000, 8, np.uint8)
+    values *= SCALES[8] / 0.3
+    symbols = quantise(torch.from_numpy(values), torch.from_numpy(index)).numpy().astype(np.int32)
+    plain, moved = (Coder(t).bits(symbols, index).sum() for t in (tables, make_tables(shifts())))
+    assert moved < 0.97 * plain
 
 
 @pytest.mark.parametrize("index", range(SCALE_COUNT))

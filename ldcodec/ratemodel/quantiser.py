@@ -7,6 +7,7 @@ section on quantisation), in closed form. Only encoders choose; but a decoder th
 better (`cells`). What it saves, and how much of that by the decoder's knowledge, is in docs/architecture.md.
 """
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ldcodec.ratemodel.cells import REACH, shifts
-from ldcodec.ratemodel.gaussian import nearest_scale
+from ldcodec.ratemodel.gaussian import lower_bound, nearest_scale
 
 
 class Cell(NamedTuple):
@@ -36,6 +37,17 @@ def cells(symbols: Tensor, scale: Tensor) -> Cell:
     magnitude, index = symbols.abs(), nearest_scale(scale.log())
     inner = (magnitude - 0.5 + _shift(magnitude, index)).clamp_(min=0)
     return Cell(inner, magnitude + 0.5 + _shift(magnitude + 1, index))
+
+
+def cell_information(symbols: Tensor, scale: Tensor) -> Tensor:
+    """−log2 of the mass of N(0, scale²) on the cell of each symbol, elementwise, in bits, at most 30: what the tables
+    charge. scale: one of the 64.
+    """
+    cell = cells(symbols, scale)
+    width = scale * math.sqrt(2)
+    outer = torch.erfc(cell.outer / width)
+    mass = torch.where(symbols == 0, 1 - outer, 0.5 * (torch.erfc(cell.inner / width) - outer))
+    return -torch.log2(lower_bound(mass, 1e-9))
 
 
 def _shift(magnitude: Tensor, index: Tensor) -> Tensor:

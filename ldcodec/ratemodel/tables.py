@@ -1,6 +1,7 @@
 """Gaussian scales and their frequency tables, without torch.
 
-A symbol s is coded as the cell [s − ½, s + ½] of N(0, σ²), σ being one of 64 values in geometric progression. The
+A symbol s is coded with the mass of its cell, [s − ½, s + ½] but for what the quantiser moves, under N(0, σ²), σ being
+one of 64 values in geometric progression. The
 tables are integers, made once when a model is exported and stored with it: a float CDF that is computed anew may
 differ between two machines, and then no file decodes.
 """
@@ -63,15 +64,21 @@ class Tables:
         return sum(p > SKIP_PROBABILITY for p in zero)
 
 
-def make_tables() -> Tables:
-    """The frequency tables of the 64 scales. Run at export only: the result depends on this machine's erfc."""
-    halves = [_half_table(scale) for scale in SCALES]
+def make_tables(shifts: NDArray[np.float32] | None = None) -> Tables:
+    """The frequency tables of the 64 scales. Run at export only: the result depends on this machine's erfc.
+
+    shifts: how far the inner edge of |s| = 0 … lies beyond that of rounding under each scale, [64, n] in 0..½, of a
+    quantiser that does not round (`cells.shifts`); None for one that does.
+    """
+    moved = np.zeros((SCALE_COUNT, 1), np.float32) if shifts is None else shifts
+    halves = [_half_table(scale, row) for scale, row in zip(SCALES, moved.tolist(), strict=True)]
     return Tables(np.concatenate(halves), np.array([len(h) - 2 for h in halves]))
 
 
-def _half_table(scale: float) -> NDArray[np.int64]:
+def _half_table(scale: float, shifts: list[float]) -> NDArray[np.int64]:
     reach = max(1, math.ceil(TABLE_REACH * scale))
-    tails = [0.5 * math.erfc((k - 0.5) / scale / math.sqrt(2)) for k in range(1, reach + 2)]  # P(s ≥ k)
+    edges = [k - 0.5 + (shifts[k] if k < len(shifts) else 0.0) for k in range(1, reach + 2)]
+    tails = [0.5 * math.erfc(edge / scale / math.sqrt(2)) for edge in edges]  # P(s ≥ k)
     free = (1 << PRECISION) - 2 * reach - 2
     outer = [1 + int(free * (a - b)) for a, b in itertools.pairwise(tails)]
     escape = 1 + int(free * 2 * tails[-1])

@@ -3,15 +3,18 @@
 import math
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ldcodec.errors import ModelError
 from ldcodec.networks import Networks
 from ldcodec.ratemodel import integer
-from ldcodec.ratemodel.gaussian import nearest_scale
+from ldcodec.ratemodel.cells import shifts
+from ldcodec.ratemodel.gaussian import information
 from ldcodec.ratemodel.network import OUTPUT_SCALE, Step
-from ldcodec.ratemodel.tables import LOG_RATIO, SCALE_MIN, SKIPPED_SCALES, make_tables
+from ldcodec.ratemodel.rangecoder import Coder
+from ldcodec.ratemodel.tables import LOG_RATIO, SCALE_COUNT, SCALE_MIN, SKIPPED_SCALES, Tables, make_tables
 
 WEIGHT_BITS = 12
 HEADROOM_BITS = 3  # of features, which reach several hundred before the quality's factor, at most 0.17, is applied
@@ -20,13 +23,13 @@ HEADROOM_BITS = 3  # of features, which reach several hundred before the quality
 def integer_tensors(networks: Networks) -> dict[str, Tensor]:
     """The entries `integer.*` and `coder.*` of a weights file: int16 weights, int32 biases, shifts and tables."""
     with torch.no_grad():
-        entries = {**_hyper(networks), **_steps(networks), **_tables(networks)}
-    tables = make_tables()
+        tables = make_tables(shifts())
+        entries = {**_hyper(networks, tables), **_steps(networks), **_tables(networks)}
     coder = {"coder.counts": torch.from_numpy(tables.counts).int(), "coder.reach": torch.from_numpy(tables.reach).int()}
     return {**{f"integer.{name}": tensor.contiguous() for name, tensor in entries.items()}, **coder}
 
 
-def _hyper(networks: Networks) -> dict[str, Tensor]:
+def _hyper(networks: Networks, tables: Tables) -> dict[str, Tensor]:
     rate = networks.rate
     first, second, third = (_weights(layer) for layer in rate.synthesis)
     folded = first[1].double() + first[0].double().sum((2, 3)) @ rate.z_mean.double()
@@ -35,8 +38,21 @@ def _hyper(networks: Networks) -> dict[str, Tensor]:
         **_layer("hyper.0", first[0], folded, 0, fraction),
         **_layer("hyper.1", *second, fraction, fraction),
         **_layer("hyper.2", *third, fraction, fraction - HEADROOM_BITS),
-        "z_index": nearest_scale(rate.hyper_scale().log()).clamp(min=SKIPPED_SCALES).to(torch.uint8),
+        "z_index": torch.tensor([_cheapest(float(scale), tables) for scale in rate.hyper_scale()], dtype=torch.uint8),
     }
+
+
+def _cheapest(scale: float, tables: Tables) -> int:
+    """The scale index whose table costs least for symbols of N(0, scale²) that are rounded, as the hyper-latent's are;
+    the tables are those of another quantiser.
+    """
+    reach = int(tables.reach[SCALE_COUNT - 1])
+    symbols = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    found = 2.0 ** -information(symbols, torch.tensor(scale, dtype=torch.float64)).numpy()
+    likely = found > 1e-8
+    shares, values, coder = found[likely], symbols.numpy()[likely].astype(np.int32), Coder(tables)
+    costs = [(shares * coder.bits(values, np.full(len(values), i, np.uint8))).sum() for i in range(SCALE_COUNT)]
+    return max(SKIPPED_SCALES, int(np.argmin(costs)))
 
 
 def _steps(networks: Networks) -> dict[str, Tensor]:

@@ -89,19 +89,24 @@ class Texture:
     """Stage 3: the second synthesis, for pictures that look natural.
 
     anchor: weight of the mean square in 0..1 against the picture of least error; coarse: of that of means over 16×16
-    pixels against the original; LPIPS has weight 1. favour: qualities are drawn as the power of a uniform number, so
-    that low ones, where texture is lost, come oftener.
+    pixels against the original; lpips, energy: of LPIPS and of the energy score. favour: qualities are drawn as the
+    power of a uniform number, so that low ones, where texture is lost, come oftener.
     """
 
     minutes: float = 60.0
     shortcut_rate: float = 0.02
     anchor: float = 150.0
     coarse: float = 1500.0
+    lpips: float = 1.5
+    energy: float = 0.2
     favour: float = 2.0
     phase: Phase = field(default_factory=lambda: Phase(rate=2e-4, warm_up=200, descent=0.5))
 
     def __post_init__(self) -> None:
-        _require(min(self.anchor, self.coarse) >= 0 and self.favour > 0, "weights of the texture must not be negative")
+        _require(
+            min(self.anchor, self.coarse, self.lpips, self.energy) >= 0 and self.favour > 0,
+            "weights of the texture must not be negative",
+        )
 
 
 @dataclass(frozen=True)
