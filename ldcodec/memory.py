@@ -16,18 +16,21 @@ PARSING = 14e3  # each latent position of all slices that are parsed at once
 KEPT = 2.3e3  # each latent position of the rows that tiles need
 TILE_POSITION = 16e3  # each latent position of a tile and its halo
 ONE_PASS = 200  # each pixel of a picture that is coded or rendered in one pass
+REFINING = 600e6  # a square of the latent while it is refined, whatever the picture's size
 ONE_PASS_AREA = 1 << 13  # latent positions, as `tiles.WHOLE_AREA`
 MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 OPENED = 8  # each pixel while Pillow reads or writes the picture: 4 bytes of its own, 3 of ours
 
 
-def for_encoding(width: int, height: int, spans: list[Span]) -> float:
+def for_encoding(width: int, height: int, spans: list[Span], effort: int = 1) -> float:
     """Bytes that compressing a picture takes at its peak, all of the process counted."""
     rows, columns = latent_size(width, height)
+    refining = REFINING if effort > 1 else 0
     if not is_large(width, height):
-        return PROGRAM + ONE_PASS * width * height
+        return PROGRAM + max(ONE_PASS * width * height, refining)
     strip = min(rows, 96) * columns * 1.3e3 + 118**2 * TILE_POSITION
-    return max(OPENED * width * height, PROGRAM + 3 * width * height + max(strip, _largest(spans, columns) * CODING))
+    work = max(strip, _largest(spans, columns) * CODING, refining)
+    return max(OPENED * width * height, PROGRAM + 3 * width * height + work)
 
 
 def for_pillow(width: int, height: int) -> float:

@@ -29,7 +29,7 @@ from ldcodec.ratemodel.stored import FORMAT, INTEGER_PREFIXES, check_shapes, rat
 from ldcodec.ratemodel.tensors import TorchArithmetic
 from ldcodec.weightsfile import SEARCH_VARIABLE, find_file, find_identity
 
-DEFAULT_MODEL = "small"
+DEFAULT_MODEL = "base"
 INTEGER_TYPES = (torch.int16, torch.int32, torch.uint8)
 
 
@@ -79,7 +79,7 @@ def find_model(identity: bytes, device: str = "auto") -> Model:
 
 
 def load_model(name_or_path: str | None = None, device: str = "auto") -> Model:
-    """A model by name (default: small) or path. device: auto, cpu or cuda.
+    """A model by name (default: base) or path. device: auto, cpu or cuda.
 
     Raises ModelError for weights that are missing, damaged, not finite, of wrong shape or not what they claim to be;
     UsageError for a device that this machine lacks. A model once loaded is kept.

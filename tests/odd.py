@@ -59,7 +59,7 @@ def row(path: Path, folder: Path, model: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", default="small")
+    parser.add_argument("--model", default="base")
     options = parser.parse_args()
     print("| file | Pillow reads | comes back | told |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

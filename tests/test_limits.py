@@ -204,6 +204,14 @@ def test_the_memory_that_is_foretold_grows_with_the_picture_alone(side: int) -> 
     assert memory.for_decoding(header, one, 35, side * side) > decoding
 
 
+@pytest.mark.parametrize("side", [512, 5000])
+def test_refining_counts_in_the_memory_that_is_foretold(side: int) -> None:
+    spans = slicing.cut(side, side)
+    plain, refined = (memory.for_encoding(side, side, spans, effort) for effort in (1, 9))
+    assert refined >= memory.PROGRAM + memory.REFINING and refined >= plain
+    assert memory.for_encoding(side, side, spans, 2) == refined
+
+
 def test_the_limit_holds_for_pipes(tmp_path: Path) -> None:
     """What comes through a pipe cannot be looked at beforehand."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

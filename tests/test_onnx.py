@@ -21,7 +21,7 @@ from ldcodec.codec import encode
 from ldcodec.config import Config
 from ldcodec.decoder import DecoderModel, DecodeSettings, parse_slice
 from ldcodec.errors import LdcodecError, ModelError
-from ldcodec.model import Model, load_model, save_model
+from ldcodec.model import DEFAULT_MODEL, Model, load_model, save_model
 from ldcodec.networks import Networks
 from ldcodec.onnx import export as exporting
 from ldcodec.onnx import graphs
@@ -208,7 +208,7 @@ def test_a_model_without_a_second_synthesis_has_no_graph_of_one(tiny_model_folde
 
 
 def test_the_shipped_model_draws_what_torch_draws(shipped_model: Model, tmp_path: Path) -> None:
-    told = export("small", tmp_path / "net")
+    told = export(DEFAULT_MODEL, tmp_path / "net")
     assert told.difference < 0.1 and told.size == sum(path.stat().st_size for path in (tmp_path / "net").iterdir())
     other = load(tmp_path / "net", 1)
     pixels = np.asarray(Image.open(ROOT / "samples" / "landscape.png"))[:200, :300, :3]

@@ -23,8 +23,11 @@ class Claims:
         """share: bytes of memory that are this process's among several that work at once; None where it works alone."""
         self._batch, self._max_pixels, self._share = batch, max_pixels, share
 
-    def of_picture(self, stream: BinaryIO, name: str) -> None:
-        """Before a picture is decoded; what is no picture is left to the reader. Raises LdcodecError."""
+    def of_picture(self, stream: BinaryIO, name: str, effort: int = 1) -> None:
+        """Before a picture is decoded, to be compressed with some effort; what is no picture is left to the reader.
+
+        Raises LdcodecError.
+        """
         from PIL import Image
 
         Image.MAX_IMAGE_PIXELS = None  # this one's size is tested here
@@ -38,7 +41,7 @@ class Claims:
             raise PictureError(problem)
         if memory.is_large(width, height):
             memory.give_back_at_once()
-        self._memory(memory.for_encoding(width, height, slicing.cut(width, height)))
+        self._memory(memory.for_encoding(width, height, slicing.cut(width, height), effort))
 
     def of_file(
         self, source: Reader, region: tuple[int, int, int, int] | None, scale: int, weights: Path | None

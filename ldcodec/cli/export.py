@@ -10,7 +10,7 @@ from ldcodec.errors import LdcodecError
 
 @click.command(short_help="A model as ONNX graphs.")
 @click.option("--onnx", type=PATH, required=True, metavar="DIR", help="The folder to write.")
-@click.option("--model", metavar="NAME|PATH", help="Which model.  [default: small]")
+@click.option("--model", metavar="NAME|PATH", help="Which model.  [default: base]")
 @click.option("--force", "-f", is_flag=True, help="Replace an older export.")
 def export(onnx: str, model: str | None, force: bool) -> int:
     """Write the networks of a model that decoding needs as ONNX graphs, and its integers, into a folder.
