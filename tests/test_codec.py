@@ -108,7 +108,7 @@ def reachable(pixels: Pixels, model: Model, shares: list[float]) -> Iterator[int
 
 
 def check_size(found: int, target: float) -> None:
-    assert target - max(0.01 * target, 8) <= found <= target
+    assert target - max(0.01 * target, 12) <= found <= target  # files grow by words, unevenly by one or two
 
 
 @pytest.mark.parametrize("name", ["texture", "grey texture", "gradient", "noise", "grey noise"])
