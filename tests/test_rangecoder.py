@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from ldcodec.errors import DamagedError, ModelError
 from ldcodec.ratemodel.cells import edges, shifts
+from ldcodec.ratemodel.gaussian import nearest_scale
 from ldcodec.ratemodel.quantiser import cell_information, quantise
 from ldcodec.ratemodel.rangecoder import Coder
 from ldcodec.ratemodel.tables import PRECISION, SCALE_COUNT, SCALES, SKIPPED_SCALES, SYMBOL_LIMIT, Tables, make_tables
+from ldcodec.training.export import _cheapest
 
 TOTAL = 1 << PRECISION
 CHECKSUM = "cee1f21340d6f0085f949a2a15adf1e82feb83109040089d983e3ec3d76e464c"
@@ -105,6 +107,17 @@ def test_tables_of_the_quantiser_cost_less_than_those_of_rounding(tables: Tables
     assert moved < 0.97 * plain
 
 
+@pytest.mark.parametrize(("scale", "same"), [(0.16, False), (0.5, False), (30.0, True)])
+def test_rounded_symbols_get_the_table_that_costs_least(scale: float, same: bool) -> None:
+    """Where cells are those of rounding, the table of the nearest scale, elsewhere a better one."""
+    coder, nearest = Coder(make_tables(shifts())), int(nearest_scale(torch.tensor(scale).log()))
+    chosen = _cheapest(scale, coder)
+    symbols = np.rint(scale * np.random.default_rng(0).normal(size=100_000)).astype(np.int32)
+    costs = [coder.bits(symbols, np.full(len(symbols), i, np.uint8)).sum() for i in (chosen, nearest)]
+    assert (chosen == nearest) == same
+    assert costs[0] <= costs[1] and (costs[0] < costs[1]) != same
+
+
 @pytest.mark.parametrize("index", range(SCALE_COUNT))
 def test_the_library_uses_every_boundary_of_the_table(coder: Coder, index: int) -> None:
     ends = np.cumsum(coder.tables.full(index)).tolist()
@@ -114,8 +127,9 @@ def test_the_library_uses_every_boundary_of_the_table(coder: Coder, index: int) 
         assert symbol_at(model, end - 1) == entry
 
 
-def test_the_networks_skip_what_the_tables_say(tables: Tables) -> None:
-    assert tables.skipped == SKIPPED_SCALES
+def test_what_is_not_coded_is_next_to_never_anything_but_zero(tables: Tables) -> None:
+    other = [1 - int(tables.half(index)[0]) / 2**PRECISION for index in range(SCALE_COUNT)]
+    assert [chance < 2**-12 for chance in other] == [index < SKIPPED_SCALES for index in range(SCALE_COUNT)]
 
 
 def test_tables_that_no_coder_can_use_are_refused(tables: Tables) -> None:

@@ -24,7 +24,7 @@ class Claims:
         self._batch, self._max_pixels, self._share = batch, max_pixels, share
 
     def of_picture(self, stream: BinaryIO, name: str, effort: int = 1) -> None:
-        """Before a picture is decoded, to be compressed with some effort; what is no picture is left to the reader.
+        """Before a picture is decoded, to be compressed with effort 1..9; what is none is left to the reader.
 
         Raises LdcodecError.
         """

@@ -147,7 +147,7 @@ def _compress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are told once, as ours
     times = times_of(job.source) if order.preserve else None
     with opened(job.source) as stream, foreign_lines_as_warnings():
-        claims.of_picture(stream, job.source_name, order.effort)
+        claims.of_picture(stream, job.source_name, 1 if order.lossless else order.effort)
         picture = read(stream, job.source_name, order.frame)
     model = None if order.lossless else models.chosen()
     start = perf_counter()

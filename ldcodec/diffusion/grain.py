@@ -13,7 +13,7 @@ STEP = 2**32 - 1  # of the counter-based noise: no sampler takes as many
 def grained(latent: Array, known: Condition[Array], noise: Array, grain: int) -> Array:
     """Restored latent in steps and standard normal noise, both [B, M, h, w] → what the second synthesis reads.
 
-    grain: hundredths, as in the model's configuration.
+    grain: hundredths, 0..4096, as in the model's configuration; the result is in steps.
     """
     share = known.deviation / known.scale
     share *= share

@@ -1,10 +1,12 @@
 """Which symbol stands for a value: rounding, but towards zero where the bits saved are worth the error.
 
 A value between two symbols may take the inner one if that costs less in all, bits + λ·error². In the unit of the step
-λ·error² is 26·Δ² (see `quality`), so the inner edge of the cell of |s| = k moves outwards from k − ½ by (bits(k) −
-bits(k − 1)) / 52. This is the rate-distortion optimised quantisation of the block codecs (Sullivan and Wiegand 1998,
-section on quantisation), in closed form. Only encoders choose; but a decoder that knows the edges knows the posterior
-better (`cells`). What it saves, and how much of that by the decoder's knowledge, is in docs/architecture.md.
+λ·error² is 26·Δ² (see `quality`), so by its own cost the inner edge of the cell of |s| = k would move outwards from k −
+½ by (bits(k) − bits(k − 1)) / 52. This is the rate-distortion optimised quantisation of the block codecs (Sullivan and
+Wiegand 1998, section on quantisation), in closed form. It moves by `cells.STRENGTH` times as much, since a symbol that
+is not zero also costs bits of its neighbours. The tables that a model stores are those of these cells. Only encoders
+choose; but a decoder that knows the edges knows the posterior better (`cells`). What it saves, and how much of that by
+the decoder's knowledge, is in docs/architecture.md.
 """
 
 import math
@@ -35,13 +37,17 @@ def quantise(values: Tensor, index: Tensor) -> Tensor:
 def cells(symbols: Tensor, scale: Tensor) -> Cell:
     """The cell of each symbol under its scale σ (one of the 64), of one shape, float32."""
     magnitude, index = symbols.abs(), nearest_scale(scale.log())
-    inner = (magnitude - 0.5 + _shift(magnitude, index)).clamp_(min=0)
-    return Cell(inner, magnitude + 0.5 + _shift(magnitude + 1, index))
+    return Cell(inner_edge(magnitude, index).clamp_(min=0), inner_edge(magnitude + 1, index))
+
+
+def inner_edge(magnitude: Tensor, index: Tensor) -> Tensor:
+    """From which |value| on a symbol is at least |s| ≥ 1, under scale indices 0..63, of one shape."""
+    return magnitude - 0.5 + _shift(magnitude, index)
 
 
 def cell_information(symbols: Tensor, scale: Tensor) -> Tensor:
     """−log2 of the mass of N(0, scale²) on the cell of each symbol, elementwise, in bits, at most 30: what the tables
-    charge. scale: one of the 64.
+    charge. symbols: whole numbers, float32, of the shape of scale, whose entries are of the 64.
     """
     cell = cells(symbols, scale)
     width = scale * math.sqrt(2)

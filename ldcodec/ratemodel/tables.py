@@ -1,9 +1,8 @@
 """Gaussian scales and their frequency tables, without torch.
 
 A symbol s is coded with the mass of its cell, [s − ½, s + ½] but for what the quantiser moves, under N(0, σ²), σ being
-one of 64 values in geometric progression. The
-tables are integers, made once when a model is exported and stored with it: a float CDF that is computed anew may
-differ between two machines, and then no file decodes.
+one of 64 values in geometric progression. The tables are integers, made once when a model is exported and stored with
+it: a float CDF that is computed anew may differ between two machines, and then no file decodes.
 """
 
 import itertools
@@ -21,8 +20,7 @@ LOG_RATIO = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
 SCALES = tuple(SCALE_MIN * math.exp(LOG_RATIO * i) for i in range(SCALE_COUNT))
 PRECISION = 24  # bits: the counts of one table sum to 2²⁴
 TABLE_REACH = 5.5  # a table covers |s| up to this many σ, the escape symbol the rest
-SKIP_PROBABILITY = 1 - 2.0**-12  # scales that give zero a higher probability are not coded: zero by definition
-SKIPPED_SCALES = 2  # scale indices below this are never coded; equals Tables.skipped (tested)
+SKIPPED_SCALES = 2  # scale indices below this are never coded: there 1 − P(0) < 2⁻¹² where values are rounded (tested)
 SYMBOL_LIMIT = 32767  # |s| in any file
 
 
@@ -56,12 +54,6 @@ class Tables:
         """Counts of −K … K and, last, of the escape symbol: 2K + 2 entries that sum to 2²⁴."""
         half = self.half(index)
         return np.concatenate([half[-2:0:-1], half])
-
-    @property
-    def skipped(self) -> int:
-        """Scale indices below this one are never coded."""
-        zero = [int(self.half(i)[0]) / (1 << PRECISION) for i in range(SCALE_COUNT)]
-        return sum(p > SKIP_PROBABILITY for p in zero)
 
 
 def make_tables(shifts: NDArray[np.float32] | None = None) -> Tables:

@@ -132,7 +132,7 @@ def widen(weights: Path, target: Path, settings_file: Path) -> None:
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--integers", type=click.Path(path_type=Path), help="Model whose integers are kept, and so its parse id.")
 def export(weights: Path, target: Path, integers: Path | None) -> None:
-    """Turn WEIGHTS into a model file and its check file; TARGET is the file or the folder, such as models/small."""
+    """Turn WEIGHTS into a model file and its check file; TARGET is the file or the folder, such as models/base."""
     target = target if target.suffix == ".safetensors" else target / FILE_NAME
     kept = integers / FILE_NAME if integers is not None and integers.is_dir() else integers
     click.echo(f"{target}: parse id {export_model(weights, target, integers_of=kept).hex()}")

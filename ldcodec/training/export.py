@@ -33,24 +33,24 @@ def _hyper(networks: Networks, tables: Tables) -> dict[str, Tensor]:
     rate = networks.rate
     first, second, third = (_weights(layer) for layer in rate.synthesis)
     folded = first[1].double() + first[0].double().sum((2, 3)) @ rate.z_mean.double()
-    fraction = integer.ACTIVATION_BITS
+    fraction, coder = integer.ACTIVATION_BITS, Coder(tables)
     return {
         **_layer("hyper.0", first[0], folded, 0, fraction),
         **_layer("hyper.1", *second, fraction, fraction),
         **_layer("hyper.2", *third, fraction, fraction - HEADROOM_BITS),
-        "z_index": torch.tensor([_cheapest(float(scale), tables) for scale in rate.hyper_scale()], dtype=torch.uint8),
+        "z_index": torch.tensor([_cheapest(float(scale), coder) for scale in rate.hyper_scale()], dtype=torch.uint8),
     }
 
 
-def _cheapest(scale: float, tables: Tables) -> int:
-    """The scale index whose table costs least for symbols of N(0, scale²) that are rounded, as the hyper-latent's are;
-    the tables are those of another quantiser.
+def _cheapest(scale: float, coder: Coder) -> int:
+    """The scale index, SKIPPED_SCALES..63, whose table costs least for symbols of N(0, scale²) that are rounded, as the
+    hyper-latent's are; the tables are those of another quantiser.
     """
-    reach = int(tables.reach[SCALE_COUNT - 1])
+    reach = int(coder.tables.reach[SCALE_COUNT - 1])
     symbols = torch.arange(-reach, reach + 1, dtype=torch.float64)
     found = 2.0 ** -information(symbols, torch.tensor(scale, dtype=torch.float64)).numpy()
     likely = found > 1e-8
-    shares, values, coder = found[likely], symbols.numpy()[likely].astype(np.int32), Coder(tables)
+    shares, values = found[likely], symbols.numpy()[likely].astype(np.int32)
     costs = [(shares * coder.bits(values, np.full(len(values), i, np.uint8))).sum() for i in range(SCALE_COUNT)]
     return max(SKIPPED_SCALES, int(np.argmin(costs)))
 

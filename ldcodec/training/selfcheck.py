@@ -18,7 +18,7 @@ from ldcodec.weightsfile import CHECK_FILE
 
 SIDE = 192  # pixels
 CELL = 64  # pixels that one position of the hyper-latent covers
-INDEX = 2837  # all 64 scales of `small` and escaped symbols occur; between two knots of the tables over the quality
+INDEX = 3900  # all 64 scales of `base` and escaped symbols occur; between two knots of the tables over the quality
 
 
 def check_picture() -> NDArray[np.uint8]:

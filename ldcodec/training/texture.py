@@ -68,15 +68,16 @@ class TextureStage(Stage):
         return Result(loss, {**figures, "energy": energy.detach(), "mse": error})
 
     def _draw(self, latent: Tensor, known: Condition[Tensor]) -> Tensor:
-        """A picture [B, 3, H, W] from noise."""
+        """A picture [B, 3, H, W] from noise and the restored latent [B, M, h, w] in steps."""
         noisy = grained(latent, known, torch.randn_like(latent), self.networks.config.grain)
         return self.networks.picture(latent, known.quality, 1.0, noisy)
 
 
 def perceived(x: Tensor, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean LPIPS of two draws [B, 3, H, W] against the original, and their energy score in the same features.
+    """Mean LPIPS of two draws against the original and their energy score in the same features, two scalars.
 
-    Each without the same first 0 … 3 rows and columns.
+    All three are [B, 3, H, W] in 0..1, seen without the same first 0 … 3 rows and columns. Raises LdcodecError as
+    `distances` does.
     """
     top, left = torch.randint(0, SHIFTS, (2,)).tolist()
     seen, energy = x.new_zeros(()), x.new_zeros(())
