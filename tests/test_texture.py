@@ -72,8 +72,8 @@ def test_grain_is_noise_of_the_second_synthesis_alone(tmp_path: Path) -> None:
     smooth, grained = grainy(tmp_path, 0), grainy(tmp_path, 1000)
     data = encode(texture(128, 192), quality=20, model=smooth)
     for steps, realism in ((1, 0.0), (2, 1.0)):
-        drawn = (decode_array(data, model=model, steps=steps, realism=realism) for model in (smooth, grained))
-        assert np.array_equal(*drawn)
+        one, other = (decode_array(data, model=model, steps=steps, realism=realism) for model in (smooth, grained))
+        assert np.array_equal(one, other)
     plain = decode_array(data, model=smooth, realism=1.0)
     first, again, other = (decode_array(data, model=grained, realism=1.0, seed=seed) for seed in (7, 7, 8))
     assert np.array_equal(first, again)
