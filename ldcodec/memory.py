@@ -10,7 +10,7 @@ from pathlib import Path
 from ldcodec.container import Header, latent_size
 from ldcodec.slicing import PARSED_AT_ONCE, Span
 
-PROGRAM = 640e6  # interpreter, torch and weights
+PROGRAM = 550e6  # interpreter, torch and weights
 CODING = 24e3  # each latent position of a slice while it is coded
 PARSING = 14e3  # each latent position of all slices that are parsed at once
 KEPT = 2.3e3  # each latent position of the rows that tiles need

@@ -130,11 +130,11 @@ def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Network
             networks.add_texture()
     wanted = {f"net.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
     check_shapes(path, tensors, wanted)
-    floats = {name: tensors[name].float() for name in wanted}
-    broken = [name for name, tensor in floats.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise ModelError(f"{path}: {broken[0]} holds values that are not finite")
-    networks.load_state_dict({name.removeprefix("net."): tensor for name, tensor in floats.items()}, assign=True)
+    for name, target in networks.state_dict().items():
+        stored = tensors.pop(f"net.{name}")  # one after the other, so that no more than one is there twice
+        if not torch.isfinite(stored).all():
+            raise ModelError(f"{path}: net.{name} holds values that are not finite")
+        target.copy_(stored)
     return networks.eval().requires_grad_(False)
 
 

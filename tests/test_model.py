@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldcodec.codec import decode_array, encode
-from ldcodec.config import Config
+from ldcodec.config import BASE
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.model import (
     DEFAULT_MODEL,
@@ -330,5 +330,5 @@ def test_a_device_that_is_not_there_is_wrong_use(tiny_model_folder: Path, device
         load_model(str(tiny_model_folder / "tiny"), device)
 
 
-def test_the_shipped_model_has_the_default_sizes(shipped_model: Model) -> None:
-    assert shipped_model.networks.config == Config()
+def test_the_shipped_model_has_the_sizes_of_base(shipped_model: Model) -> None:
+    assert shipped_model.networks.config == BASE
