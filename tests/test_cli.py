@@ -41,10 +41,14 @@ Process = subprocess.CompletedProcess[bytes]
 Call = Callable[..., tuple[int, str, str]]
 
 
+# On a full disk Python leaves half a compiled module and stumbles over it later.
+UNCACHED = {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def environment(models: Path | str = "") -> dict[str, str]:
     """The environment of a command that finds this package and `models`, and keeps to one thread."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "LDCODEC_MODELS": str(models), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": path, "LDCODEC_MODELS": str(models), "OMP_NUM_THREADS": "1", **UNCACHED}
 
 
 def start(*arguments: str | Path, models: Path | str = "", **options: Any) -> "subprocess.Popen[bytes]":
@@ -288,9 +292,11 @@ def test_reader_that_goes_away_is_no_error(sound: Path) -> None:
     assert process.returncode == 1
 
 
-def test_full_standard_output(sound: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_standard_output(sound: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "wb") as full:
-        done = command("info", "k.ldc", cwd=sound, stdout=full)
+        done = command("info", "k.ldc", "k.ldc", cwd=sound, stdout=full)
     assert done.returncode == 1
     assert "No space left" in error_line(done.stderr)
 

@@ -44,6 +44,10 @@ class Result:
         return line + ("  lossless" if self.lossless else "")
 
 
+class UntoldError(OSError):
+    """Standard output takes no more: that ends the command, whatever it was about to tell."""
+
+
 @dataclass
 class Batch:
     """Runs jobs, keeps count of those that failed and says what happened, without disturbing a progress bar."""
@@ -64,12 +68,17 @@ class Batch:
         return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def say(self, line: str, error: bool = False) -> None:
-        """Print a line on standard output or standard error."""
+        """Print a line on standard output or standard error. Raises UntoldError if that fails, and BrokenPipeError."""
         stream: IO[str] | None = sys.stderr if error else sys.stdout
-        if self.bar is None:
-            click.echo(line, file=stream)
-        else:
-            self.bar.write(line, file=stream)
+        try:
+            if self.bar is None:
+                click.echo(line, file=stream)
+            else:
+                self.bar.write(line, file=stream)
+        except BrokenPipeError:
+            raise
+        except OSError as problem:
+            raise UntoldError(problem.errno, problem.strerror) from problem
 
     def note(self, line: str) -> None:
         """Print a line on standard error, unless it is to be quiet."""
@@ -80,12 +89,12 @@ class Batch:
     def reporting(self, name: str) -> Iterator[None]:
         """Turn warnings and errors about one input into lines that name it, and go on with the next.
 
-        UsageError passes: it concerns every input.
+        What concerns every input passes: UsageError, and that nobody can be told.
         """
         try:
             with self._warnings_as_lines(name):
                 yield
-        except (UsageError, BrokenPipeError):
+        except (UsageError, BrokenPipeError, UntoldError):
             raise
         except (LdcodecError, OSError, MemoryError, RuntimeError) as error:
             reason = _reason(error).removeprefix(f"{name}: ")
