@@ -181,11 +181,11 @@ def parse_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -
 def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> tuple[NDArray[np.int32], Parsed]:
     """All symbols of a slice: those of its hyper-latent, [hyper, h/4, w/4], and its latent. Errors as `parse_slice`."""
     hyper_shape = _hyper_shape(header, span, model)
-    least = float(model.coder.least_bits[model.integers.z_index].sum())
+    least = model.coder.hyper.least(model.coder.least_bits)
     if is_too_small(len(piece.payload), hyper_shape[1] * hyper_shape[2], least):
         raise DamagedError(f"{len(piece.payload)} bytes of payload cannot hold the symbols of {span.rows} latent rows")
     decoder = model.coder.decoder(piece.payload)
-    hyper = decoder.decode(hyper_indices(model, hyper_shape)).reshape(hyper_shape)
+    hyper = model.coder.hyper.fill(hyper_shape[1:], header.quality, lambda indices, _: decoder.decode(indices))
 
     def read(prior: Prior) -> NDArray[np.int32]:
         symbols = np.zeros(prior.index.shape, np.int32)
@@ -214,11 +214,6 @@ def blank_slice(header: Header, span: Span, model: DecoderModel) -> Parsed:
 def _hyper_shape(header: Header, span: Span, model: DecoderModel) -> tuple[int, int, int]:
     columns = container.latent_size(header.width, header.height)[1]
     return model.integers.config.hyper, span.rows // 4, columns // 4
-
-
-def hyper_indices(model: DecoderModel, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Scale index of each hyper-latent symbol of shape [hyper, h/4, w/4], flattened."""
-    return np.repeat(model.integers.z_index, shape[1] * shape[2])
 
 
 def symbols_crc(hyper: NDArray[np.int32], symbols: NDArray[np.int32]) -> int:

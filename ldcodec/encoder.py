@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ldcodec import container, quality
 from ldcodec.container import Chunk, Container, Header, Slice
-from ldcodec.decoder import DecodeSettings, condition, hyper_indices, render, symbols_crc
+from ldcodec.decoder import DecodeSettings, condition, render, symbols_crc
 from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.posterior import truncated_moments
 from ldcodec.model import Model
@@ -101,8 +101,11 @@ class PictureEncoder:
 
     @torch.no_grad()
     def estimate_size(self, index: int) -> float:
-        """Bytes of the file at a quality index, predicted by the float rate model."""
-        return float(self._rated(index)[0].bits.item()) / 8 + self.overhead()
+        """Bytes of the file at a quality index: those of the latent are predicted by the float rate model."""
+        rated, _ = self._rated(index)
+        hyper = rated.hyper[0].round().cpu().numpy().astype(np.int32)
+        bits = (rated.bits - rated.hyper_bits).item() + float(self.model.coder.hyper_bits(hyper, index).sum())
+        return bits / 8 + self.overhead()
 
     @torch.no_grad()
     def estimate_psnr(self, index: int) -> float:
@@ -168,7 +171,13 @@ def latents_of(scaled: Tensor, index: int, model: Model, hyper: Tensor | None = 
 def code_slice(latents: Latents, coded: tuple[int, int], model: Model) -> tuple[Slice, Parsed]:
     """One slice of latents; coded: the rows and columns of them that hold symbols."""
     hyper, coder = latents.hyper, model.coder.encoder()
-    coder.encode(hyper.ravel(), hyper_indices(model, hyper.shape))
+
+    def write(indices: NDArray[np.uint8], places: NDArray[np.intp]) -> NDArray[np.int32]:
+        symbols = hyper.ravel()[places]
+        coder.encode(symbols, indices)
+        return symbols
+
+    model.coder.hyper.fill(hyper.shape[1:], latents.index, write)
 
     def choose(prior: Prior) -> NDArray[np.int32]:
         centred = latents.scaled.flat[prior.places] - prior.mean * 2.0**-LATENT_BITS

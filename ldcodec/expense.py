@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldcodec.container import coded_size
-from ldcodec.decoder import DecoderModel, check_model, hyper_indices, read_slice
+from ldcodec.decoder import DecoderModel, check_model, read_slice
 from ldcodec.ratemodel.tables import SKIPPED_SCALES
 from ldcodec.reader import Reader
 from ldcodec.slicing import PIXELS, UNIT, Span, coded_rows
@@ -72,8 +72,7 @@ def _of_slice(source: Reader, number: int, span: Span, model: DecoderModel) -> t
     coded[:, :, columns:] = False
     latent = np.zeros(coded.shape, np.float32)
     latent[coded] = model.coder.bits(parsed.symbols[coded], parsed.index[coded])
-    indices = hyper_indices(model, hyper.shape).reshape(hyper.shape)
-    shared = _shared(model.coder.bits(hyper, indices).sum(0), rows, columns)
+    shared = _shared(model.coder.hyper_bits(hyper, header.quality).sum(0), rows, columns)
     return latent.sum(0, dtype=np.float64)[:rows, :columns], shared
 
 

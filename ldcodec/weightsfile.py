@@ -67,7 +67,13 @@ def least_hyper_bits(path: Path) -> float:
     """Bits that one position of the hyper-latent takes at least, all its channels; 0 where the file does not tell."""
     try:
         counts, reach = (_integers(path, name, "i") for name in ("coder.counts", "coder.reach"))
-        return _least(counts, reach, _integers(path, "integer.z_index", "B"))
+        costs = _least_costs(counts, [k + 2 for k in reach])
+        if "coder.hyper_choice" not in _header(path):
+            return sum(costs[index] for index in _integers(path, "integer.z_index", "B"))
+        own, choice = _integers(path, "coder.hyper_counts", "i"), _integers(path, "coder.hyper_choice", "B")
+        costs += _least_costs(own, [_shape(path, "coder.hyper_counts")[1]] * _shape(path, "coder.hyper_counts")[0])
+        _, channels, contexts = _shape(path, "coder.hyper_choice")
+        return sum(_cheapest(costs, choice, channel, channels, contexts) for channel in range(channels))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return 0.0
 
@@ -75,16 +81,27 @@ def least_hyper_bits(path: Path) -> float:
 def is_too_small(payload_bytes: int, hyper_positions: int, least_bits: float) -> bool:
     """Whether a payload of so many bytes cannot hold the symbols of so many hyper-latent positions.
 
-    Latent elements may cost nothing, but every symbol of the hyper-latent is coded with a fixed table, so it takes at
-    least what the table's likeliest symbol takes, whatever wrote the file.
+    Latent elements may cost nothing, but every symbol of the hyper-latent is coded with one of few tables, so it takes
+    at least what the likeliest symbol of the cheapest of them takes, whatever wrote the file.
     """
     return 8 * payload_bytes + SLACK_BITS < hyper_positions * least_bits * (1 - 1e-3)
 
 
-def _least(counts: Sequence[int], reach: Sequence[int], channels: Sequence[int]) -> float:
-    starts = [0, *accumulate(k + 2 for k in reach)]
-    largest = [max(counts[start : start + k + 2]) for start, k in zip(starts, reach, strict=False)]
-    return sum(PRECISION - math.log2(largest[index]) for index in channels)
+def _least_costs(counts: Sequence[int], lengths: Sequence[int]) -> list[float]:
+    """Bits of the likeliest symbol of each table; counts: those of all, one after the other."""
+    ends = list(accumulate(lengths))
+    return [PRECISION - math.log2(max(counts[end - n : end])) for n, end in zip(lengths, ends, strict=True)]
+
+
+def _cheapest(costs: list[float], choice: Sequence[int], channel: int, channels: int, contexts: int) -> float:
+    """The least cost of a channel's tables; choice: [bands, channels, contexts], flat."""
+    starts = range(channel * contexts, len(choice), channels * contexts)
+    return min(costs[index] for start in starts for index in choice[start : start + contexts])
+
+
+def _shape(path: Path, name: str) -> list[int]:
+    shape: list[int] = _header(path)[name]["shape"]
+    return shape
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ldcodec.config import Config
 from ldcodec.errors import ModelError
 from ldcodec.model import DEFAULT_MODEL, Model, load_model, save_model
 from ldcodec.networks import Networks
+from ldcodec.training.counting import counted
 from ldcodec.training.export import integer_tensors
 from ldcodec.training.start import fresh_networks
 from ldcodec.weightsfile import find_file
@@ -43,12 +44,23 @@ def tiny_networks(config: Config = TINY) -> Networks:
     return networks.eval()
 
 
+def patterns(seed: int, count: int = 6) -> list[NDArray[np.uint8]]:
+    """Pictures of 256×320 pixels, smooth to rough."""
+    rng, found = np.random.default_rng(seed), []
+    for k in range(count):
+        side = 2**k
+        coarse = rng.normal(0, 40, (256 // side, 320 // side, 3))
+        found.append((128 + np.kron(coarse, np.ones((side, side, 1)))).clip(0, 255).astype(np.uint8))
+    return found
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny/model.safetensors."""
     folder = tmp_path_factory.mktemp("models")
     networks = tiny_networks()
-    save_model(folder / "tiny" / "model.safetensors", networks, integer_tensors(networks))
+    integers = integer_tensors(networks, counted(networks, patterns(0)))
+    save_model(folder / "tiny" / "model.safetensors", networks, integers)
     return folder
 
 

@@ -307,7 +307,7 @@ def test_the_least_size_of_a_payload_is_right(model: Model, tiny_model: str, mon
     path = find_identity(model.parse_id)
     assert path is not None
     least = least_hyper_bits(path)
-    assert least == pytest.approx(float(model.coder.least_bits[model.integers.z_index].sum()))
+    assert least == pytest.approx(model.coder.hyper.least(model.coder.least_bits))
     for pixels in (np.full((640, 640, 3), 127, np.uint8), texture(200, 200), np.zeros((64, 64), np.uint8)):
         source = PictureEncoder(pixels, model).code(0).container
         positions = source.slices[0].rows // 4 * (container.latent_size(*pixels.shape[1::-1])[1] // 4)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ldcodec.quality import STEP_CONSTANT
 from ldcodec.ratemodel.tables import SCALES
 
-STRENGTH = 2.2  # of the shift that theory gives: a symbol that is not zero also widens the scales of its neighbours
+STRENGTH = 2.2  # thirds of the shift by which a symbol's own cost would be least (see `quantiser`)
+SPREAD = 0.2  # of log σ in the tables (`tables.spread_scales`): saves most of what counted tables would
 REACH = 16  # from this |s| on, edges are those of rounding
 GRID = 1024
 LARGEST_SHIFT = 0.498

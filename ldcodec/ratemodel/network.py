@@ -28,16 +28,18 @@ OUTPUT_SCALE = 0.3  # of the step networks' heads: keeps Adam's first steps smal
 
 @dataclass(frozen=True)
 class Rated:
-    """One latent as the rate model sees it: all [B, M, h, w] but bits, which is [B].
+    """One latent as the rate model sees it: all [B, M, h, w] but bits, which are [B], and hyper, [B, hyper, h/4, w/4].
 
-    `mean` and `scale` of each element's Gaussian; `symbols` of y − mean, without gradient; `bits` include the
-    hyper-latent's.
+    `mean` and `scale` of each element's Gaussian; `symbols` of y − mean, without gradient; `bits` include
+    `hyper_bits`, those of the hyper-latent under one Gaussian a channel; `hyper`: its symbols, but for float noise.
     """
 
     mean: Tensor
     scale: Tensor
     symbols: Tensor
     bits: Tensor
+    hyper_bits: Tensor
+    hyper: Tensor
 
 
 class Step(nn.Module):
@@ -115,14 +117,16 @@ class RateModel(nn.Module):
         """
         z = self.hyper_latent(y)
         z_bits = information(self._noisy(z), self._snapped(self.hyper_scale())[:, None, None].expand_as(z))
+        hyper = straight_round(z)
         given = _Given(by_step(y), _channel_groups(expected), None if coded is None else by_step(coded[None, None]))
-        mean, log_scale, symbols = self._steps(self.features(straight_round(z), t), given)
+        mean, log_scale, symbols = self._steps(self.features(hyper, t), given)
         scale = self._snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))
         y_bits = information(self._noisy(given.y - mean), scale) if self.training else cell_information(symbols, scale)
         y_bits = y_bits if given.coded is None else y_bits * given.coded
-        bits = y_bits.sum((0, 1, 3, 4)) + z_bits.sum((1, 2, 3))
+        hyper_bits = z_bits.sum((1, 2, 3))
+        bits = y_bits.sum((0, 1, 3, 4)) + hyper_bits
         mean, scale, symbols = (whole(part, y.shape[2:]) for part in (mean, scale, symbols))
-        return Rated(mean, scale, symbols, bits)
+        return Rated(mean, scale, symbols, bits, hyper_bits, hyper)
 
     def _steps(self, features: Tensor, given: "_Given") -> tuple[Tensor, Tensor, Tensor]:
         """Mean, log-scale and symbols of all elements, each as by `by_step`."""

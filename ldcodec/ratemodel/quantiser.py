@@ -1,12 +1,12 @@
 """Which symbol stands for a value: rounding, but towards zero where the bits saved are worth the error.
 
 A value between two symbols may take the inner one if that costs less in all, bits + λ·error². In the unit of the step
-λ·error² is 26·Δ² (see `quality`), so by its own cost the inner edge of the cell of |s| = k would move outwards from k −
-½ by (bits(k) − bits(k − 1)) / 52. This is the rate-distortion optimised quantisation of the block codecs (Sullivan and
-Wiegand 1998, section on quantisation), in closed form. It moves by `cells.STRENGTH` times as much, since a symbol that
-is not zero also costs bits of its neighbours. The tables that a model stores are those of these cells. Only encoders
-choose; but a decoder that knows the edges knows the posterior better (`cells`). What it saves, and how much of that by
-the decoder's knowledge, is in docs/architecture.md.
+λ·error² is 26/3·Δ² (see `quality`; the error is a mean over three colours), so by its own cost the inner edge of the
+cell of |s| = k would move outwards from k − ½ by (bits(k) − bits(k − 1))·3/52. This is the rate-distortion optimised
+quantisation of the block codecs (Sullivan and Wiegand 1998, section on quantisation), in closed form. It moves by
+`cells.STRENGTH` thirds of that, which measured best: neighbours are predicted from what is left of a latent. The tables
+that a model stores are those of these cells. Only encoders choose; but a decoder that knows the edges knows the
+posterior better (`cells`). What it saves, and how much of that by the decoder's knowledge, is in docs/architecture.md.
 """
 
 import math
@@ -16,8 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ldcodec.ratemodel.cells import REACH, shifts
+from ldcodec.ratemodel.cells import REACH, SPREAD, shifts
 from ldcodec.ratemodel.gaussian import lower_bound, nearest_scale
+from ldcodec.ratemodel.tables import spread_scales
 
 
 class Cell(NamedTuple):
@@ -46,13 +47,16 @@ def inner_edge(magnitude: Tensor, index: Tensor) -> Tensor:
 
 
 def cell_information(symbols: Tensor, scale: Tensor) -> Tensor:
-    """−log2 of the mass of N(0, scale²) on the cell of each symbol, elementwise, in bits, at most 30: what the tables
-    charge. symbols: whole numbers, float32, of the shape of scale, whose entries are of the 64.
+    """−log2 of the mass of N(0, scale²), or rather of what `cells.SPREAD` makes of it, on the cell of each symbol,
+    elementwise, in bits, at most 30: what the tables charge. symbols: whole numbers, float32, of the shape of scale,
+    whose entries are of the 64.
     """
     cell = cells(symbols, scale)
-    width = scale * math.sqrt(2)
-    outer = torch.erfc(cell.outer / width)
-    mass = torch.where(symbols == 0, 1 - outer, 0.5 * (torch.erfc(cell.inner / width) - outer))
+    mass = torch.zeros_like(scale)
+    for share, factor in spread_scales(SPREAD):
+        width = scale * (factor * math.sqrt(2))
+        outer = torch.erfc(cell.outer / width)
+        mass += share * torch.where(symbols == 0, 1 - outer, 0.5 * (torch.erfc(cell.inner / width) - outer))
     return -torch.log2(lower_bound(mass, 1e-9))
 
 

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ldcodec.config import Config
 from ldcodec.errors import ModelError
 from ldcodec.ratemodel.arithmetic import Arithmetic
+from ldcodec.ratemodel.hyperprior import CONTEXTS, HyperPrior, channelwise
 from ldcodec.ratemodel.integer import KNOTS, IntegerRateModel
 from ldcodec.ratemodel.rangecoder import Coder
 from ldcodec.ratemodel.tables import Tables
@@ -71,7 +72,19 @@ def rate_model(
             raise ModelError(f"{path}: {name} is missing")
     tables = Tables(arrays["coder.counts"].astype(np.int64), arrays["coder.reach"].astype(np.int64))
     entries = {name.removeprefix("integer."): a for name, a in arrays.items() if name.startswith("integer.")}
-    return IntegerRateModel(config, entries, arithmetic), Coder(tables)
+    integers = IntegerRateModel(config, entries, arithmetic)
+    return integers, Coder(tables, _hyper_prior(path, config, arrays) or channelwise(integers.z_index))
+
+
+def _hyper_prior(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> HyperPrior | None:
+    """That of a model with tables of its own for the hyper-latent."""
+    if "coder.hyper_choice" not in arrays:
+        return None
+    choice = arrays["coder.hyper_choice"]
+    check_shapes(path, arrays, {"coder.hyper_choice": (len(choice), config.hyper, CONTEXTS)})
+    if "coder.hyper_counts" not in arrays:
+        raise ModelError(f"{path}: coder.hyper_counts is missing")
+    return HyperPrior(arrays["coder.hyper_counts"].astype(np.int64), choice.astype(np.uint8))
 
 
 def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:

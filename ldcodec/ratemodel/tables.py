@@ -56,21 +56,34 @@ class Tables:
         return np.concatenate([half[-2:0:-1], half])
 
 
-def make_tables(shifts: NDArray[np.float32] | None = None) -> Tables:
+def make_tables(shifts: NDArray[np.float32] | None = None, spread: float = 0.0) -> Tables:
     """The frequency tables of the 64 scales. Run at export only: the result depends on this machine's erfc.
 
     shifts: how far the inner edge of |s| = 0 … lies beyond that of rounding under each scale, [64, n] in 0..½, of a
-    quantiser that does not round (`cells.shifts`); None for one that does.
+    quantiser that does not round (`cells.shifts`); None for one that does. spread: as `spread_scales` takes it.
     """
     moved = np.zeros((SCALE_COUNT, 1), np.float32) if shifts is None else shifts
-    halves = [_half_table(scale, row) for scale, row in zip(SCALES, moved.tolist(), strict=True)]
+    halves = [_half_table(scale, row, spread) for scale, row in zip(SCALES, moved.tolist(), strict=True)]
     return Tables(np.concatenate(halves), np.array([len(h) - 2 for h in halves]))
 
 
-def _half_table(scale: float, shifts: list[float]) -> NDArray[np.int64]:
+def spread_scales(spread: float) -> tuple[tuple[float, float], ...]:
+    """(share, factor of σ) of the Gaussians that stand for one whose σ is itself uncertain.
+
+    spread: deviation of log σ; three nodes of the Gauss–Hermite rule. A network that names a scale cannot be sure of
+    it, and symbols farther out than its Gaussian expects are what surprises cost most.
+    """
+    if not spread:
+        return ((1.0, 1.0),)
+    factor = math.exp(math.sqrt(3) * spread)
+    return (1 / 6, 1 / factor), (2 / 3, 1.0), (1 / 6, factor)
+
+
+def _half_table(scale: float, shifts: list[float], spread: float) -> NDArray[np.int64]:
     reach = max(1, math.ceil(TABLE_REACH * scale))
     edges = [k - 0.5 + (shifts[k] if k < len(shifts) else 0.0) for k in range(1, reach + 2)]
-    tails = [0.5 * math.erfc(edge / scale / math.sqrt(2)) for edge in edges]  # P(s ≥ k)
+    mixed = [(share, factor * scale * math.sqrt(2)) for share, factor in spread_scales(spread)]
+    tails = [sum(0.5 * share * math.erfc(edge / width) for share, width in mixed) for edge in edges]  # P(s ≥ k)
     free = (1 << PRECISION) - 2 * reach - 2
     outer = [1 + int(free * (a - b)) for a, b in itertools.pairwise(tails)]
     escape = 1 + int(free * 2 * tails[-1])

@@ -131,11 +131,15 @@ def widen(weights: Path, target: Path, settings_file: Path) -> None:
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--integers", type=click.Path(path_type=Path), help="Model whose integers are kept, and so its parse id.")
-def export(weights: Path, target: Path, integers: Path | None) -> None:
+@click.option("--data", multiple=True, help="Pictures on which tables of the hyper-latent are counted; repeatable.")
+def export(weights: Path, target: Path, integers: Path | None, data: tuple[str, ...]) -> None:
     """Turn WEIGHTS into a model file and its check file; TARGET is the file or the folder, such as models/base."""
+    if integers is not None and data:
+        raise UsageError("--integers keeps the tables, --data makes new ones: give one of them")
     target = target if target.suffix == ".safetensors" else target / FILE_NAME
     kept = integers / FILE_NAME if integers is not None and integers.is_dir() else integers
-    click.echo(f"{target}: parse id {export_model(weights, target, integers_of=kept).hex()}")
+    pictures = load_pictures(data) if data else None
+    click.echo(f"{target}: parse id {export_model(weights, target, integers_of=kept, pictures=pictures).hex()}")
 
 
 @main.command()

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from ldcodec.errors import ModelError
 from ldcodec.networks import Networks
 from ldcodec.ratemodel import integer
-from ldcodec.ratemodel.cells import shifts
+from ldcodec.ratemodel.cells import SPREAD, shifts
 from ldcodec.ratemodel.gaussian import information
+from ldcodec.ratemodel.hyperprior import HyperPrior
 from ldcodec.ratemodel.network import OUTPUT_SCALE, Step
 from ldcodec.ratemodel.rangecoder import Coder
 from ldcodec.ratemodel.tables import LOG_RATIO, SCALE_COUNT, SCALE_MIN, SKIPPED_SCALES, Tables, make_tables
@@ -20,12 +21,18 @@ WEIGHT_BITS = 12
 HEADROOM_BITS = 3  # of features, which reach several hundred before the quality's factor, at most 0.17, is applied
 
 
-def integer_tensors(networks: Networks) -> dict[str, Tensor]:
-    """The entries `integer.*` and `coder.*` of a weights file: int16 weights, int32 biases, shifts and tables."""
+def integer_tensors(networks: Networks, hyper: HyperPrior | None = None) -> dict[str, Tensor]:
+    """The entries `integer.*` and `coder.*` of a weights file: int16 weights, int32 biases, shifts and tables.
+
+    hyper: tables of the hyper-latent's own; None for one of the latent's tables a channel.
+    """
     with torch.no_grad():
-        tables = make_tables(shifts())
+        tables = make_tables(shifts(), SPREAD)
         entries = {**_hyper(networks, tables), **_steps(networks), **_tables(networks)}
     coder = {"coder.counts": torch.from_numpy(tables.counts).int(), "coder.reach": torch.from_numpy(tables.reach).int()}
+    if hyper is not None:
+        coder["coder.hyper_counts"] = torch.from_numpy(hyper.counts).int()
+        coder["coder.hyper_choice"] = torch.from_numpy(hyper.choice)
     return {**{f"integer.{name}": tensor.contiguous() for name, tensor in entries.items()}, **coder}
 
 

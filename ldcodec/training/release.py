@@ -9,22 +9,35 @@ from ldcodec.errors import ModelError
 from ldcodec.model import save_model
 from ldcodec.ratemodel.stored import INTEGER_PREFIXES
 from ldcodec.training.checkpoint import rounded
+from ldcodec.training.counting import counted
 from ldcodec.training.export import integer_tensors
+from ldcodec.training.pictures import Pixels
 from ldcodec.training.selfcheck import write_check
 from ldcodec.training.start import load_networks, read_tensors
 
 
-def export_model(weights: Path, target: Path, config: Config | None = None, integers_of: Path | None = None) -> bytes:
+def export_model(
+    weights: Path,
+    target: Path,
+    config: Config | None = None,
+    integers_of: Path | None = None,
+    pictures: list[Pixels] | None = None,
+) -> bytes:
     """Writes a model file, its check file beside it, and returns its parse id.
 
     weights: a weights file; target: the file to write; integers_of: a model whose integers are kept, for weights in
     which only the renderer changed. Otherwise they are made from the weights as the model file stores them, large ones
-    in half precision, so that equal weights give equal ids. Raises ModelError for files that do not fit.
+    in half precision, so that equal weights give equal ids; pictures: those on which tables of the hyper-latent are
+    counted, None for tables of the latent. Raises ModelError for files that do not fit.
     """
     networks = load_networks(weights, config)
     networks.load_state_dict({name: tensor.float() for name, tensor in rounded(networks).items()})
-    integers = integer_tensors(networks) if integers_of is None else _integers(integers_of)
-    identity = save_model(target, networks.eval(), integers)
+    networks.eval()
+    if integers_of is not None:
+        integers = _integers(integers_of)
+    else:
+        integers = integer_tensors(networks, None if pictures is None else counted(networks, pictures))
+    identity = save_model(target, networks, integers)
     write_check(target)
     return identity
 
