@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ldcodec.config import Config
 from ldcodec.errors import ModelError
@@ -54,13 +55,17 @@ def patterns(seed: int, count: int = 6) -> list[NDArray[np.uint8]]:
     return found
 
 
+def tiny_integers(networks: Networks) -> dict[str, Tensor]:
+    """Those of the tiny model, with tables of the hyper-latent's own."""
+    return integer_tensors(networks, counted(networks, patterns(0)))
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny/model.safetensors."""
     folder = tmp_path_factory.mktemp("models")
     networks = tiny_networks()
-    integers = integer_tensors(networks, counted(networks, patterns(0)))
-    save_model(folder / "tiny" / "model.safetensors", networks, integers)
+    save_model(folder / "tiny" / "model.safetensors", networks, tiny_integers(networks))
     return folder
 
 
