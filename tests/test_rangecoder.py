@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ldcodec.errors import DamagedError, ModelError
-from ldcodec.ratemodel.cells import edges, shifts
+from ldcodec.ratemodel.cells import SPREAD, edges, shifts
 from ldcodec.ratemodel.gaussian import nearest_scale
 from ldcodec.ratemodel.quantiser import cell_information, quantise
 from ldcodec.ratemodel.rangecoder import Coder
@@ -82,14 +82,22 @@ def test_counts_follow_the_gaussian(tables: Tables, index: int) -> None:
     assert -1e-9 < excess < 1e-4
 
 
+MIXTURE = ((1 / 6, -1), (2 / 3, 0), (1 / 6, 1))  # shares of the Gauss–Hermite rule, and its nodes in √3 deviations
+
+
+def one_side(inner: float, outer: float, scale: float) -> float:
+    root = scale * math.sqrt(2)
+    return 0.5 * (math.erfc(inner / root) - math.erfc(outer / root))
+
+
 @pytest.mark.parametrize("index", range(0, SCALE_COUNT, 5))
 def test_tables_of_a_quantiser_hold_the_mass_of_its_cells(index: int) -> None:
     """And that mass is what the float rate model counts."""
-    moved = make_tables(shifts())
+    moved = make_tables(shifts(), SPREAD)
     magnitude = np.arange(min(int(moved.reach[index]), 12) + 1)
     inner, outer = edges(magnitude, np.full_like(magnitude, index))
-    root = SCALES[index] * math.sqrt(2)
-    mass = [0.5 * (math.erfc(a / root) - math.erfc(b / root)) for a, b in zip(inner, outer, strict=True)]
+    mixed = [(share, SCALES[index] * math.exp(k * math.sqrt(3) * SPREAD)) for share, k in MIXTURE]
+    mass = [sum(share * one_side(a, b, scale) for share, scale in mixed) for a, b in zip(inner, outer, strict=True)]
     mass[0] *= 2  # of both signs
     found = moved.half(index)[: len(mass)] / 2**PRECISION
     assert found[1:] == pytest.approx(mass[1:], rel=1e-3, abs=2e-6)
