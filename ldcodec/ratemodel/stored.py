@@ -81,7 +81,7 @@ def _hyper_prior(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]])
     if "coder.hyper_choice" not in arrays:
         return None
     choice = arrays["coder.hyper_choice"]
-    check_shapes(path, arrays, {"coder.hyper_choice": (len(choice), config.hyper, CONTEXTS)})
+    check_shapes(path, arrays, {"coder.hyper_choice": (*choice.shape[:1], config.hyper, CONTEXTS)})
     if "coder.hyper_counts" not in arrays:
         raise ModelError(f"{path}: coder.hyper_counts is missing")
     return HyperPrior(arrays["coder.hyper_counts"].astype(np.int64), choice.astype(np.uint8))
