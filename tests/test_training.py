@@ -26,7 +26,7 @@ from ldcodec.encoder import PictureEncoder
 from ldcodec.errors import ModelError, PictureError, UsageError
 from ldcodec.model import Model, load_model
 from ldcodec.networks import Networks
-from ldcodec.training import checkpoint, clock, profiling, settings
+from ldcodec.training import checkpoint, clock, precision, profiling, settings
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage, centroid
 from ldcodec.training.denoiser import PICTURE, VELOCITY, DenoiserStage
@@ -605,7 +605,7 @@ def test_a_run_that_is_told_to_end_saves_first(training_folder: Path) -> None:
 
 
 def test_the_profile_command_says_where_a_step_goes(training_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiling, "DENSE", (1, 8, 8))
+    monkeypatch.setattr(precision, "DENSE", (1, 8, 8))
     arguments = ["--settings", str(training_folder / "tiny.toml"), "--data", str(training_folder / "*.png")]
     arguments += ["--batch", "2", "--crop", "64", "--steps", "2", "--device", "cpu"]
     result = CliRunner().invoke(main, ["profile", *arguments], catch_exceptions=False)
@@ -624,7 +624,7 @@ def test_profiled_parts_are_the_best_of_their_own() -> None:
 
 
 def test_the_arithmetic_of_a_product_is_counted() -> None:
-    assert profiling.arithmetic(lambda: torch.ones(2, 3) @ torch.ones(3, 5)) == 2 * 2 * 3 * 5
+    assert precision.arithmetic(lambda: torch.ones(2, 3) @ torch.ones(3, 5)) == 2 * 2 * 3 * 5
 
 
 def test_mistakes_on_the_command_line_are_one_line(training_folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ldcodec.training.optimiser import ClippedAdam
+from ldcodec.training.precision import autocast
 from ldcodec.training.stages import Stage
 
 Figures = dict[str, Tensor]
@@ -57,7 +58,7 @@ class Learner:
 
     def _learn(self, loss: Callable[..., object], x: Tensor, t: Tensor, phase: int) -> Figures:
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, cache_enabled=x.device.type != "cuda"):
+        with autocast(x.device):
             result = loss(x, t, phase)
         result.loss.backward()  # type: ignore[attr-defined]
         skipped = self.optimiser.clipped_step()

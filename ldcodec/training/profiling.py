@@ -4,26 +4,22 @@ Parts of a step are the best of several, and a single CPU thread is timed by wha
 on a machine that others use too, all else measures the others.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch.profiler import profile
-from torch.utils.flop_counter import FlopCounterMode
 
 from ldcodec.training.learning import WARM_UP as RECORDED
 from ldcodec.training.learning import Learner
 from ldcodec.training.optimiser import ClippedAdam, stage_optimiser
 from ldcodec.training.pictures import Crops
+from ldcodec.training.precision import arithmetic, autocast, dense_speed, fastest_type, now
 from ldcodec.training.stages import Stage, qualities
 
 WARM_UP = 2  # steps before the first that counts
 OPERATORS = 20  # rows of the table
 TINY_RATE = 1e-9  # learning rate: every step does the same work
-DENSE = (8, 256, 64)  # batch, channels and side of the convolution that stands for what the device can do
 
 
 @dataclass(frozen=True)
@@ -54,17 +50,17 @@ class Step:
 
     def run(self, number: int = 0) -> Times:
         """Makes the step."""
-        marks = [_now(self.device)]
+        marks = [now(self.device)]
         x = self.crops.batch(self.count, self.size, np.random.default_rng(number))
-        marks.append(_now(self.device))
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+        marks.append(now(self.device))
+        with autocast(self.device):
             loss = self.stage.loss(x, qualities(self.count, self.device), 0).loss
-        marks.append(_now(self.device))
+        marks.append(now(self.device))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        marks.append(_now(self.device))
+        marks.append(now(self.device))
         self.optimiser.clipped_step()
-        marks.append(_now(self.device))
+        marks.append(now(self.device))
         return Times(*np.diff(marks).tolist())
 
 
@@ -77,9 +73,10 @@ def report(step: Step, steps: int) -> Iterator[str]:
     yield f"{step.count} crops of {step.size}x{step.size}: {1 / seconds:.2f} steps/s"
     shares = [f"{field.name} {100 * getattr(best, field.name) / best.total:.0f} %" for field in fields(best)]
     yield ", ".join(shares) + ("" if step.device.type == "cpu" else ", of a step that is not compiled")
-    work, peak = arithmetic(step.run), dense_speed(step.device)
+    kind = fastest_type(step.device)
+    work, peak = arithmetic(step.run), dense_speed(step.device, kind)
     speed = work / seconds
-    reached = f"{100 * speed / peak:.0f} % of a dense 3x3 convolution's {peak / 1e9:.0f}"
+    reached = f"{100 * speed / peak:.0f} % of a dense 3x3 convolution's {peak / 1e9:.0f} in {str(kind).split('.')[1]}"
     yield f"{work / 1e9:.1f} GFLOP a step, {speed / 1e9:.0f} GFLOP/s, {reached}"
     yield operators(step)
 
@@ -89,37 +86,15 @@ def replayed(step: Step, steps: int) -> float:
     learner = Learner(step.stage, step.optimiser)
     for number in range(RECORDED + 1 + steps):
         if number == RECORDED + 1:
-            begun = _now(step.device)
+            begun = now(step.device)
         x = step.crops.batch(step.count, step.size, np.random.default_rng(number))
         learner.step(x, qualities(step.count, step.device), 0, TINY_RATE)
-    return (_now(step.device) - begun) / steps
+    return (now(step.device) - begun) / steps
 
 
 def best_times(measured: list[Times]) -> Times:
     """The shortest time of each part."""
     return Times(*np.array([astuple(times) for times in measured]).min(0).tolist())
-
-
-def arithmetic(run: Callable[[], object]) -> float:
-    """Floating-point operations of matrix products and convolutions, two for a product and its sum."""
-    with FlopCounterMode(display=False) as counter:
-        run()
-    return float(counter.get_total_flops())
-
-
-def dense_speed(device: torch.device, repeats: int = 5) -> float:
-    """FLOP a second of a 3×3 convolution in bfloat16 and channels-last memory, forward and backward."""
-    batch, channels, side = DENSE
-    x, weight = torch.randn(batch, channels, side, side), torch.randn(channels, channels, 3, 3)
-    x, weight = (
-        t.to(device, torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_() for t in (x, weight)
-    )
-    gradient = torch.ones_like(x)
-
-    def run() -> None:
-        torch.autograd.grad(F.conv2d(x, weight, padding=1), (x, weight), gradient)
-
-    return arithmetic(run) / min(_seconds(run, device) for _ in range(repeats))
 
 
 def operators(step: Step) -> str:
@@ -128,17 +103,3 @@ def operators(step: Step) -> str:
         step.run()
     key = "self_cpu_time_total" if step.device.type == "cpu" else "self_device_time_total"
     return str(profiled.key_averages().table(sort_by=key, row_limit=OPERATORS, max_name_column_width=40))
-
-
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    begun = _now(device)
-    run()
-    return _now(device) - begun
-
-
-def _now(device: torch.device) -> float:
-    """Seconds, once a GPU has done what it still had to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    return time.process_time() if alone else time.perf_counter()
