@@ -623,6 +623,17 @@ def test_profiled_parts_are_the_best_of_their_own() -> None:
     assert profiling.best_times(measured) == profiling.Times(1, 2, 3, 1)
 
 
+@pytest.mark.parametrize("faster", [torch.bfloat16, torch.float32])
+def test_a_processor_computes_in_its_faster_type(faster: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "dense_speed", lambda device, kind, sizes: 2.0 if kind == faster else 1.0)
+    precision.fastest_type.cache_clear()
+    try:
+        with precision.autocast(torch.device("cpu")):
+            assert (torch.ones(2, 3) @ torch.ones(3, 5)).dtype == faster
+    finally:
+        precision.fastest_type.cache_clear()
+
+
 def test_the_arithmetic_of_a_product_is_counted() -> None:
     assert precision.arithmetic(lambda: torch.ones(2, 3) @ torch.ones(3, 5)) == 2 * 2 * 3 * 5
 
