@@ -132,7 +132,7 @@ def test_a_rate_is_kept_at_any_effort(shipped_model: Model) -> None:
 
 
 def test_the_command_line_takes_an_effort(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Image.fromarray(scene()).save(tmp_path / "a.png")
+    Image.fromarray(scene(64, 64)).save(tmp_path / "a.png")
     written = set()
     for effort in ("1", "2"):
         arguments = ["compress", str(tmp_path / "a.png"), "-o", str(tmp_path / effort), "--quality", "40"]
