@@ -634,6 +634,13 @@ def test_a_processor_computes_in_its_faster_type(faster: torch.dtype, monkeypatc
         precision.fastest_type.cache_clear()
 
 
+def test_a_trial_of_types_leaves_the_random_numbers_alone() -> None:
+    """Or a resumed run, which makes its trial at another step, would see other noise than one that never stopped."""
+    before = torch.get_rng_state()
+    precision.dense_speed(torch.device("cpu"), torch.float32, (1, 8, 8))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_arithmetic_of_a_product_is_counted() -> None:
     assert precision.arithmetic(lambda: torch.ones(2, 3) @ torch.ones(3, 5)) == 2 * 2 * 3 * 5
 
