@@ -11,20 +11,12 @@ Everything but the errors is imported on first use, so that `import ldcodec` cos
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ldcodec.errors import (
-    DamagedError,
-    FormatError,
-    LdcodecError,
-    LdcodecWarning,
-    ModelError,
-    PictureError,
-    UsageError,
-)
+from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, ModelError, PictureError, UsageError
 
 if TYPE_CHECKING:
+    from ldcodec.bitstream.container import describe as info
     from ldcodec.codec import decode, encode
-    from ldcodec.container import describe as info
-    from ldcodec.model import load_model
+    from ldcodec.nets.model import load_model
     from ldcodec.pillow import register
 
 __version__ = "0.1.0"
@@ -48,8 +40,8 @@ __all__ = [
 _HOMES = {
     "decode": ("ldcodec.codec", "decode"),
     "encode": ("ldcodec.codec", "encode"),
-    "info": ("ldcodec.container", "describe"),
-    "load_model": ("ldcodec.model", "load_model"),
+    "info": ("ldcodec.bitstream.container", "describe"),
+    "load_model": ("ldcodec.nets.model", "load_model"),
     "register": ("ldcodec.pillow", "register"),
 }
 

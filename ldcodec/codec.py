@@ -11,22 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec import container, quality
-from ldcodec.decoder import DecodeSettings, OnStep
-from ldcodec.encoder import PictureEncoder, Written
+from ldcodec.bitstream import container, quality
+from ldcodec.bitstream.reader import Reader
+from ldcodec.decoder.request import View
+from ldcodec.decoder.restore import restore
+from ldcodec.decoder.reverse import DecodeSettings, OnStep
+from ldcodec.encoder.ratecontrol import Search, find_index, guess, psnr_goal, size_goal
+from ldcodec.encoder.sliced import SlicedEncoder, is_large
+from ldcodec.encoder.whole import PictureEncoder, Written
 from ldcodec.errors import LdcodecWarning, UsageError
-from ldcodec.model import Model, find_model, load_model
+from ldcodec.nets.model import Model, find_model, load_model
+from ldcodec.pictures import chunks, metadata
 from ldcodec.pictures import lossless as exact
-from ldcodec.pictures import metadata, parts
+from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.picture import Picture, from_array
 from ldcodec.pictures.read import from_image
-from ldcodec.pictures.transparency import filled
 from ldcodec.pictures.write import to_image
-from ldcodec.ratecontrol import Search, find_index, guess, psnr_goal, size_goal
-from ldcodec.reader import Reader
-from ldcodec.restore import restore
-from ldcodec.sliced import SlicedEncoder, is_large
-from ldcodec.view import View
 
 File = TypeVar("File", bound=Written)
 
@@ -200,7 +200,7 @@ def encoder_of(source: Picture, model: Model, effort: int = 1) -> Encoder[Any]:
     """The encoder for a picture of this size. Colours that alpha hides are smoothed first: they need only be cheap."""
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
     kind = SlicedEncoder if is_large(pixels) else PictureEncoder
-    return kind(pixels, model, parts.pack(source), effort)
+    return kind(pixels, model, chunks.pack(source), effort)
 
 
 def _out_of_reach(size: int, nearest: int) -> str:

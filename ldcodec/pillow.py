@@ -15,10 +15,10 @@ from typing import IO, Any, BinaryIO, cast
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from ldcodec import chunks
-from ldcodec.container import MAGIC, Header
+from ldcodec.bitstream import chunktypes
+from ldcodec.bitstream.container import MAGIC, Header
+from ldcodec.bitstream.reader import Reader
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, UsageError
-from ldcodec.reader import Reader
 
 FORMAT = "LDC"
 EXTENSION = ".ldc"
@@ -29,7 +29,7 @@ SETTINGS = ("strip", "fallback", "effort", "model")  # of `ldcodec.encode`, whic
 METADATA = ("exif", "xmp", "icc_profile")  # what `save` takes in place of the image's own, as other formats do
 SCALES = (16, 8, 4, 2)  # previews, the smallest first (view.SCALES)
 
-_KEYS = {chunks.ICC: "icc_profile", chunks.EXIF: "exif", chunks.XMP: "xmp"}
+_KEYS = {chunktypes.ICC: "icc_profile", chunktypes.EXIF: "exif", chunktypes.XMP: "xmp"}
 
 
 class LdcImageFile(ImageFile.ImageFile):
@@ -66,7 +66,7 @@ class LdcImageFile(ImageFile.ImageFile):
         except FormatError as error:
             raise UnidentifiedImageError(f"cannot identify image file {self.filename!r}: {error}") from error
         kinds = [source.chunk_kind(number) for number in range(source.chunk_count)]
-        self._mode = _mode(source.header, chunks.ALPHA in kinds)
+        self._mode = _mode(source.header, chunktypes.ALPHA in kinds)
         self._size = source.header.width, source.header.height
         for number, kind in enumerate(kinds):
             if kind in _KEYS:
@@ -79,13 +79,13 @@ class LdcImageFile(ImageFile.ImageFile):
     def _keep(self, key: str, source: Reader, number: int) -> None:
         """A chunk of text into `info`; a damaged one is told and left out, since the picture may be sound."""
         try:
-            text = chunks.unpack(source.chunk(number).data)
+            text = chunktypes.unpack(source.chunk(number).data)
         except DamagedError:
             text = None
         if text is None:
             warnings.warn(f"its {key} cannot be read and is left out", LdcodecWarning, stacklevel=2)
         else:
-            self.info[key] = chunks.EXIF_MARK + text if key == "exif" else text
+            self.info[key] = chunktypes.EXIF_MARK + text if key == "exif" else text
 
 
 class LdcDecoder(ImageFile.PyDecoder):
@@ -96,7 +96,7 @@ class LdcDecoder(ImageFile.PyDecoder):
     def decode(self, buffer: Any) -> tuple[int, int]:
         """Decode the whole file. Raises OSError."""
         from ldcodec.codec import decode
-        from ldcodec.view import View
+        from ldcodec.decoder.request import View
 
         view = View(scale=self.args[0], salvage=ImageFile.LOAD_TRUNCATED_IMAGES)
         with _pillow_errors():

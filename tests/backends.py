@@ -47,8 +47,8 @@ def peak(command: list[str]) -> float:
 
 def steps(data: bytes, model: Any, runs: int) -> str:
     """What parsing and drawing take in this process."""
-    from ldcodec.decoder import DecodeSettings, condition, parse_slice, render
-    from ldcodec.reader import Reader
+    from ldcodec.bitstream.reader import Reader
+    from ldcodec.decoder.reverse import DecodeSettings, condition, parse_slice, render
 
     source = Reader(io.BytesIO(data))
     header = source.header
@@ -76,8 +76,8 @@ def main() -> None:
     from PIL import Image
 
     import ldcodec
-    from ldcodec.model import load_model
-    from ldcodec.onnx.graphs import load
+    from ldcodec.nets.model import load_model
+    from ldcodec.onnx.runtime import load
 
     models = {"torch": load_model(device="cpu"), "onnx": load(options.networks, 1)}
     for path in options.pictures:

@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldcodec.config import Config
+from ldcodec.entropy.config import Config
+from ldcodec.entropy.weightsfile import find_file
 from ldcodec.errors import ModelError
-from ldcodec.model import DEFAULT_MODEL, Model, load_model, save_model
-from ldcodec.networks import Networks
+from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model
+from ldcodec.nets.networks import Networks
 from ldcodec.training.counting import counted
-from ldcodec.training.export import integer_tensors
+from ldcodec.training.integers import integer_tensors
 from ldcodec.training.start import fresh_networks
-from ldcodec.weightsfile import find_file
 
 TINY = Config(latent=32, width8=8, width16=16, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1)
 

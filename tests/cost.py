@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ldcodec.encoder import PictureEncoder
-from ldcodec.model import load_model
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.nets.model import load_model
 
 INDICES = (400, 1200, 2000, 2800, 3600)
 

@@ -20,14 +20,14 @@ from typing import Any
 import atheris  # type: ignore[import-untyped, unused-ignore]
 
 with atheris.instrument_imports(include=["ldcodec"]):
-    from ldcodec import container, reader
+    from ldcodec.bitstream import container, reader
+    from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+    from ldcodec.bitstream.reader import Reader
     from ldcodec.codec import decode_picture
-    from ldcodec.container import Chunk, Container, Header, Slice
-    from ldcodec.decoder import parse
+    from ldcodec.decoder.request import View
+    from ldcodec.decoder.reverse import parse
     from ldcodec.errors import LdcodecError
-    from ldcodec.model import Model, load_model
-    from ldcodec.reader import Reader
-    from ldcodec.view import View
+    from ldcodec.nets.model import Model, load_model
 
 GOLDEN = Path(__file__).parent / "golden"
 LARGEST_SIDE = 96  # pixels: an execution stays within a few milliseconds

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "landscape.png"
+SAMPLE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
 CROP = 256
 TITLES = ("CPU s", "wall s", "peak MB", "beyond the picture")
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from ldcodec import cli, container
-from ldcodec.container import Container
+from ldcodec import cli
+from ldcodec.bitstream import container
+from ldcodec.bitstream.container import Container
 
 PARTS = {"iccp": "profile", "exif": "Exif", "xmpp": "XMP"}
 

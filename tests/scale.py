@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "landscape.png"
+SAMPLE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
 TITLES = ("way", "wall s", "to the first file s", "files/s from then on", "CPU s: program", "actors", "Ray itself")
 INTERVAL = 0.2  # seconds between two looks at the processes
 TICK = os.sysconf("SC_CLK_TCK")

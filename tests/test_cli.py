@@ -21,14 +21,15 @@ import pytest
 from PIL import Image
 
 import ldcodec
-from ldcodec import cli, container
-from ldcodec.cli import files
-from ldcodec.cli.foreign import foreign_lines_as_warnings
-from ldcodec.container import Chunk, Container, Header, Slice
-from ldcodec.decoder import DecodeSettings
-from ldcodec.model import Model
+from ldcodec import cli
+from ldcodec.bitstream import container
+from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.decoder.request import View
+from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.jobs import paths
+from ldcodec.jobs.stderr import foreign_lines_as_warnings
+from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture
-from ldcodec.view import View
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors", "tqdm")
@@ -85,7 +86,7 @@ def call(
     """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LDCODEC_MODELS", str(tiny_model_folder))
-    files._check_writable.cache_clear()
+    paths._check_writable.cache_clear()
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         code = cli.run([str(argument) for argument in arguments])
@@ -697,7 +698,7 @@ def test_realism_tells_its_steps(call: Call, sound: Path) -> None:
 
 def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decode = Mock(return_value=Picture(np.zeros((24, 40, 3), np.uint8)))
-    monkeypatch.setattr("ldcodec.restore.restore", decode)
+    monkeypatch.setattr("ldcodec.decoder.restore.restore", decode)
     options = ["--steps", "5", "--realism", "0.25", "--sampler", "heun", "--seed", "7"]
     assert call("decompress", "k.ldc", *options, "--device", "cpu", "--threads", "1")[0] == 0
     (source, find, settings), given = decode.call_args

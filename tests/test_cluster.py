@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import ldcodec
-from ldcodec.cli.cluster import Coder
 from ldcodec.cli.compress import Order, _compress
-from ldcodec.cli.threads import VARIABLES
-from ldcodec.cli.work import Work
+from ldcodec.jobs.cores import VARIABLES
+from ldcodec.jobs.ray import Coder
+from ldcodec.jobs.work import Work
 from tests.test_cli import environment, error_line
 from tests.test_folders import Call, call, summary, tree, wait_until  # noqa: F401 (call is a fixture)
 
@@ -89,9 +89,9 @@ def test_a_process_that_is_killed_loses_nothing(ray: None, tmp_path: Path) -> No
 ONE_KILLS = """
 import sys
 from pathlib import Path
-from ldcodec.cli import cluster
-from ldcodec.cli.files import Job
-from ldcodec.cli.work import Work
+from ldcodec.jobs import ray as cluster
+from ldcodec.jobs.paths import Job
+from ldcodec.jobs.work import Work
 from tests.strange import strange
 
 cluster.BATCH, cluster.RETRIES = 2, 1

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import ldcodec
-from ldcodec import container
+from ldcodec.bitstream import container
+from ldcodec.bitstream.container import Container, Slice
+from ldcodec.bitstream.quality import nearest_index
 from ldcodec.codec import decode, decode_array, encode
-from ldcodec.container import Container, Slice
-from ldcodec.decoder import DecodeSettings, condition, parse, reconstruct
-from ldcodec.diffusion.denoiser import Denoiser
+from ldcodec.decoder.reverse import DecodeSettings, condition, parse, reconstruct
 from ldcodec.diffusion.samplers import SAMPLERS
-from ldcodec.encoder import PictureEncoder
+from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.errors import DamagedError, LdcodecError, LdcodecWarning, PictureError, UsageError
-from ldcodec.model import Model
-from ldcodec.quality import nearest_index
+from ldcodec.nets.denoiser import Denoiser
+from ldcodec.nets.model import Model
 
 Pixels = NDArray[np.uint8]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ldcodec import container
-from ldcodec.bytefields import Cursor, varint
-from ldcodec.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream import container
+from ldcodec.bitstream.bytefields import Cursor, varint
+from ldcodec.bitstream.container import Chunk, Container, Header, Slice
 from ldcodec.errors import DamagedError, FormatError
 
 PARSE_ID = bytes(range(1, 9))
@@ -213,7 +213,8 @@ def test_describe() -> None:
 
 
 def test_standard_library_only() -> None:
-    code = "import sys, ldcodec.container; print(*{m.split('.')[0] for m in sys.modules} - sys.stdlib_module_names)"
+    show = "print(*{m.split('.')[0] for m in sys.modules} - sys.stdlib_module_names)"
+    code = f"import sys, ldcodec.bitstream.container; {show}"
     root = DOCUMENT.parent.parent
     found = subprocess.run([sys.executable, "-S", "-c", code], cwd=root, capture_output=True, text=True)
     assert set(found.stdout.split()) - {"__main__"} == {"ldcodec"}, found.stderr

@@ -12,20 +12,21 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec import cli, container, slicing
+from ldcodec import cli
+from ldcodec.bitstream import container, slices
+from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream.slices import PIXELS
 from ldcodec.codec import decode_array
-from ldcodec.container import Chunk, Container, Header, Slice
-from ldcodec.decoder import DecodeSettings
-from ldcodec.encoder import Written
+from ldcodec.decoder.request import View
+from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.decoder.tiles import halo_of
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.whole import Written
 from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, SalvageWarning
-from ldcodec.model import Model
+from ldcodec.nets.model import Model
 from ldcodec.pictures import lossless, planes
 from ldcodec.pictures.picture import Picture
-from ldcodec.reader import Reader
-from ldcodec.sliced import SlicedEncoder
-from ldcodec.slicing import PIXELS
-from ldcodec.tiles import halo_of
-from ldcodec.view import View
 from tests.test_codec import texture
 
 HEIGHT, WIDTH = 640, 200
@@ -38,7 +39,7 @@ Call = Callable[..., tuple[int, str, str]]
 def sound(model: Model) -> Container:
     """A file of five slices and one chunk."""
     encoder = SlicedEncoder(texture(HEIGHT, WIDTH), model)
-    encoder.spans = slicing.cut(WIDTH, HEIGHT, area=8 * 16)
+    encoder.spans = slices.cut(WIDTH, HEIGHT, area=8 * 16)
     assert len(encoder.spans) == SLICES
     written: Written = encoder.code(2000)
     return replace(written.container, chunks=(Chunk("note", b"taken at noon"),))
@@ -263,12 +264,12 @@ def test_a_picture_without_loss_has_one_slice_without_symbols() -> None:
     """Files that a program could write whose every length and checksum is right; ours writes none."""
     good = lossless.store(Picture(np.zeros((100, 20, 3), np.uint8), None))
     assert Reader(io.BytesIO(container.write(good))).lossless
-    for slices in (
+    for pieces in (
         (Slice(4, b"", 0), Slice(4, b"", 0)),
         (Slice(8, b"more", 0),),
         (Slice(8, b"", 5),),
     ):
-        lying = replace(good, slices=slices)
+        lying = replace(good, slices=pieces)
         with pytest.raises(FormatError, match="without loss"):
             container.write(lying)
         data = unchecked(lying)

@@ -17,8 +17,8 @@ from PIL import Image
 import ldcodec
 from ldcodec import cli
 from ldcodec.cli import man
-from ldcodec.model import Model
-from ldcodec.view import View
+from ldcodec.decoder.request import View
+from ldcodec.nets.model import Model
 from tests.test_cli import ROOT, command, environment, error_line, photo
 
 Call = Callable[..., tuple[int, str, str]]

@@ -9,18 +9,18 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from ldcodec.config import Config
 from ldcodec.diffusion.condition import Condition
-from ldcodec.diffusion.denoiser import Denoiser
-from ldcodec.diffusion.moments import known_of
 from ldcodec.diffusion.noise import gaussian, logarithm, normal_quantile, philox
-from ldcodec.diffusion.posterior import truncated_moments
+from ldcodec.diffusion.posterior import known_of
 from ldcodec.diffusion.samplers import SAMPLERS, Denoise, Sampler, sample_ddim, sample_ddpm, sample_heun, sample_sde
 from ldcodec.diffusion.schedule import alpha_sigma, times
+from ldcodec.entropy.config import Config
+from ldcodec.entropy.integer import Parsed
 from ldcodec.errors import UsageError
-from ldcodec.ratemodel.gaussian import scale_of
-from ldcodec.ratemodel.integer import Parsed
-from ldcodec.ratemodel.quantiser import cells
+from ldcodec.nets.denoiser import Denoiser
+from ldcodec.nets.gaussian import scale_of
+from ldcodec.nets.quantise import cells
+from ldcodec.nets.truncated import truncated_moments
 
 TINY = Config(latent=8, denoiser=16, denoiser_blocks=2)
 EVERY_SAMPLER = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)

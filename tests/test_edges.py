@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ldcodec import container
+from ldcodec.bitstream import container
 from ldcodec.codec import decode_array, encode
 from ldcodec.errors import LdcodecWarning
-from ldcodec.model import Model
+from ldcodec.nets.model import Model
 from ldcodec.pictures import lossless, planes
 from ldcodec.pictures.picture import Picture, Pixels
 from tests.test_codec import noise, texture

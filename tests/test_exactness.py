@@ -21,17 +21,18 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ldcodec import container, decoder
-from ldcodec.config import Config
-from ldcodec.decoder import DecodeSettings
-from ldcodec.encoder import Latents, PictureEncoder
+from ldcodec.bitstream import container
+from ldcodec.decoder import reverse
+from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.encoder.whole import Latents, PictureEncoder
+from ldcodec.entropy.arithmetic import Arithmetic, NumpyArithmetic
+from ldcodec.entropy.config import Config
+from ldcodec.entropy.integer import IntegerRateModel, Prior
+from ldcodec.entropy.weights import integer_shapes
+from ldcodec.entropy.weightsfile import find_file
 from ldcodec.errors import ModelError
-from ldcodec.model import DEFAULT_MODEL, Model, load_model
-from ldcodec.ratemodel.arithmetic import Arithmetic, NumpyArithmetic
-from ldcodec.ratemodel.integer import IntegerRateModel, Prior
-from ldcodec.ratemodel.stored import integer_shapes
-from ldcodec.ratemodel.tensors import TorchArithmetic
-from ldcodec.weightsfile import find_file
+from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model
+from ldcodec.nets.tensors import TorchArithmetic
 
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "as it is": {},
@@ -83,7 +84,7 @@ def saved_case(path: Path) -> Case:
 def outcome(case: Case, model: Model) -> tuple[dict[str, str], Pixels]:
     """What must not depend on the machine, as checksums; and the pixels, which may by one level."""
     source = container.read(case.file)
-    parsed = decoder.parse(source, model)
+    parsed = reverse.parse(source, model)
     blank = np.zeros((source.header.height, source.header.width, 3), np.uint8)
     rewritten = PictureEncoder(blank, model).write(case.latents)
     exact = {
@@ -91,8 +92,8 @@ def outcome(case: Case, model: Model) -> tuple[dict[str, str], Pixels]:
         "priors": digest(parsed.mean, parsed.index),
         "file": hashlib.sha256(container.write(rewritten.container)).hexdigest(),
     }
-    known = decoder.condition(parsed, source.header, model)
-    return exact, decoder.render(known, source.header, model, DecodeSettings())
+    known = reverse.condition(parsed, source.header, model)
+    return exact, reverse.render(known, source.header, model, DecodeSettings())
 
 
 @contextmanager
@@ -215,7 +216,7 @@ def test_instruction_sets_were_really_other_ones(reports: dict[str, Report]) -> 
 
 def test_cases_are_rich_enough_to_tell(cases: Path, model: Model) -> None:
     """Most scale indices occur, and a good share of the symbols is not zero."""
-    parsed = decoder.parse(container.read(saved_case(cases / "tiny-3300.npz").file), model)
+    parsed = reverse.parse(container.read(saved_case(cases / "tiny-3300.npz").file), model)
     assert len(np.unique(parsed.index)) > 20
     assert (parsed.symbols != 0).mean() > 0.1
 
@@ -235,7 +236,7 @@ def test_parsing_ignores_autocast_and_precision(cases: Path, model: Model, repor
     torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast("cpu", torch.bfloat16):
-            parsed = decoder.parse(source, model)
+            parsed = reverse.parse(source, model)
     finally:
         torch.set_float32_matmul_precision(before)
     assert digest(parsed.symbols) == first_results(reports["as it is"])["tiny-3300"][0]["symbols"]

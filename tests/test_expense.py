@@ -6,17 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ldcodec import container, slicing
+from ldcodec.bitstream import container, slices
+from ldcodec.bitstream.container import Container, coded_size, write
+from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import encode
-from ldcodec.container import Container, coded_size, write
-from ldcodec.encoder import PictureEncoder
+from ldcodec.decoder.bitmap import expense_of, per_pixel
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.entropy.rangecoder import _golomb
+from ldcodec.entropy.tables import PRECISION, SCALE_COUNT
 from ldcodec.errors import ModelError
-from ldcodec.expense import expense_of, per_pixel
-from ldcodec.model import Model
-from ldcodec.ratemodel.rangecoder import _golomb
-from ldcodec.ratemodel.tables import PRECISION, SCALE_COUNT
-from ldcodec.reader import Reader
-from ldcodec.sliced import SlicedEncoder
+from ldcodec.nets.model import Model
 from tests.test_codec import texture
 
 
@@ -60,7 +60,7 @@ def test_slices_stand_below_each_other(model: Model) -> None:
     """Each slice's part of the map holds just the bits of its payload."""
     pixels = texture(500, 200)
     encoder = SlicedEncoder(pixels, model)
-    encoder.spans = slicing.cut(200, 500, area=8 * 16)
+    encoder.spans = slices.cut(200, 500, area=8 * 16)
     file = encoder.code(2500).container
     source = Reader(io.BytesIO(write(file)))
     total = expense_of(source, model).total

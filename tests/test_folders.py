@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldcodec import cli, container, memory
-from ldcodec.cli import files, workers
-from ldcodec.cli.files import Job, unfinished_path
-from ldcodec.cli.manifest import FILE_NAME, manifest_of
-from ldcodec.cli.work import Work
-from ldcodec.cli.workers import Team, outcomes, team_of
+from ldcodec import cli
+from ldcodec.bitstream import container
 from ldcodec.errors import UsageError
+from ldcodec.jobs import memory, paths, workers
+from ldcodec.jobs.manifest import FILE_NAME, manifest_of
+from ldcodec.jobs.paths import Job, unfinished_path
+from ldcodec.jobs.work import Work
+from ldcodec.jobs.workers import Team, outcomes, team_of
 from tests.strange import strange
 from tests.test_cli import Terminal, command, environment, error_line, heed_interrupts, png, start
 
@@ -37,7 +38,7 @@ Call = Callable[..., tuple[int, str, str]]
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
     """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-    files._check_writable.cache_clear()
+    paths._check_writable.cache_clear()
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         code = cli.run([str(argument) for argument in arguments])
@@ -259,7 +260,8 @@ def test_an_output_that_was_begun_is_made_again(call: Call, photos: Path, tmp_pa
 
 
 TWO_CORES = """
-from ldcodec.cli import main, workers
+from ldcodec.cli import main
+from ldcodec.jobs import workers
 workers.cores = lambda: 2
 main(["compress", "photos", "-o", "archive", "-r", "--jobs", "2", "--lossless"])
 """
@@ -444,7 +446,7 @@ def test_the_first_process_is_deaf_to_ctrl_c_from_its_beginning() -> None:
     program = """
 import time
 from multiprocessing import get_context
-from ldcodec.cli.workers import begin
+from ldcodec.jobs.workers import begin
 process = get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
 begin(process)
 print([line for line in open(f"/proc/{process.pid}/status") if line.startswith("SigBlk")][0].split()[1])
@@ -465,7 +467,7 @@ def test_what_dead_writers_left_is_removed_and_nothing_else(call: Call, photos: 
 
     archive = tmp_path / "archive" / "2024"
     archive.mkdir(parents=True)
-    old = time.time() - 2 * files.ABANDONED
+    old = time.time() - 2 * paths.ABANDONED
     names = {
         "dead": f".ldcodec-{'0' * 16}.tmp",
         "held": f".ldcodec-{'1' * 16}.tmp",
@@ -487,10 +489,10 @@ def test_what_dead_writers_left_is_removed_and_nothing_else(call: Call, photos: 
 def test_a_writer_holds_its_unfinished_file(tmp_path: Path) -> None:
     target = str(tmp_path / "a.ldc")
     unfinished = unfinished_path(target)
-    with files.created(target, unfinished=unfinished) as stream:
+    with paths.created(target, unfinished=unfinished) as stream:
         stream.write(b"half")
         stream.flush()
         os.utime(unfinished, (0, 0))
-        files.remove_abandoned(str(tmp_path))
+        paths.remove_abandoned(str(tmp_path))
         assert Path(unfinished).exists()
     assert Path(target).read_bytes() == b"half"

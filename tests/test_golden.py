@@ -5,8 +5,9 @@ originals are `tests.test_codec.texture(45, 70, 3)` and the green of `texture(33
 picture is `texture(45, 70, 5)` behind a disc, and the exact one, all in PNG, the green of `texture(9, 14, 6)`.
 
 The sliced one is `texture(200, 70, 7)`, likewise at quality 55 and without fallback. It was encoded with
-`ldcodec.sliced.WHOLE_AREA` set to 0 and `ldcodec.sliced.cut` to `lambda w, h: slicing.cut(w, h, area=8 * 4)`, which
-gives slices of 64 rows of pixels where a picture of this size would be one.
+`ldcodec.encoder.sliced.WHOLE_AREA` set to 0 and `ldcodec.encoder.sliced.cut` to
+`lambda w, h: slices.cut(w, h, area=8 * 4)`, which gives slices of 64 rows of pixels
+where a picture of this size would be one.
 """
 
 import io
@@ -16,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ldcodec import container
+from ldcodec.bitstream import container
+from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array, decode_picture
-from ldcodec.decoder import parse
-from ldcodec.model import Model, load_model
-from ldcodec.reader import Reader
-from ldcodec.tiles import Latent
-from ldcodec.view import View
+from ldcodec.decoder.request import View
+from ldcodec.decoder.reverse import parse
+from ldcodec.decoder.tiles import Latent
+from ldcodec.nets.model import Model, load_model
 from tests.test_codec import Pixels, psnr, texture
 
 GOLDEN = Path(__file__).parent / "golden"

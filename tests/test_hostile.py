@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldcodec import chunks, container
-from ldcodec.bytefields import u32, varint
+from ldcodec.bitstream import chunktypes, container
+from ldcodec.bitstream.bytefields import u32, varint
+from ldcodec.bitstream.container import Chunk, Container, Header, Slice
 from ldcodec.codec import encode
-from ldcodec.container import Chunk, Container, Header, Slice
-from ldcodec.model import Model
+from ldcodec.nets.model import Model
 from ldcodec.pictures import planes
 from tests.test_cli import Call, call
 from tests.test_codec import texture
@@ -257,7 +257,7 @@ def deep_exif() -> bytes:
 TEXTS: dict[str, tuple[str, bytes]] = {
     "bomb": ("iccp", b"\1" + BOMB),
     "Exif bomb": ("exif", b"\1" + BOMB),
-    "bomb within the limit": ("xmpp", chunks.pack(bytes(1 << 24))),
+    "bomb within the limit": ("xmpp", chunktypes.pack(bytes(1 << 24))),
     "nothing": ("exif", b""),
     "empty Exif": ("exif", b"\0"),
     "noise as Exif": ("exif", b"\0" + np.random.default_rng(0).bytes(500)),

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from ldcodec.codec import decode_array, encode
+from ldcodec.entropy.hyperprior import CONTEXTS, ENTRIES, REACH, HyperPrior, channelwise, context_of
+from ldcodec.entropy.rangecoder import Coder
+from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, make_tables
+from ldcodec.entropy.weights import read_integers
+from ldcodec.entropy.weightsfile import FILE_NAME
 from ldcodec.errors import ModelError, UsageError
-from ldcodec.model import Model, load_model
-from ldcodec.ratemodel.hyperprior import CONTEXTS, ENTRIES, REACH, HyperPrior, channelwise, context_of
-from ldcodec.ratemodel.rangecoder import Coder
-from ldcodec.ratemodel.stored import read_integers
-from ldcodec.ratemodel.tables import PRECISION, SCALE_COUNT, make_tables
+from ldcodec.nets.model import Model, load_model
 from ldcodec.training.__main__ import main
 from ldcodec.training.checkpoint import Progress, write_weights
 from ldcodec.training.counting import clustered, integer_table
-from ldcodec.weightsfile import FILE_NAME
 from tests.conftest import patterns, tiny_networks
 
 SIZE = (5, 7)

@@ -14,17 +14,18 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ldcodec import container, decoder
-from ldcodec.config import Config
-from ldcodec.encoder import PictureEncoder
+from ldcodec.bitstream import container
+from ldcodec.decoder import reverse
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.entropy import integer
+from ldcodec.entropy.arithmetic import Arithmetic, NumpyArithmetic
+from ldcodec.entropy.config import Config
+from ldcodec.entropy.integer import IntegerRateModel, Layer, Prior, at_quality
+from ldcodec.entropy.weights import integer_shapes
+from ldcodec.entropy.weightsfile import find_file
 from ldcodec.errors import DamagedError, ModelError
-from ldcodec.model import DEFAULT_MODEL, Model, load_model, parse_id
-from ldcodec.ratemodel import integer
-from ldcodec.ratemodel.arithmetic import Arithmetic, NumpyArithmetic
-from ldcodec.ratemodel.integer import IntegerRateModel, Layer, Prior, at_quality
-from ldcodec.ratemodel.stored import integer_shapes
-from ldcodec.ratemodel.tensors import TorchArithmetic
-from ldcodec.weightsfile import find_file
+from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, parse_id
+from ldcodec.nets.tensors import TorchArithmetic
 
 TORCH, NUMPY = TorchArithmetic(torch.device("cpu")), NumpyArithmetic()
 both = pytest.mark.parametrize("arithmetic", [TORCH, NUMPY], ids=["torch", "numpy"])
@@ -301,7 +302,7 @@ def test_one_other_weight_gives_another_parse_id_and_refuses_older_files(
     assert other.parse_id != model.parse_id
     written = PictureEncoder(picture(), model).code(2000).container
     with pytest.raises(ModelError, match=model.parse_id.hex()):
-        decoder.parse(written, other)
+        reverse.parse(written, other)
 
 
 def test_weights_under_a_parse_id_that_is_not_theirs_are_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -314,7 +315,7 @@ def test_a_machine_that_computes_otherwise_is_told(model: Model, tiny_model_fold
     """Other integers under the right id stand for a machine with wrong arithmetic: the CRC of the symbols tells."""
     other = load_model(str(altered_model(tiny_model_folder / "tiny", tmp_path, every_mean, honest=True)), "cpu")
     written = PictureEncoder(picture(), model).code(3000)
-    assert np.array_equal(decoder.parse(written.container, model).symbols, written.parsed.symbols)
+    assert np.array_equal(reverse.parse(written.container, model).symbols, written.parsed.symbols)
     liar = replace(other, parse_id=model.parse_id)
     with pytest.raises(DamagedError):
-        decoder.parse(container.read(container.write(written.container)), liar)
+        reverse.parse(container.read(container.write(written.container)), liar)

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from ldcodec import slicing, tiles
+from ldcodec.bitstream import slices
+from ldcodec.bitstream.container import Container, write
+from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array
-from ldcodec.container import Container, write
-from ldcodec.decoder import parse_slice
+from ldcodec.decoder import tiles
+from ldcodec.decoder.request import View
+from ldcodec.decoder.reverse import parse_slice
+from ldcodec.decoder.threads import lanes_for, side_by_side
+from ldcodec.decoder.tiles import Latent
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.entropy.integer import Parsed
 from ldcodec.errors import DamagedError
-from ldcodec.lanes import lanes_for, side_by_side
-from ldcodec.model import Model
-from ldcodec.ratemodel.integer import Parsed
-from ldcodec.reader import Reader
-from ldcodec.sliced import SlicedEncoder
-from ldcodec.tiles import Latent
-from ldcodec.view import View
+from ldcodec.nets.model import Model
 from tests.test_codec import texture
 
 
@@ -39,7 +40,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def sound(model: Model) -> Container:
     """A file of six slices."""
     encoder = SlicedEncoder(texture(700, 150), model)
-    encoder.spans = slicing.cut(150, 700, area=8 * 12)
+    encoder.spans = slices.cut(150, 700, area=8 * 12)
     assert len(encoder.spans) == 6
     return encoder.code(2000).container
 

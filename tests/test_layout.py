@@ -11,13 +11,13 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from ldcodec import container, slicing
+from ldcodec.bitstream import container, slices
+from ldcodec.bitstream.container import Chunk
 from ldcodec.codec import encode
-from ldcodec.container import Chunk
-from ldcodec.encoder import Written
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.whole import Written
 from ldcodec.errors import FormatError
-from ldcodec.model import Model
-from ldcodec.sliced import SlicedEncoder
+from ldcodec.nets.model import Model
 from tests.test_codec import texture
 
 
@@ -150,7 +150,7 @@ def check_limits(layout: Layout) -> None:
 def sliced(model: Model) -> bytes:
     """A file of five slices and two chunks."""
     encoder = SlicedEncoder(texture(600, 150), model)
-    encoder.spans = slicing.cut(150, 600, area=8 * 12)
+    encoder.spans = slices.cut(150, 600, area=8 * 12)
     written: Written = encoder.code(1800)
     return container.write(replace(written.container, chunks=(Chunk("note", b"noon"), Chunk("eMPT", b""))))
 

@@ -14,11 +14,13 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
-from ldcodec import cli, container, memory, slicing
+from ldcodec import cli
+from ldcodec.bitstream import container, slices
+from ldcodec.bitstream.container import Container, Header, Slice
+from ldcodec.bitstream.slices import Span
 from ldcodec.codec import encode
-from ldcodec.container import Container, Header, Slice
-from ldcodec.model import Model
-from ldcodec.slicing import Span
+from ldcodec.jobs import memory
+from ldcodec.nets.model import Model
 from tests.test_codec import texture
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -125,7 +127,7 @@ def bombs(model: Model) -> dict[str, tuple[Container, str]]:
     side = 32768  # 2^30 pixels, as many as the format allows
     rows = container.latent_size(side, side)[0]
     large, allowed = (replace(sound.header, width=side, height=height) for height in (side, 30000))
-    spans = slicing.cut(side, 30000)
+    spans = slices.cut(side, 30000)
     one = replace(sound.slices[0], rows=rows)
     many = tuple(Slice(span.rows, sound.slices[0].payload[:16], 0) for span in spans)
     least = tuple(Slice(4, b"", 0) for _ in range(container.latent_size(side, 30000)[0] // 4))
@@ -195,7 +197,7 @@ def test_free_memory_is_told_on_linux() -> None:
 @pytest.mark.parametrize("side", [5000, 10000, 32768])
 def test_the_memory_that_is_foretold_grows_with_the_picture_alone(side: int) -> None:
     """Beyond 8 bytes a pixel, which the picture itself takes while it is opened, less than 1.1 gigabytes."""
-    spans = slicing.cut(side, side)
+    spans = slices.cut(side, side)
     header = Header(side, side, 0, False, bytes(range(8)))
     encoding, decoding = memory.for_encoding(side, side, spans), memory.for_decoding(header, spans, 35, side * side)
     assert max(encoding, decoding) < 8 * side * side + 1.1e9
@@ -206,7 +208,7 @@ def test_the_memory_that_is_foretold_grows_with_the_picture_alone(side: int) -> 
 
 @pytest.mark.parametrize("side", [512, 5000])
 def test_refining_counts_in_the_memory_that_is_foretold(side: int) -> None:
-    spans = slicing.cut(side, side)
+    spans = slices.cut(side, side)
     plain, refined = (memory.for_encoding(side, side, spans, effort) for effort in (1, 9))
     assert refined > plain and refined >= memory.PROGRAM + 0.2 * memory.REFINING
     assert memory.for_encoding(side, side, spans, 2) == refined

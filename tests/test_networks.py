@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ldcodec.ratemodel.integer import ORDER
-from ldcodec.ratemodel.network import by_step, whole
-from ldcodec.transforms.blocks import convolved_and_spread, gathered, regrouped, spread
+from ldcodec.entropy.integer import ORDER
+from ldcodec.nets.blocks import convolved_and_spread, gathered, regrouped, spread
+from ldcodec.nets.rate import by_step, whole
 
 
 def test_each_step_has_the_elements_that_order_names() -> None:

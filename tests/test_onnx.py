@@ -17,23 +17,25 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec import sliced, slicing, tiles
+from ldcodec.bitstream import slices
+from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import encode
-from ldcodec.config import Config
-from ldcodec.decoder import DecoderModel, DecodeSettings, parse_slice
+from ldcodec.decoder import tiles
+from ldcodec.decoder.request import View
+from ldcodec.decoder.restore import restore
+from ldcodec.decoder.reverse import DecoderModel, DecodeSettings, parse_slice
+from ldcodec.encoder import sliced
+from ldcodec.entropy.config import Config
 from ldcodec.errors import LdcodecError, ModelError
-from ldcodec.model import DEFAULT_MODEL, Model, load_model, save_model
-from ldcodec.networks import Networks
-from ldcodec.onnx import export as exporting
-from ldcodec.onnx import graphs
-from ldcodec.onnx.export import export
+from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model
+from ldcodec.nets.networks import Networks
+from ldcodec.onnx import runtime
+from ldcodec.onnx import writer as exporting
 from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, describe, graph_names
-from ldcodec.onnx.graphs import Graphs, OnnxModel, load
+from ldcodec.onnx.runtime import Graphs, OnnxModel, load
+from ldcodec.onnx.writer import export
 from ldcodec.pictures.picture import Picture
-from ldcodec.reader import Reader
-from ldcodec.restore import restore
-from ldcodec.training.export import integer_tensors
-from ldcodec.view import View
+from ldcodec.training.integers import integer_tensors
 from tests.conftest import TINY, tiny_networks
 from tests.test_cli import Call, call, environment, error_line, photo  # noqa: F401
 from tests.test_codec import texture
@@ -151,7 +153,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (tiles, sliced):
         monkeypatch.setattr(module, "TILE", 8)
         monkeypatch.setattr(module, "WHOLE_AREA", 0)
-    monkeypatch.setattr(sliced, "cut", lambda width, height: slicing.cut(width, height, area=8 * 20))
+    monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
 
 
 VIEWS = [View(), View(region=(100, 140, 90, 16)), *(View(scale=scale) for scale in (2, 4, 8, 16))]
@@ -213,7 +215,7 @@ def test_the_shipped_model_draws_what_torch_draws(shipped_model: Model, tmp_path
     told = export(DEFAULT_MODEL, tmp_path / "net")
     assert told.difference < 0.1 and told.size == sum(path.stat().st_size for path in (tmp_path / "net").iterdir())
     other = load(tmp_path / "net", 1)
-    pixels = np.asarray(Image.open(ROOT / "samples" / "landscape.png"))[:200, :300, :3]
+    pixels = np.asarray(Image.open(ROOT / "ldcodec" / "bench" / "landscape.png"))[:200, :300, :3]
     data = encode(pixels, quality=50, model=shipped_model)
     for settings in (DecodeSettings(), DecodeSettings(realism=1.0)):
         assert difference(decoded(data, other, settings), decoded(data, shipped_model, settings)) <= 1
@@ -401,4 +403,4 @@ def test_what_onnxruntime_refuses_ends_in_one_line(exported: OnnxModel, monkeypa
     wrong = np.zeros((1, 3, 4, 4), np.float32)
     with pytest.raises(LdcodecError, match=r"synthesis\.onnx: onnxruntime failed: [^\n]+$"):
         exported.networks.drawn(wrong, wrong, np.ones(1, np.float32), 0.0)
-    assert graphs._first_line(ValueError("one\ntwo")) == "one" and graphs._first_line(ValueError()) == "ValueError"
+    assert runtime._first_line(ValueError("one\ntwo")) == "one" and runtime._first_line(ValueError()) == "ValueError"

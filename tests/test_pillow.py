@@ -12,9 +12,9 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 import ldcodec
 import ldcodec.pillow
-from ldcodec import container
-from ldcodec.container import Chunk, Container
-from ldcodec.model import Model
+from ldcodec.bitstream import container
+from ldcodec.bitstream.container import Chunk, Container
+from ldcodec.nets.model import Model
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -148,7 +148,7 @@ def test_thumbnails_are_previews(mode: str, tiny: dict[str, Any]) -> None:
 
 
 def _quarter() -> Any:
-    from ldcodec.view import View
+    from ldcodec.decoder.request import View
 
     return View(scale=4)
 

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from ldcodec import chunks, container
-from ldcodec.bytefields import Cursor, varint
+from ldcodec.bitstream import chunktypes, container
+from ldcodec.bitstream.bytefields import Cursor, varint
+from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array, encode
-from ldcodec.container import Chunk, Container, Header, Slice
+from ldcodec.entropy.tables import SCALE_COUNT, SYMBOL_LIMIT
 from ldcodec.errors import DamagedError, FormatError, LdcodecError
-from ldcodec.model import Model
-from ldcodec.ratemodel.tables import SCALE_COUNT, SYMBOL_LIMIT
-from ldcodec.reader import Reader
+from ldcodec.nets.model import Model
 
 Pixels = NDArray[np.uint8]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -60,7 +60,7 @@ LETTERS = st.sampled_from(string.ascii_letters)
 UNKNOWN = (
     st.tuples(st.sampled_from(string.ascii_lowercase), LETTERS, LETTERS, LETTERS)
     .map("".join)
-    .filter(lambda kind: kind not in chunks.DEFINED)
+    .filter(lambda kind: kind not in chunktypes.DEFINED)
 )
 
 
@@ -68,11 +68,11 @@ UNKNOWN = (
 def containers(draw: Draw) -> Container:
     """Any container whose fields are in range: lossless or not, with chunks of every kind that may stand there."""
     width, height = draw(sizes())
-    whole = draw(st.sampled_from([None, None, *sorted(chunks.WHOLE_PICTURES)]))
-    known = draw(st.sets(st.sampled_from(sorted(chunks.DEFINED - chunks.WHOLE_PICTURES))))
+    whole = draw(st.sampled_from([None, None, *sorted(chunktypes.WHOLE_PICTURES)]))
+    known = draw(st.sets(st.sampled_from(sorted(chunktypes.DEFINED - chunktypes.WHOLE_PICTURES))))
     kinds = draw(st.permutations([*sorted(known), *([whole] if whole else []), *draw(st.lists(UNKNOWN, max_size=3))]))
-    model = st.binary(min_size=8, max_size=8).filter(lambda parse_id: parse_id != chunks.NO_MODEL)
-    parse_id = chunks.NO_MODEL if whole else draw(model)
+    model = st.binary(min_size=8, max_size=8).filter(lambda parse_id: parse_id != chunktypes.NO_MODEL)
+    parse_id = chunktypes.NO_MODEL if whole else draw(model)
     header = Header(width, height, draw(st.integers(0, container.MAX_QUALITY)), draw(st.booleans()), parse_id)
     only = (Slice(container.latent_size(width, height)[0], b"", 0),)  # what stands beside a picture without loss
     pieces = only if whole else draw(slices(width, height))
@@ -190,8 +190,8 @@ def test_bytes_are_the_only_form_of_a_varint_or_none(data: bytes) -> None:
 @examples(200)
 @given(st.binary(max_size=3000) | st.binary(max_size=40).map(lambda text: 50 * text))
 def test_a_text_comes_back(text: bytes) -> None:
-    packed = chunks.pack(text)
-    assert chunks.unpack(packed) == text
+    packed = chunktypes.pack(text)
+    assert chunktypes.unpack(packed) == text
     assert len(packed) <= len(text) + 1
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from ldcodec.diffusion.posterior import truncated_moments
-from ldcodec.quality import STEP_CONSTANT
-from ldcodec.ratemodel.cells import REACH
-from ldcodec.ratemodel.gaussian import information, scale_of
-from ldcodec.ratemodel.quantiser import cell_information, cells, quantise
-from ldcodec.ratemodel.tables import SCALE_COUNT
+from ldcodec.bitstream.quality import STEP_CONSTANT
+from ldcodec.entropy.cells import REACH
+from ldcodec.entropy.tables import SCALE_COUNT
+from ldcodec.nets.gaussian import information, scale_of
+from ldcodec.nets.quantise import cell_information, cells, quantise
+from ldcodec.nets.truncated import truncated_moments
 
 INDEX = torch.arange(SCALE_COUNT)
 

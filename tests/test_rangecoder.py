@@ -10,13 +10,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ldcodec.entropy.cells import SPREAD, edges, shifts
+from ldcodec.entropy.rangecoder import Coder
+from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, SCALES, SKIPPED_SCALES, SYMBOL_LIMIT, Tables, make_tables
 from ldcodec.errors import DamagedError, ModelError
-from ldcodec.ratemodel.cells import SPREAD, edges, shifts
-from ldcodec.ratemodel.gaussian import nearest_scale
-from ldcodec.ratemodel.quantiser import cell_information, quantise
-from ldcodec.ratemodel.rangecoder import Coder
-from ldcodec.ratemodel.tables import PRECISION, SCALE_COUNT, SCALES, SKIPPED_SCALES, SYMBOL_LIMIT, Tables, make_tables
-from ldcodec.training.export import _cheapest
+from ldcodec.nets.gaussian import nearest_scale
+from ldcodec.nets.quantise import cell_information, quantise
+from ldcodec.training.integers import _cheapest
 
 TOTAL = 1 << PRECISION
 CHECKSUM = "cee1f21340d6f0085f949a2a15adf1e82feb83109040089d983e3ec3d76e464c"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.codec import MAX_CODINGS
-from ldcodec.quality import TOP_INDEX
-from ldcodec.ratecontrol import (
+from ldcodec.encoder.ratecontrol import (
     MAX_PROBES,
     PSNR_TOLERANCE,
     SIZE_TOLERANCE,

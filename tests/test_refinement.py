@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import ldcodec
-from ldcodec import cli, container, quality, refinement
-from ldcodec.decoder import DecodeSettings, condition, decode, parse
-from ldcodec.encoder import PictureEncoder
+from ldcodec import cli
+from ldcodec.bitstream import container, quality
+from ldcodec.bitstream.slices import Span
+from ldcodec.decoder.reverse import DecodeSettings, condition, decode, parse
+from ldcodec.encoder import refine
+from ldcodec.encoder.refine import MARGIN, SIDE, STEPS, Cost, Task, refined_rows
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.errors import UsageError
-from ldcodec.model import Model
-from ldcodec.refinement import MARGIN, SIDE, STEPS, Cost, Task, refined_rows
-from ldcodec.sliced import SlicedEncoder
-from ldcodec.slicing import Span
+from ldcodec.nets.model import Model
 
 INDEX = 1500
 Pixels = NDArray[np.uint8]
@@ -79,7 +81,7 @@ def test_files_of_any_effort_decode_and_hold_their_latent(shipped_model: Model) 
 
 
 def test_squares_meet_without_a_gap(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refinement, "SIDE", 8)
+    monkeypatch.setattr(refine, "SIDE", 8)
     picture = scene(260, 330)
     scaled, _ = PictureEncoder(picture, model)._scaled_latent(INDEX)
     seen: list[torch.Size] = []
@@ -89,7 +91,7 @@ def test_squares_meet_without_a_gap(model: Model, monkeypatch: pytest.MonkeyPatc
         assert task.picture.shape[2:] == (16 * task.scaled.shape[2], 16 * task.scaled.shape[3])
         return task.scaled, task.scaled[:, :1, ::4, ::4].expand(-1, model.networks.config.hyper, -1, -1)
 
-    monkeypatch.setattr(refinement, "refined", unchanged)
+    monkeypatch.setattr(refine, "refined", unchanged)
     rows = Span(4, scaled.shape[2])
     y, z = refined_rows(model.networks, picture, scaled[:, :, 4:], rows, INDEX, 2)
     assert torch.equal(y, scaled[:, :, 4:])

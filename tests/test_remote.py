@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 
 import ldcodec
-from ldcodec import container
-from ldcodec.cli import remote
-from ldcodec.cli.manifest import FILE_NAME
-from ldcodec.model import Model
-from ldcodec.reader import FIRST_BYTES, Reader
+from ldcodec.bitstream import container
+from ldcodec.bitstream.reader import FIRST_BYTES, Reader
+from ldcodec.jobs import remote
+from ldcodec.jobs.manifest import FILE_NAME
+from ldcodec.nets.model import Model
 from tests.store import REASON, Store, store_of_objects
 from tests.test_cli import Call, call, environment, error_line, ldc, png, start  # noqa: F401 (fixtures)
 from tests.test_codec import texture
@@ -368,7 +368,8 @@ def test_resuming_after_a_kill(call: Call, store: Store, photos: str, bucket: st
 
 
 TWO_CORES = """
-from ldcodec.cli import main, workers
+from ldcodec.cli import main
+from ldcodec.jobs import workers
 workers.cores = lambda: 2
 main(["compress", {0!r}, "-o", {1!r}, "-r", "--jobs", "2", "--lossless"])
 """

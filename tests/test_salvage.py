@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldcodec import container, sliced, slicing
+from ldcodec.bitstream import container, slices
+from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import encode
-from ldcodec.model import Model
+from ldcodec.encoder import sliced
+from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture
-from ldcodec.reader import Reader
 from tests.test_cli import TINY, Call, call, error_line
 from tests.test_codec import texture
 
@@ -26,7 +27,7 @@ ALPHA = np.tile(np.arange(WIDTH, dtype=np.uint8), (HEIGHT, 1))
 def coded(model: Model) -> bytes:
     """A file of five slices with alpha and Exif."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(sliced, "cut", lambda width, height: slicing.cut(width, height, area=12 * 12))
+    patch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=12 * 12))
     patch.setattr(sliced, "WHOLE_AREA", 0)
     picture = Picture(texture(HEIGHT, WIDTH), ALPHA, None, b"II*\0\x08\0\0\0\0\0")
     data = encode(picture, quality=60, fallback=False, model=model)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samples.landscape import SIZE, render
+from tests.landscape import SIZE, render
 
-SHIPPED = Path(__file__).resolve().parent.parent / "samples" / "landscape.png"
+SHIPPED = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
 SMALL = (36, 24)
 
 

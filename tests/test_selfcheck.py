@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from ldcodec import container
-from ldcodec.decoder import parse
-from ldcodec.model import DEFAULT_MODEL, Model
-from ldcodec.ratemodel.tables import SCALE_COUNT
+from ldcodec.bitstream import container
+from ldcodec.decoder.reverse import parse
+from ldcodec.entropy.tables import SCALE_COUNT
+from ldcodec.entropy.weightsfile import CHECK_FILE, FILE_NAME, find_file
+from ldcodec.nets.model import DEFAULT_MODEL, Model
 from ldcodec.training.__main__ import main
 from ldcodec.training.selfcheck import check_picture, write_check
-from ldcodec.weightsfile import CHECK_FILE, FILE_NAME, find_file
 from tests.test_cli import Call, call, error_line
 from tests.test_model import honest, stored
 

@@ -11,23 +11,25 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec import container, sliced, slicing, tiles
+from ldcodec.bitstream import container, slices
+from ldcodec.bitstream.container import Container, Header, Slice
+from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream.slices import Area, Span
 from ldcodec.codec import decode_array, encode, encoder_of
-from ldcodec.container import Container, Header, Slice
-from ldcodec.decoder import DecodeSettings, condition, render
-from ldcodec.encoder import PictureEncoder
+from ldcodec.decoder import tiles
+from ldcodec.decoder.request import View
+from ldcodec.decoder.reverse import DecodeSettings, condition, render
+from ldcodec.decoder.tiles import Latent
+from ldcodec.encoder import sliced
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.entropy.weightsfile import find_identity, is_too_small, least_hyper_bits
 from ldcodec.errors import DamagedError, UsageError
-from ldcodec.model import Model
+from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture
-from ldcodec.reader import Reader
-from ldcodec.sliced import SlicedEncoder
-from ldcodec.slicing import Area, Span
-from ldcodec.tiles import Latent
-from ldcodec.view import View
-from ldcodec.weightsfile import find_identity, is_too_small, least_hyper_bits
 from tests.test_codec import psnr, texture
 
-SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "landscape.png"
+SAMPLE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
 Pixels = NDArray[np.uint8]
 
 
@@ -54,7 +56,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sliced, "TILE", 8)
     monkeypatch.setattr(tiles, "WHOLE_AREA", 0)
     monkeypatch.setattr(sliced, "WHOLE_AREA", 0)
-    monkeypatch.setattr(sliced, "cut", lambda width, height: slicing.cut(width, height, area=8 * 20))
+    monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
 
 
 def whole(data: bytes, model: Model, settings: DecodeSettings) -> Pixels:
@@ -72,9 +74,9 @@ def difference(first: Pixels, second: Pixels) -> int:
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (768, 512), (2048, 1536), (1 << 20, 1), (1, 1 << 20)])
 def test_a_picture_of_up_to_three_megapixels_or_one_row_of_blocks_is_one_slice(width: int, height: int) -> None:
     rows, columns = container.latent_size(width, height)
-    spans = slicing.cut(width, height)
+    spans = slices.cut(width, height)
     assert spans[0].top == 0 and spans[-1].bottom == rows
-    assert (len(spans) == 1) == (rows * columns <= slicing.SLICE_AREA or rows == 4)
+    assert (len(spans) == 1) == (rows * columns <= slices.SLICE_AREA or rows == 4)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +84,11 @@ def test_a_picture_of_up_to_three_megapixels_or_one_row_of_blocks_is_one_slice(w
 )
 def test_slices_cover_the_picture_and_keep_their_size(width: int, height: int) -> None:
     rows, columns = container.latent_size(width, height)
-    spans = slicing.cut(width, height)
+    spans = slices.cut(width, height)
     assert [span.top for span in spans] == [0, *(span.bottom for span in spans[:-1])] and spans[-1].bottom == rows
     assert all(span.rows % 4 == 0 and span.rows >= 4 for span in spans) and len(spans) <= container.MAX_SLICES
-    assert max(span.rows for span in spans) * columns <= max(slicing.SLICE_AREA + 4 * columns, 4 * columns)
-    assert sum(slicing.coded_rows(span, width, height)[0] for span in spans) == container.coded_size(width, height)[0]
+    assert max(span.rows for span in spans) * columns <= max(slices.SLICE_AREA + 4 * columns, 4 * columns)
+    assert sum(slices.coded_rows(span, width, height)[0] for span in spans) == container.coded_size(width, height)[0]
     header = Header(width, height, 0, False, bytes(range(8)))
     data = container.write(Container(header, tuple(Slice(span.rows, b"", 0) for span in spans)))
     assert Reader(io.BytesIO(data)).spans == spans
@@ -184,7 +186,7 @@ def test_no_seam_shows_at_a_slice_border(shipped_model: Model, monkeypatch: pyte
     """PSNR of the 16 rows on either side of each border, sliced against unsliced."""
     pixels = np.asarray(Image.open(SAMPLE))[:448, :512, :3]
     encoder = SlicedEncoder(pixels, shipped_model)
-    encoder.spans = slicing.cut(512, 448, area=32 * 12)
+    encoder.spans = slices.cut(512, 448, area=32 * 12)
     assert len(encoder.spans) == 3
     files = [encoder.code(index).container, PictureEncoder(pixels, shipped_model).code(index).container]
     shown = [whole(container.write(file), shipped_model, DecodeSettings()) for file in files]
@@ -247,7 +249,7 @@ def test_a_region_reads_only_the_slices_it_needs(model: Model, small_parts: None
     header = source.bytes_read
     decode_array(source, model=model, view=View(region=(0, 0, 330, 64)))
     halo = tiles.halo_of(model, DecodeSettings())
-    needed = slicing.meeting(source.spans, 0, 4 + halo.synthesis + halo.denoiser)
+    needed = slices.meeting(source.spans, 0, 4 + halo.synthesis + halo.denoiser)
     assert len(needed) < len(payloads) / 2
     assert source.bytes_read - header == sum(payloads[number] for number in needed)
 

@@ -16,20 +16,19 @@ from PIL import Image
 from scipy import stats
 from torch import Tensor
 
-from ldcodec import quality
+from ldcodec.bitstream import quality
 from ldcodec.diffusion.schedule import alpha_sigma
 from ldcodec.errors import LdcodecError, ModelError, PictureError, UsageError
-from ldcodec.model import Model
-from ldcodec.padding import padded
-from ldcodec.ratemodel.gaussian import information
+from ldcodec.nets.gaussian import information
+from ldcodec.nets.model import Model
+from ldcodec.nets.padding import padded
 from ldcodec.study import results
 from ldcodec.study.__main__ import main
 from ldcodec.study.cifar import read_binary_batch, read_python_batch
-from ldcodec.study.codec import SAMPLER_OF, StudyCodec
 from ldcodec.study.datasets import Dataset, Pictures, load
 from ldcodec.study.evaluation import Measured, quality_of, share
+from ldcodec.study.fit import bound, restoration, train
 from ldcodec.study.idx import read_idx
-from ldcodec.study.networks import layout
 from ldcodec.study.perception import (
     Classifier,
     Distances,
@@ -41,8 +40,9 @@ from ldcodec.study.perception import (
 )
 from ldcodec.study.product import ALPHAS, mixed_bits, mixture
 from ldcodec.study.rates import Statistics, entropies, send, statistics
-from ldcodec.study.settings import CHOICES, Settings
-from ldcodec.study.training import bound, restoration, train
+from ldcodec.study.runs import CHOICES, Settings
+from ldcodec.study.toycodec import SAMPLER_OF, StudyCodec
+from ldcodec.study.toynets import layout
 
 pytest.importorskip("sklearn")
 SHAPE = (4, 2, 2)

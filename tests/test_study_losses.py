@@ -30,9 +30,9 @@ from ldcodec.study.losses import (
     uniform_times,
     weight,
 )
-from ldcodec.study.networks import layout, velocity
 from ldcodec.study.priors import MixedVelocity, entropy_at_start, prior_losses, still
-from ldcodec.study.settings import CHOICES, MEANINGS, Settings, as_json, from_json, named_combinations, why_not
+from ldcodec.study.runs import CHOICES, MEANINGS, Settings, as_json, from_json, named_combinations, why_not
+from ldcodec.study.toynets import layout, velocity
 
 DRAWS = 400_000
 DIGITS = layout(Settings(), 1, 8)

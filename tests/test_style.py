@@ -19,40 +19,19 @@ LAYERS = (
     "training",
     "cli",
     "bench",
-    "__init__",
-    "complexity",
-    "pillow",
-    "page",
-    "codec",
+    "viewer",
+    "jobs",
     "onnx",
-    "restore",
-    "stored",
-    "view",
-    "sliced",
+    "__init__",
+    "pillow",
+    "codec",
     "encoder",
-    "refinement",
-    "preview",
-    "expense",
-    "tiles",
-    "lanes",
     "decoder",
-    "ratecontrol",
-    "model",
-    "networks",
+    "nets",
     "diffusion",
-    "ratemodel",
-    "transforms",
-    "quality",
-    "config",
     "pictures",
-    "memory",
-    "reader",
-    "weightsfile",
-    "padding",
-    "slicing",
-    "container",
-    "chunks",
-    "bytefields",
+    "entropy",
+    "bitstream",
     "errors",
 )
 LEAVES = ("__main__", "study", "training")  # imported by nothing outside themselves
@@ -60,7 +39,7 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 PASSES = ("forward", "backward")
 LONGEST_FUNCTION = 50
 FORBIDDEN_WORDS = re.compile(r"pickle|torch\.load\b|(?<![.\w])(eval|exec)\(", re.IGNORECASE)  # run code from a file
-GUARDED = ("bench/lpips.py", "study/cifar.py")  # read others' pickles, through unpicklers that refuse all but arrays
+GUARDED = ("nets/lpips.py", "study/cifar.py")  # read others' pickles, through unpicklers that refuse all but arrays
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = Function | ast.ClassDef

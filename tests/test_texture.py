@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from ldcodec.bench.lpips import distances
 from ldcodec.codec import decode_array, encode
-from ldcodec.decoder import Course, DecodeSettings
+from ldcodec.decoder.request import View
+from ldcodec.decoder.reverse import Course, DecodeSettings
 from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.grain import grained
-from ldcodec.model import Model, load_model, save_model
-from ldcodec.networks import Networks
-from ldcodec.training.export import integer_tensors
+from ldcodec.nets.lpips import distances
+from ldcodec.nets.model import Model, load_model, save_model
+from ldcodec.nets.networks import Networks
+from ldcodec.training.integers import integer_tensors
 from ldcodec.training.settings import Phase
 from ldcodec.training.start import load_networks
 from ldcodec.training.texture import TextureStage, perceived
 from ldcodec.training.trainer import WEIGHTS
-from ldcodec.view import View
 from tests.test_codec import texture
 from tests.test_training import SETTINGS, fresh, made_pictures, trainer
 

@@ -18,26 +18,27 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ldcodec import container
-from ldcodec.config import BASE, SMALL, Config
-from ldcodec.decoder import DecodeSettings, decode
-from ldcodec.diffusion.posterior import truncated_moments
-from ldcodec.encoder import PictureEncoder
+from ldcodec.bitstream import container
+from ldcodec.decoder.reverse import DecodeSettings, decode
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.entropy.config import BASE, SMALL, Config
+from ldcodec.entropy.weightsfile import CHECK_FILE
 from ldcodec.errors import ModelError, PictureError, UsageError
-from ldcodec.model import Model, load_model
-from ldcodec.networks import Networks
+from ldcodec.nets.model import Model, load_model
+from ldcodec.nets.networks import Networks
+from ldcodec.nets.truncated import truncated_moments
+from ldcodec.pictures.picture import Pixels
 from ldcodec.training import checkpoint, clock, precision, profiling, settings
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage, centroid
-from ldcodec.training.denoiser import PICTURE, VELOCITY, DenoiserStage
+from ldcodec.training.crops import Crops, load_pictures
+from ldcodec.training.denoising import PICTURE, VELOCITY, DenoiserStage
 from ldcodec.training.optimiser import stage_optimiser
-from ldcodec.training.pictures import Crops, Pixels, load_pictures
 from ldcodec.training.release import export_model
 from ldcodec.training.settings import Autoencoder, Data, Denoiser, Phase, Run, Settings
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, karhunen_loeve, load_networks
 from ldcodec.training.trainer import FLAT_STATE, STATE, WEIGHTS, Trainer
-from ldcodec.weightsfile import CHECK_FILE
 from tests.conftest import TINY, assumed_covariance, tiny_networks
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldcodec import container
+from ldcodec.bitstream import container
 from ldcodec.codec import decode, decode_array, encode
-from ldcodec.model import Model
+from ldcodec.nets.model import Model
+from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.read import from_image
-from ldcodec.pictures.transparency import filled
 from tests.test_codec import texture
 from tests.test_pictures import colours, grey
 

@@ -15,16 +15,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec import cli, container
+from ldcodec import cli
+from ldcodec.bitstream import container
+from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array, encode
-from ldcodec.decoder import parse_slice
-from ldcodec.model import Model
-from ldcodec.page import document, renderings
-from ldcodec.page.renderings import SHOWN_PIXELS, SHOWN_SIDE, reduction
-from ldcodec.ratemodel.integer import Parsed
-from ldcodec.reader import Reader
-from ldcodec.tiles import Latent
-from ldcodec.view import View
+from ldcodec.decoder.request import View
+from ldcodec.decoder.reverse import parse_slice
+from ldcodec.decoder.tiles import Latent
+from ldcodec.entropy.integer import Parsed
+from ldcodec.nets.model import Model
+from ldcodec.viewer import document, renderings
+from ldcodec.viewer.renderings import SHOWN_PIXELS, SHOWN_SIDE, reduction
 from tests.browser import BROWSER, Page
 from tests.test_codec import texture
 
@@ -196,8 +197,8 @@ def test_a_file_is_parsed_once_for_all_choices_and_forgotten_for_one(
         kept.append(not forgetful)
         return Latent(source, model, forgetful=forgetful)
 
-    monkeypatch.setattr("ldcodec.tiles.parse_slice", counted)
-    monkeypatch.setattr("ldcodec.restore.Latent", noted)
+    monkeypatch.setattr("ldcodec.decoder.tiles.parse_slice", counted)
+    monkeypatch.setattr("ldcodec.decoder.restore.Latent", noted)
     assert call("view", "a.ldc", "-o", "p.html", "--no-open", "-q")[0] == 0
     assert (len(parsed), kept) == (1, [True])
     monkeypatch.setattr(renderings, "SHOWN_PIXELS", 7500)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 from ldcodec.errors import UsageError
-from ldcodec.networks import Networks
+from ldcodec.nets.networks import Networks
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage
 from ldcodec.training.checkpoint import Progress, write_weights

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from ldcodec.bench.codec import Codec, MissingCodecError
+from ldcodec.bench.codecs import Codec, MissingCodecError
 from ldcodec.bench.peers import PEERS
 from ldcodec.bench.subject import NAME, RATE_NAME, Subject, constant_quality, constant_rate
 from ldcodec.errors import UsageError

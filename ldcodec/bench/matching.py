@@ -9,13 +9,14 @@ from functools import partial
 from PIL import Image, features
 
 from ldcodec.bench.catalogue import codec as codec_named
-from ldcodec.bench.codec import Codec, Pixels
+from ldcodec.bench.codecs import Codec
 from ldcodec.bench.measurement import Passage, passage
 from ldcodec.bench.metrics import psnr, squared_error
-from ldcodec.bench.pictures import Source, read
 from ldcodec.bench.rows import Row
 from ldcodec.bench.subject import Subject
 from ldcodec.bench.sweep import Way, processes
+from ldcodec.bench.testset import Source, read
+from ldcodec.pictures.picture import Pixels
 
 LARGEST = 1_000_000  # pixels shown of a picture: the middle of a larger one, unscaled
 CLOSE = 0.03  # share of the bits by which a match may miss without a second try

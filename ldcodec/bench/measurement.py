@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from ldcodec.bench.codec import Codec, Pixels
+from ldcodec.bench.codecs import Codec
 from ldcodec.bench.metrics import MEASURES, applies, psnr, squared_error
-from ldcodec.bench.pictures import Source, crc_of, read
 from ldcodec.bench.rows import Row
+from ldcodec.bench.testset import Source, crc_of, read
 from ldcodec.errors import LdcodecError
+from ldcodec.pictures.picture import Pixels
 
 PROCESS = Path("/proc/self")
 FORGET_PEAK = "5"  # written to clear_refs, it sets the peak of resident memory to what is resident now (proc(5))

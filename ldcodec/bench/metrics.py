@@ -19,9 +19,9 @@ from types import ModuleType
 
 import numpy as np
 
-from ldcodec.bench.codec import Pixels
 from ldcodec.bench.peers import EXTRA
 from ldcodec.errors import UsageError
+from ldcodec.pictures.picture import Pixels
 
 MOST_DB = 100.0  # an exact copy has no finite PSNR, and means must stay finite
 
@@ -61,7 +61,7 @@ def ms_ssim(original: Pixels, decoded: Pixels) -> float:
 
 def lpips(original: Pixels, decoded: Pixels) -> float:
     """LPIPS with AlexNet."""
-    from ldcodec.bench.lpips import distance
+    from ldcodec.nets.lpips import distance
 
     return distance(original, decoded)
 

@@ -15,7 +15,8 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from ldcodec.bench.codec import Codec, MissingCodecError, Pixels
+from ldcodec.bench.codecs import Codec, MissingCodecError
+from ldcodec.pictures.picture import Pixels
 
 EXTRA = "pip install 'ldcodec[bench]'"
 JPEG_SCALE = (4, 8, 12, 18, 25, 35, 47, 60, 72, 82, 89, 92, 95, 98)

@@ -4,8 +4,9 @@ import warnings
 from dataclasses import dataclass
 
 from ldcodec import __version__
-from ldcodec.bench.codec import Codec, Pixels
+from ldcodec.bench.codecs import Codec
 from ldcodec.errors import LdcodecWarning
+from ldcodec.pictures.picture import Pixels
 
 QUALITIES = (14.0, 25.0, 36.0, 47.0, 58.0, 69.0, 80.0, 92.0)
 NAME, RATE_NAME = "ldcodec", "ldcodec-rate"
@@ -42,7 +43,7 @@ def constant_rate(subject: Subject) -> Codec:
 
 def _codec(subject: Subject, name: str, title: str, target: str, scale: tuple[float, ...]) -> Codec:
     from ldcodec.codec import decode_array, encode
-    from ldcodec.model import load_model
+    from ldcodec.nets.model import load_model
 
     model = load_model(subject.model, subject.device)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from ldcodec.bench.codec import Codec
+from ldcodec.bench.codecs import Codec
 from ldcodec.bench.curves import METHOD, Curve, Delta, Point, compare
 from ldcodec.bench.metrics import MEASURES, psnr
 from ldcodec.bench.rows import Row

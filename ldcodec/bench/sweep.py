@@ -17,14 +17,14 @@ from multiprocessing import get_context
 from typing import Protocol
 
 from ldcodec.bench.catalogue import codec as codec_named
-from ldcodec.bench.codec import Codec
+from ldcodec.bench.codecs import Codec
 from ldcodec.bench.curves import Point
 from ldcodec.bench.measurement import measure
 from ldcodec.bench.metrics import applies
-from ldcodec.bench.pictures import Source
 from ldcodec.bench.rows import Results, Row
 from ldcodec.bench.subject import NAME, RATE_NAME, Subject
 from ldcodec.bench.summary import mean_point
+from ldcodec.bench.testset import Source
 from ldcodec.errors import LdcodecError
 
 AHEAD = 2  # tasks handed to the pool for each process: enough to keep it busy, few enough to stop soon

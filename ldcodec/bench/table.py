@@ -1,6 +1,6 @@
 """Tables for the terminal: means of each setting while the bench runs, curves against an anchor at its end."""
 
-from ldcodec.bench.codec import Codec
+from ldcodec.bench.codecs import Codec
 from ldcodec.bench.curves import METHOD, Curve, Delta, Point
 from ldcodec.bench.metrics import MEASURES
 from ldcodec.bench.summary import Summary

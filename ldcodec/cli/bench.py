@@ -16,12 +16,12 @@ from ldcodec.errors import UsageError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from ldcodec.bench.codec import Codec
+    from ldcodec.bench.codecs import Codec
     from ldcodec.bench.curves import Curve, Point
     from ldcodec.bench.matching import Exhibit
-    from ldcodec.bench.pictures import Source
     from ldcodec.bench.summary import Summary
     from ldcodec.bench.sweep import Failure, Sweep, Way
+    from ldcodec.bench.testset import Source
 
 FOLDER = Path("ldcodec-bench")
 POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -207,8 +207,8 @@ def _way(options: dict[str, Any]) -> "Way":
     from ldcodec.bench import metrics
     from ldcodec.bench.subject import QUALITIES, Subject
     from ldcodec.bench.sweep import Way
-    from ldcodec.cli.threads import cores
-    from ldcodec.cli.workers import MOST_JOBS
+    from ldcodec.jobs.cores import cores
+    from ldcodec.jobs.workers import MOST_JOBS
 
     measures = tuple(name.replace("-", "_").lower() for name in options["metrics"])
     metrics.require(measures)
@@ -268,7 +268,7 @@ def _anchor(wanted: str | None, codecs: Sequence[str], published: Sequence[str])
 
 
 def _sources(pictures: Sequence[Path], terminal: Terminal) -> "list[Source]":
-    from ldcodec.bench.pictures import default_pictures, find_pictures, readable
+    from ldcodec.bench.testset import default_pictures, find_pictures, readable
 
     return readable(find_pictures(pictures) if pictures else default_pictures(), terminal.leave_out)
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import click
 
-from ldcodec import container
-from ldcodec.cli.batch import Batch, Models, Result, coding_options, takes_folders
-from ldcodec.cli.claims import Claims
-from ldcodec.cli.files import Job, created, opened, plan, times_of
-from ldcodec.cli.foreign import foreign_lines_as_warnings
-from ldcodec.cli.work import Work
+from ldcodec.bitstream import container
+from ldcodec.jobs.limits import Claims
+from ldcodec.jobs.messages import Batch, Models, Result, coding_options, takes_folders
+from ldcodec.jobs.paths import Job, created, opened, plan, times_of
+from ldcodec.jobs.stderr import foreign_lines_as_warnings
+from ldcodec.jobs.work import Work
 
 if TYPE_CHECKING:
-    from ldcodec.model import Model
+    from ldcodec.nets.model import Model
     from ldcodec.pictures.picture import Picture
 
 # What --recursive takes: extensions of formats that Pillow opens by itself and that hold pictures.
@@ -131,7 +131,7 @@ def compress(
     order = Order(cast(Target, given), strip, not no_fallback, effort, frame, not no_preserve)
     work = Work(_compress, order, model, device, max_pixels)
     if takes_folders(recursive, jobs, engine, address):
-        from ldcodec.cli.folders import Way, run_folders
+        from ldcodec.jobs.run import Way, run_folders
 
         way = Way(jobs, threads, not no_preserve, force, quiet, engine == "ray", address)
         return run_folders(inputs, output, (frozenset(PHOTOGRAPHS | RASTERS), ".ldc"), work, way)

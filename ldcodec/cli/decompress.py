@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
 
-from ldcodec.cli.batch import PATH, Batch, Models, Result, coding_options, takes_folders
-from ldcodec.cli.claims import Claims, reader_of
-from ldcodec.cli.files import STREAM, Job, created, is_special, opened, plan, times_of
-from ldcodec.cli.graphs import folder_of
-from ldcodec.cli.work import Work
 from ldcodec.errors import LdcodecWarning
+from ldcodec.jobs.limits import Claims, reader_of
+from ldcodec.jobs.messages import PATH, Batch, Models, Result, coding_options, takes_folders
+from ldcodec.jobs.models import folder_of
+from ldcodec.jobs.paths import STREAM, Job, created, is_special, opened, plan, times_of
+from ldcodec.jobs.work import Work
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from ldcodec.bitstream.reader import Reader
     from ldcodec.pictures.picture import Picture
-    from ldcodec.reader import Reader
 
 SAMPLERS = ("ddim", "ddpm", "heun", "sde")
 LONG_WORK = 8  # steps from which one picture has a progress bar
@@ -36,7 +36,7 @@ class Settings(TypedDict):
 
 
 class Wanted(TypedDict):
-    """What of the picture is wanted: as `ldcodec.view.View` takes it."""
+    """What of the picture is wanted: as `ldcodec.decoder.request.View` takes it."""
 
     region: tuple[int, int, int, int] | None
     scale: int
@@ -137,7 +137,7 @@ def decompress(
     graphs = folder_of(backend, onnx, model, device, threads)
     work = Work(_decompress, order, model, device, max_pixels, graphs)
     if takes_folders(recursive, jobs, engine, address):
-        from ldcodec.cli.folders import Way, run_folders
+        from ldcodec.jobs.run import Way, run_folders
 
         way = Way(jobs, threads, not no_preserve, force, quiet, engine == "ray", address)
         return run_folders(inputs, output, (frozenset({".ldc"}), ".png"), work, way)
@@ -175,17 +175,17 @@ def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Resul
 
 def _exact(source: "Reader", wanted: Wanted) -> "Picture":
     """A picture without loss, for which nothing of the codec is loaded."""
-    from ldcodec.stored import exact_picture
-    from ldcodec.view import View
+    from ldcodec.decoder.request import View
+    from ldcodec.decoder.stored import exact_picture
 
     return exact_picture(source, View(**wanted))
 
 
 def _decoded(source: "Reader", order: Order, models: Models) -> "Picture":
     model = models.of_file(source.header.parse_id)
-    from ldcodec.decoder import DecodeSettings
-    from ldcodec.restore import restore
-    from ldcodec.view import View
+    from ldcodec.decoder.request import View
+    from ldcodec.decoder.restore import restore
+    from ldcodec.decoder.reverse import DecodeSettings
 
     settings = DecodeSettings(**order.settings)
     if settings.realism and settings.steps is None and not model.networks.textured:

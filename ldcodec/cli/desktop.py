@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ldcodec.cli.files import created, opened
+from ldcodec.jobs.paths import created, opened
 
 MIME = "image/x-ldc"
 MIME_TYPE = """\
@@ -75,7 +75,7 @@ def thumbnail(size: int, source: str, target: str) -> int:
     """Write a thumbnail as PNG, from a preview as `decompress --scale` gives it; what a file manager calls."""
     from PIL import Image
 
-    from ldcodec.pictures.pillow import guarded
+    from ldcodec.pictures.guard import guarded
     from ldcodec.pillow import FORMAT
 
     with opened(source) as stream, guarded(source), Image.open(stream, formats=[FORMAT]) as image:

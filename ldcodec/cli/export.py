@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from ldcodec.cli.batch import PATH
 from ldcodec.errors import LdcodecError
+from ldcodec.jobs.messages import PATH
 
 
 @click.command(short_help="A model as ONNX graphs.")
@@ -19,8 +19,8 @@ def export(onnx: str, model: str | None, force: bool) -> int:
     pictures are compared with torch's through onnxruntime, and the symbols of the model's check file with their
     checksum. Needs the extra: pip install 'ldcodec[onnx]'.
     """
-    from ldcodec.model import DEFAULT_MODEL
-    from ldcodec.onnx.export import export as write
+    from ldcodec.nets.model import DEFAULT_MODEL
+    from ldcodec.onnx.writer import export as write
 
     name = model or DEFAULT_MODEL
     try:

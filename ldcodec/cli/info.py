@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from ldcodec import container
-from ldcodec.cli.batch import PATH, Batch
-from ldcodec.cli.files import name_of, opened, read_start
-from ldcodec.cli.remote import is_remote
-from ldcodec.reader import Reader
+from ldcodec.bitstream import container
+from ldcodec.bitstream.reader import Reader
+from ldcodec.jobs.messages import PATH, Batch
+from ldcodec.jobs.paths import name_of, opened, read_start
+from ldcodec.jobs.remote import is_remote
 
 
 @click.command(short_help="What a file holds, or a model consists of.")
@@ -66,7 +66,7 @@ def _file_text(fields: dict[str, Any]) -> str:
 
 
 def _model_text(name: str) -> str:
-    from ldcodec.complexity import summary
+    from ldcodec.nets.complexity import summary
 
     parts = summary(name)
     rows = [(part.name, part.parameters, part.kmac_per_pixel) for part in parts]
@@ -81,6 +81,6 @@ def _model_text(name: str) -> str:
 
 
 def _model_json(name: str) -> str:
-    from ldcodec.complexity import summary
+    from ldcodec.nets.complexity import summary
 
     return json.dumps({"model": name, "parts": [asdict(part) for part in summary(name)]})

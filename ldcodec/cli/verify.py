@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ldcodec.chunks import CRITICAL
-from ldcodec.cli.batch import DEFAULT_PIXELS, PATH, Batch, Models
-from ldcodec.cli.claims import Claims, reader_of
-from ldcodec.cli.files import name_of, opened
-from ldcodec.container import MAX_PIXELS, Container, read
+from ldcodec.bitstream.chunktypes import CRITICAL
+from ldcodec.bitstream.container import MAX_PIXELS, Container, read
+from ldcodec.bitstream.reader import Damage, Reader
+from ldcodec.entropy.weightsfile import CHECK_FILE, find_file
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, ModelError
-from ldcodec.reader import Damage, Reader
-from ldcodec.weightsfile import CHECK_FILE, find_file
+from ldcodec.jobs.limits import Claims, reader_of
+from ldcodec.jobs.messages import DEFAULT_PIXELS, PATH, Batch, Models
+from ldcodec.jobs.paths import name_of, opened
 
 if TYPE_CHECKING:
-    from ldcodec.decoder import DecoderModel
+    from ldcodec.decoder.reverse import DecoderModel
 
 SHOWN = 8  # damaged parts that the text names
 
@@ -61,7 +61,7 @@ def verify(inputs: tuple[str, ...], own: bool, quick: bool, model: str | None, m
         raise click.UsageError("name either files or, with --self and without --quick, none")
     batch = Batch()
     if own:
-        from ldcodec.model import DEFAULT_MODEL
+        from ldcodec.nets.model import DEFAULT_MODEL
 
         name = DEFAULT_MODEL if model is None else model
         with batch.reporting(name):
@@ -101,7 +101,7 @@ def _misfits(reader: Reader) -> list[Damage]:
     """Chunks of pixels of another size than the file's; only for these anything that knows pictures is loaded."""
     if not any(reader.chunk_kind(number) in CRITICAL for number in range(reader.chunk_count)):
         return []
-    from ldcodec.stored import misfits
+    from ldcodec.decoder.stored import misfits
 
     return misfits(reader)
 
@@ -121,7 +121,7 @@ def _test_symbols(reader: Reader, finding: Finding, models: Models, claims: Clai
 
 
 def _symbol_damage(reader: Reader, model: "DecoderModel") -> list[Damage]:
-    from ldcodec.tiles import Latent
+    from ldcodec.decoder.tiles import Latent
 
     latent = Latent(reader, model, salvage=True)
     for _ in latent.each(range(len(reader.spans)), lambda parsed: None):
@@ -142,8 +142,8 @@ def _test_machine(name: str) -> Finding:
     source = _check_file(weights.with_name(CHECK_FILE))
     from torch.cuda import is_available
 
-    from ldcodec.decoder import parse
-    from ldcodec.model import load_model
+    from ldcodec.decoder.reverse import parse
+    from ldcodec.nets.model import load_model
 
     devices = ["cpu", "cuda"] if is_available() else ["cpu"]
     for device in devices:

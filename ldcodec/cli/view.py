@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ldcodec.cli.batch import DEFAULT_PIXELS, PATH, Batch, Models
-from ldcodec.cli.claims import Claims, reader_of
+from ldcodec.bitstream.container import MAX_PIXELS
 from ldcodec.cli.decompress import region_option
-from ldcodec.cli.files import STREAM, Job, check, created, name_of, opened
-from ldcodec.container import MAX_PIXELS
 from ldcodec.errors import LdcodecError, UsageError
+from ldcodec.jobs.limits import Claims, reader_of
+from ldcodec.jobs.messages import DEFAULT_PIXELS, PATH, Batch, Models
+from ldcodec.jobs.paths import STREAM, Job, check, created, name_of, opened
 
 if TYPE_CHECKING:
-    from ldcodec.decoder import DecoderModel
-    from ldcodec.page.renderings import Exhibit
+    from ldcodec.bitstream.reader import Reader
+    from ldcodec.decoder.request import View
+    from ldcodec.decoder.reverse import DecoderModel
     from ldcodec.pictures.picture import Picture
-    from ldcodec.reader import Reader
-    from ldcodec.view import View
+    from ldcodec.viewer.renderings import Exhibit
 
 
 @click.command(short_help="A page that shows a file.")
@@ -95,8 +95,8 @@ def _page(
         source = reader_of(stream)
         claims.of_file(source, region, 1, models.weights(source.header.parse_id))
         model = None if source.lossless else models.of_file(source.header.parse_id)
-        from ldcodec.page.document import Subject, document
-        from ldcodec.view import View
+        from ldcodec.decoder.request import View
+        from ldcodec.viewer.document import Subject, document
 
         before = None if original is None else _original(original, claims)
         exhibit = _exhibit(source, model, View(region), before, batch)
@@ -106,7 +106,7 @@ def _page(
 
 def _original(path: str, claims: Claims) -> "Picture":
     """The picture that the file was made of."""
-    from ldcodec.cli.foreign import foreign_lines_as_warnings
+    from ldcodec.jobs.stderr import foreign_lines_as_warnings
     from ldcodec.pictures.read import read
 
     with opened(path) as stream, foreign_lines_as_warnings():
@@ -120,7 +120,7 @@ def _exhibit(
     """The exhibit, with a progress bar over its renderings where there is a terminal."""
     from tqdm import tqdm
 
-    from ldcodec.page.renderings import exhibit_of
+    from ldcodec.viewer.renderings import exhibit_of
 
     with tqdm(unit="rendering", leave=False, disable=not batch.shows_progress) as bar:
         return exhibit_of(source, model, view, original, bar.update)

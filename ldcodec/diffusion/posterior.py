@@ -1,79 +1,73 @@
-"""What a decoded symbol says about the latent behind it: mean and deviation of a Gaussian cut to one cell.
+"""What the symbols of a file say of the latents behind them, without torch: see `posterior` for the moments.
 
-Both moments are integrals over a cell of width 1. The textbook formulas subtract nearly equal numbers when the cell is
-narrow beside the scale, and divide zero by zero in far tails. So only the cell around zero, about 19 of 20 latents at
-usual rates, is done in closed form; the others by Gauss-Legendre quadrature measured from the inner edge, where every
-term is positive. This form takes any scale, on any device; what a file says of its latents is in `moments`.
+They depend on the symbol's magnitude and the scale index alone, so each pair that occurs is computed once, in float64.
 """
 
 import math
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from ldcodec.diffusion.moments import NODES, REACH, WEIGHTS
-from ldcodec.ratemodel.quantiser import Cell
+from ldcodec.entropy.cells import edges
+from ldcodec.entropy.integer import LATENT_BITS, Parsed
+from ldcodec.entropy.tables import SCALE_COUNT, SCALES
 
-BLOCK = 16384  # elements at a time: the temporaries then stay in the cache
+NODES, WEIGHTS = (array.tolist() for array in np.polynomial.legendre.leggauss(12))
+REACH = 20.0  # the density is followed until it has fallen by e⁻²⁰; the rest changes d by less than a millionth
+
+Floats = NDArray[np.float64]
 
 
-@torch.no_grad()
-def truncated_moments(symbol: Tensor, scale: Tensor, cell: Cell | None = None) -> tuple[Tensor, Tensor]:
-    """Mean m and standard deviation d of r ~ N(0, scale²) restricted to the cell of a symbol.
+@dataclass(frozen=True)
+class Known:
+    """Centroid, deviation > 0 around it and scale σ of each latent, in quantisation steps: float32 [M, h, w]."""
 
-    symbol: whole numbers, |symbol| ≤ 32767; scale: 0.01 … 1e4, the same shape; both in quantisation steps. cell:
-    inner and outer
-    magnitude of r, that of rounding, |symbol| ∓ ½, if not given; ½ ≤ outer ≤ 1 where symbol is 0, outer − inner ≤
-    1.5 elsewhere.
-    Returns float32 tensors of that shape, m inside the cell and d > 0, to about 1e-6 of 1 and of d. No gradient.
+    centre: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+
+def known_of(parsed: Parsed) -> Known:
+    """What a parsed latent says of each element."""
+    pairs = np.abs(parsed.symbols) * SCALE_COUNT + parsed.index
+    seen = np.zeros(int(pairs.max(initial=0)) + 1, np.bool_)
+    seen[pairs] = True
+    places = seen.nonzero()[0]
+    offsets, deviations = np.zeros((2, len(seen)), np.float32)
+    offsets[places], deviations[places] = moments(*np.divmod(places, SCALE_COUNT))
+    centre = parsed.mean.astype(np.float32)
+    centre *= np.float32(2.0**-LATENT_BITS)
+    centre += np.sign(parsed.symbols) * offsets[pairs]
+    return Known(centre, deviations[pairs], np.array(SCALES, np.float32)[parsed.index])
+
+
+def moments(magnitude: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Mean and deviation of |r| for r ~ N(0, σ²) in the cell of |s| under a scale index, [n] each; where |s| is 0, of r
+    itself, whose mean is 0.
     """
-    mean, scales = symbol.float().flatten().clone(), scale.float().flatten()
-    known = cell or Cell((mean.abs() - 0.5).clamp_(min=0), mean.abs() + 0.5)
-    inner, outer = known.inner.float().flatten(), known.outer.float().flatten()
-    deviation = centre_deviation(scales, outer)
-    for coded in torch.split(mean.nonzero()[:, 0], block_of(mean)):
-        near = inner[coded]
-        offset, deviation[coded] = edge_moments(near, outer[coded] - near, scales[coded])
-        mean[coded] = (near + offset) * mean[coded].sign()
-    return mean.view(symbol.shape), deviation.view(symbol.shape)
+    inner, outer = edges(magnitude, index)
+    scale = np.array(SCALES)[index]
+    zero, mean, deviation = magnitude == 0, np.zeros(len(scale)), np.empty(len(scale))
+    deviation[zero] = [_centre(*pair) for pair in zip(scale[zero].tolist(), outer[zero].tolist(), strict=True)]
+    near = inner[~zero]
+    offset, deviation[~zero] = _edge(near, outer[~zero] - near, scale[~zero])
+    mean[~zero] = near + offset
+    return mean, deviation
 
 
-def block_of(values: Tensor) -> int:
-    """How many elements to work on at a time: on a GPU, where each call costs more than the memory, all of them."""
-    return BLOCK if values.device.type == "cpu" else max(1, values.numel())
+def _centre(scale: float, edge: float) -> float:
+    """As `posterior.centre_deviation`."""
+    k = edge / scale * math.sqrt(0.5)
+    return scale * math.sqrt(1 - 2 / math.sqrt(math.pi) * k * math.exp(-k * k) / math.erf(k))
 
 
-def centre_deviation(scale: Tensor, edge: Tensor) -> Tensor:
-    """Standard deviation of N(0, scale²) restricted to [−edge, edge], float32 of any shape.
-
-    d² = σ²·(1 − √(2/π)·h·exp(−h²/2) / erf(h/√2)) with h = edge/σ (Johnson, Kotz and Balakrishnan 1994, section
-    13.10.1).
-    In float64, because the difference is only h²/3 where the scale is wide.
-    """
-    variance = scale.new_empty(scale.shape)
-    for out, part, end in zip(*(torch.split(x, block_of(scale)) for x in (variance, scale, edge)), strict=True):
-        k = end.double().div_(part).mul_(math.sqrt(0.5))  # h/√2
-        out.copy_(1 - (2 / math.sqrt(math.pi)) * k * torch.exp(-k * k) / torch.erf(k))
-        out.mul_(part * part)
-    return variance.sqrt_()
-
-
-def edge_moments(edge: Tensor, width: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the distance y in 0..width from the inner edge of a cell that lies at edge ≥ ½.
-
-    The density falls as exp(−βy − y²/2σ²), β = edge/σ²; it is integrated over 0 … min(width, the y where the exponent
-    is −REACH).
-    """
-    slope, bend = edge / scale.square(), 0.5 / scale.square()
-    length = (2 * REACH / (slope + (slope.square() + 4 * REACH * bend).sqrt())).minimum(width)
-    slope, bend = -slope * length, -bend * length.square()
-    total, first, second = torch.zeros_like(edge), torch.zeros_like(edge), torch.zeros_like(edge)
-    for node, weight in zip(NODES, WEIGHTS, strict=True):
-        y = (1 + node) / 2
-        density = (slope * y).add_(bend, alpha=y * y).exp_()
-        total.add_(density, alpha=weight)
-        first.add_(density, alpha=weight * y)
-        second.add_(density, alpha=weight * y * y)
-    mean = first.div_(total)
-    variance = second.div_(total) - mean.square()
-    return length * mean, length * variance.sqrt_()
+def _edge(edge: Floats, width: Floats, scale: Floats) -> tuple[Floats, Floats]:
+    """As `posterior.edge_moments`."""
+    slope, bend = edge / scale**2, 0.5 / scale**2
+    length = np.minimum(2 * REACH / (slope + np.sqrt(slope**2 + 4 * REACH * bend)), width)
+    y = (1 + np.array(NODES)[:, None]) / 2
+    density = np.array(WEIGHTS)[:, None] * np.exp(-slope * length * y - bend * length**2 * y**2)
+    total = density.sum(0)
+    mean = (density * y).sum(0) / total
+    return length * mean, length * np.sqrt((density * y**2).sum(0) / total - mean**2)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from ldcodec.config import Config, from_mapping
+from ldcodec.entropy.config import Config, from_mapping
+from ldcodec.entropy.weightsfile import search_path
 from ldcodec.errors import ModelError
-from ldcodec.weightsfile import search_path
 
 FORMAT = "ldcodec-onnx-1"
 DESCRIPTION = "model.json"

@@ -12,9 +12,9 @@ from PIL import Image, ImageCms
 
 from ldcodec.errors import PictureError
 from ldcodec.pictures import rows
+from ldcodec.pictures.alpha import GREY_MODES
+from ldcodec.pictures.guard import warn
 from ldcodec.pictures.picture import Picture, Pixels
-from ldcodec.pictures.pillow import warn
-from ldcodec.pictures.transparency import GREY_MODES
 
 SPACES = {"CMYK": b"CMYK", "LAB": b"Lab "}  # Pillow's mode → the colour space that its profile names
 

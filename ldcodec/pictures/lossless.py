@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ldcodec import chunks, container
-from ldcodec.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream import chunktypes, container
+from ldcodec.bitstream.container import Chunk, Container, Header, Slice
 from ldcodec.errors import DamagedError
-from ldcodec.pictures import parts, planes
+from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture, Pixels
 
 SAMPLE_SIDE = 64  # of the squares that `promising` codes
@@ -23,15 +23,15 @@ def store(picture: Picture) -> Container:
     """
     size = picture.width, picture.height
     fits = planes.fits_webp(picture.pixels)
-    whole = Chunk(chunks.WEBP if fits else chunks.PNG, (planes.webp if fits else planes.png)(picture.pixels))
-    header = Header(*size, 0, picture.grey, chunks.NO_MODEL)
-    return Container(header, (Slice(container.latent_size(*size)[0], b"", 0),), (*parts.pack(picture), whole))
+    whole = Chunk(chunktypes.WEBP if fits else chunktypes.PNG, (planes.webp if fits else planes.png)(picture.pixels))
+    header = Header(*size, 0, picture.grey, chunktypes.NO_MODEL)
+    return Container(header, (Slice(container.latent_size(*size)[0], b"", 0),), (*chunks.pack(picture), whole))
 
 
 def restore(source: Container) -> Pixels:
     """The pixels that `store` was given, uint8 (H, W, 3) or (H, W). Raises DamagedError."""
     header = source.header
-    for kind, read in ((chunks.WEBP, planes.read_webp), (chunks.PNG, planes.read_png)):
+    for kind, read in ((chunktypes.WEBP, planes.read_webp), (chunktypes.PNG, planes.read_png)):
         data = source.chunk(kind)
         if data is not None:
             try:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from PIL import ExifTags, Image
 
-from ldcodec.chunks import EXIF_MARK, MAX_TEXT
+from ldcodec.bitstream.chunktypes import EXIF_MARK, MAX_TEXT
 from ldcodec.pictures import colour
+from ldcodec.pictures.guard import warn
 from ldcodec.pictures.picture import Picture
-from ldcodec.pictures.pillow import warn
 
 ORIENTATION = ExifTags.Base.Orientation
 

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ldcodec.errors import DamagedError, PictureError
+from ldcodec.pictures.guard import reason
 from ldcodec.pictures.picture import Pixels
-from ldcodec.pictures.pillow import reason
 
 WEBP_SIDE = 16383  # the largest width and height of WebP
 EFFORT = {"method": 6, "quality": 80}  # 0.3 s a Kodak picture; quality 100 takes 7 s and saves 1 % at most

@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from ldcodec.container import size_problem
+from ldcodec.bitstream.container import size_problem
 from ldcodec.errors import PictureError
-from ldcodec.pictures import colour, metadata, transparency
+from ldcodec.pictures import alpha, colour, metadata
+from ldcodec.pictures.guard import guarded, warn
 from ldcodec.pictures.picture import Picture
-from ldcodec.pictures.pillow import guarded, warn
 
 
 def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = None) -> Picture:
@@ -50,9 +50,9 @@ def _picture(image: Image.Image) -> Picture:
     image.load()
     exif, xmp = metadata.collect(image)
     upright = metadata.upright(image)
-    opaque, alpha = transparency.split(upright)
+    opaque, transparency = alpha.split(upright)
     pixels, icc = colour.plain(opaque, image.info.get("icc_profile"))
-    return Picture(pixels, alpha, icc, exif, xmp)
+    return Picture(pixels, transparency, icc, exif, xmp)
 
 
 def _go_to(image: Image.Image, frame: int) -> None:

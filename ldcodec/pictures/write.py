@@ -7,12 +7,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
-from ldcodec.chunks import EXIF_MARK
+from ldcodec.bitstream.chunktypes import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
 from ldcodec.pictures import colour, rows
+from ldcodec.pictures.guard import first_line, warn
 from ldcodec.pictures.metadata import DESCRIPTIVE, DIRECTORIES, descriptive
 from ldcodec.pictures.picture import Picture
-from ldcodec.pictures.pillow import first_line, warn
 
 FORMATS = {
     ".png": "PNG",

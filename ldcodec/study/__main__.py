@@ -9,16 +9,16 @@ from typing import Any
 import click
 import torch
 
-from ldcodec.bench.pictures import find_pictures, read
+from ldcodec.bench.testset import find_pictures, read
+from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.errors import LdcodecError, UsageError
-from ldcodec.model import load_model
-from ldcodec.quality import TOP_INDEX
-from ldcodec.study import plots, product, results, tables
+from ldcodec.nets.model import load_model
+from ldcodec.study import comparison, plots, product, results
 from ldcodec.study.datasets import load
 from ldcodec.study.evaluation import measure
+from ldcodec.study.fit import train
 from ldcodec.study.perception import STEPS
-from ldcodec.study.settings import CHOICES, MEANINGS, SOURCES, Settings, named_combinations, why_not
-from ldcodec.study.training import train
+from ldcodec.study.runs import CHOICES, MEANINGS, SOURCES, Settings, named_combinations, why_not
 
 DEFAULTS = Settings()
 FOLDER = click.Path(path_type=Path)
@@ -116,9 +116,9 @@ def with_samplers(settings: Settings, samplers: list[str]) -> list[Settings]:
 def write_row(result: results.Result, out: Path) -> None:
     """Writes a result and shows it."""
     path = results.write(result, out)
-    say(tables.plain(tables.HEAD, tables.rows([result])))
+    say(comparison.plain(comparison.HEAD, comparison.rows([result])))
     if result.settings.conditional:
-        say(f"\n{tables.plain(tables.CHANGE_HEAD, tables.change_rows([result]))}\n")
+        say(f"\n{comparison.plain(comparison.CHANGE_HEAD, comparison.change_rows([result]))}\n")
     say(f"classifier right in {100 * result.accuracy:.1f} %; written: {path}")
 
 
@@ -131,14 +131,14 @@ def write_row(result: results.Result, out: Path) -> None:
 def table(paths: tuple[Path, ...], markdown: bool, changes: bool, entropies: bool, plot_folder: Path | None) -> None:
     """Rate, distortion and perception of the results in PATHS side by side, and the plots."""
     found = results.read(paths)
-    shown = tables.markdown if markdown else tables.plain
-    click.echo(shown(tables.HEAD, tables.rows(found)))
+    shown = comparison.markdown if markdown else comparison.plain
+    click.echo(shown(comparison.HEAD, comparison.rows(found)))
     if changes:
         click.echo("\nchange against the decoder alone, on the same bits and pictures:")
-        click.echo(shown(tables.CHANGE_HEAD, tables.change_rows(found)))
+        click.echo(shown(comparison.CHANGE_HEAD, comparison.change_rows(found)))
     for result in found if entropies else ():
         click.echo(f"\n{result.settings.name}, bits a picture; written {result.coded.mean:.1f}")
-        click.echo(shown(tables.ENTROPY_HEAD, tables.entropy_rows(result)))
+        click.echo(shown(comparison.ENTROPY_HEAD, comparison.entropy_rows(result)))
     folder = plot_folder or (paths[0] if paths[0].is_dir() else paths[0].parent)
     for path in plots.draw(found, folder):
         click.echo(f"written: {path}", err=True)

@@ -13,7 +13,7 @@ from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.study.cifar import read_binary_batch, read_python_batch
 from ldcodec.study.classfolders import class_folders, read_class_folders
 from ldcodec.study.idx import read_idx
-from ldcodec.study.settings import SOURCES, Settings
+from ldcodec.study.runs import SOURCES, Settings
 
 Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 FEWEST = 12  # pictures in either part: every measure needs some in each third of a quarter

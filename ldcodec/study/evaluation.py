@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ldcodec.study import rates
-from ldcodec.study.codec import StudyCodec, psnr
 from ldcodec.study.datasets import Dataset, Pictures
+from ldcodec.study.fit import bound
 from ldcodec.study.perception import Classifier, Distances, accuracy, classifier, distances, estimate
 from ldcodec.study.results import DECODER, FLOOR, GENERATED, ONE_STEP, Change, Quality, Result
-from ldcodec.study.training import bound
+from ldcodec.study.toycodec import StudyCodec, psnr
 
 TIMES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 DRAWS = 8  # of time and noise for each picture in the bound

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ldcodec.diffusion.schedule import alpha_sigma
-from ldcodec.ratemodel.gaussian import information
+from ldcodec.nets.gaussian import information
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (z_t, time [B]) → v, the shape of z_t
 

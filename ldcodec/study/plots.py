@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from ldcodec.errors import LdcodecError
-from ldcodec.study.codec import StudyCodec
 from ldcodec.study.datasets import Dataset
 from ldcodec.study.evaluation import generated
 from ldcodec.study.rates import send, statistics
 from ldcodec.study.results import DECODER, ONE_STEP, Quality, Result
+from ldcodec.study.toycodec import StudyCodec
 
 PLANE, ENTROPIES = "plane.png", "entropies.png"
 MARKERS = {DECODER: "o", ONE_STEP: "s"}

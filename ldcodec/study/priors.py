@@ -22,7 +22,7 @@ from ldcodec.study.losses import (
     likelihood_times,
     uniform_entropy,
 )
-from ldcodec.study.networks import Layout, VelocityNetwork
+from ldcodec.study.toynets import Layout, VelocityNetwork
 
 START_MIXING = -2.0  # of the logit of a learned α: 0.12, near the standard normal
 

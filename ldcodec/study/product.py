@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldcodec import quality
-from ldcodec.model import Model
-from ldcodec.padding import padded
-from ldcodec.ratemodel.gaussian import information, nearest_scale, scale_of
+from ldcodec.bitstream import quality
+from ldcodec.nets.gaussian import information, nearest_scale, scale_of
+from ldcodec.nets.model import Model
+from ldcodec.nets.padding import padded
 
 ALPHAS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05)  # above 1: away from the fixed Gaussian
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ldcodec.diffusion.schedule import alpha_sigma
+from ldcodec.entropy.rangecoder import Coder
+from ldcodec.entropy.tables import make_tables
 from ldcodec.errors import LdcodecError
-from ldcodec.ratemodel.gaussian import nearest_scale
-from ldcodec.ratemodel.rangecoder import Coder
-from ldcodec.ratemodel.tables import make_tables
+from ldcodec.nets.gaussian import nearest_scale
 from ldcodec.study.losses import FIRST, LAST, NOISE_ENTROPY, log_snr, noise_error
 
 SYMBOLS = 32767  # |whole number| that universal quantisation may send

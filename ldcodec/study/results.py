@@ -9,7 +9,7 @@ from typing import Any
 from ldcodec.errors import UsageError
 from ldcodec.study.perception import Estimate
 from ldcodec.study.rates import Entropies
-from ldcodec.study.settings import Settings, as_json, from_json
+from ldcodec.study.runs import Settings, as_json, from_json
 
 SUFFIX = ".run.json"
 FLOOR, DECODER, ONE_STEP, GENERATED = "floor", "decoder", "one step", "generated"  # ways of decoding, beside realisms

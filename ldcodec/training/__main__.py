@@ -12,19 +12,21 @@ import click
 import torch
 
 from ldcodec.bench.curves import curve_of, read_curves
-from ldcodec.decoder import DecodeSettings
+from ldcodec.bitstream.quality import TOP_INDEX, nearest_index
+from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.entropy.weightsfile import FILE_NAME
 from ldcodec.errors import LdcodecError, UsageError
-from ldcodec.model import load_model
-from ldcodec.networks import Networks
-from ldcodec.quality import TOP_INDEX, nearest_index
+from ldcodec.nets.model import load_model
+from ldcodec.nets.networks import Networks
+from ldcodec.pictures.picture import Pixels
 from ldcodec.training.autoencoder import AutoencoderStage
 from ldcodec.training.checkpoint import Progress, write_weights
-from ldcodec.training.denoiser import DenoiserStage
+from ldcodec.training.crops import Crops, load_pictures
+from ldcodec.training.denoising import DenoiserStage
 from ldcodec.training.evaluation import evaluate as evaluate_model
-from ldcodec.training.pictures import Crops, Pixels, load_pictures
+from ldcodec.training.points import comparison, table
 from ldcodec.training.profiling import Step, report
 from ldcodec.training.release import export_model
-from ldcodec.training.report import comparison, table
 from ldcodec.training.selfcheck import write_check
 from ldcodec.training.settings import Phase, Settings, override, read_settings
 from ldcodec.training.stages import Stage
@@ -32,7 +34,6 @@ from ldcodec.training.start import block_covariance, fresh_networks, load_networ
 from ldcodec.training.texture import TextureStage
 from ldcodec.training.trainer import Trainer
 from ldcodec.training.widening import widened
-from ldcodec.weightsfile import FILE_NAME
 
 
 @click.group()

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ldcodec import quality
-from ldcodec.networks import Networks
+from ldcodec.bitstream import quality
+from ldcodec.nets.networks import Networks
 from ldcodec.training.settings import Autoencoder
 from ldcodec.training.stages import Result, Stage, balance, squared_error
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ldcodec.errors import ModelError
-from ldcodec.networks import Networks
+from ldcodec.nets.networks import Networks
 from ldcodec.training.start import read_tensors
 
 FORMAT = "ldcodec-training-1"

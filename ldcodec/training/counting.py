@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldcodec.networks import Networks
-from ldcodec.padding import padded
-from ldcodec.ratemodel.hyperprior import CONTEXTS, ENTRIES, REACH, HyperPrior, context_of
-from ldcodec.ratemodel.tables import PRECISION, SCALE_COUNT
-from ldcodec.training.pictures import Pixels
+from ldcodec.entropy.hyperprior import CONTEXTS, ENTRIES, REACH, HyperPrior, context_of
+from ldcodec.entropy.tables import PRECISION, SCALE_COUNT
+from ldcodec.nets.networks import Networks
+from ldcodec.nets.padding import padded
+from ldcodec.pictures.picture import Pixels
 
 BANDS = 8  # of quality, with tables of their own
 TABLES = 96  # that remain of those of all bands, channels and contexts

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ldcodec import container, quality
 from ldcodec.bench.metrics import psnr, squared_error
-from ldcodec.decoder import DecodeSettings, condition, parse, render
-from ldcodec.encoder import PictureEncoder
-from ldcodec.model import Model
-from ldcodec.ratemodel.integer import LATENT_BITS
-from ldcodec.training.pictures import Pixels
+from ldcodec.bitstream import container, quality
+from ldcodec.decoder.reverse import DecodeSettings, condition, parse, render
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.entropy.integer import LATENT_BITS
+from ldcodec.nets.model import Model
+from ldcodec.pictures.picture import Pixels
 
 Report = Callable[[str], None]
 

@@ -10,10 +10,10 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 from torch.profiler import profile
 
+from ldcodec.training.crops import Crops
 from ldcodec.training.learning import WARM_UP as RECORDED
 from ldcodec.training.learning import Learner
 from ldcodec.training.optimiser import ClippedAdam, stage_optimiser
-from ldcodec.training.pictures import Crops
 from ldcodec.training.precision import arithmetic, autocast, dense_speed, fastest_type, now
 from ldcodec.training.stages import Stage, qualities
 

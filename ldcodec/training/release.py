@@ -4,14 +4,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ldcodec.config import Config
+from ldcodec.entropy.config import Config
+from ldcodec.entropy.weights import INTEGER_PREFIXES
 from ldcodec.errors import ModelError
-from ldcodec.model import save_model
-from ldcodec.ratemodel.stored import INTEGER_PREFIXES
+from ldcodec.nets.model import save_model
+from ldcodec.pictures.picture import Pixels
 from ldcodec.training.checkpoint import rounded
 from ldcodec.training.counting import counted
-from ldcodec.training.export import integer_tensors
-from ldcodec.training.pictures import Pixels
+from ldcodec.training.integers import integer_tensors
 from ldcodec.training.selfcheck import write_check
 from ldcodec.training.start import load_networks, read_tensors
 

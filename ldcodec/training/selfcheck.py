@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec import container
-from ldcodec.encoder import PictureEncoder
+from ldcodec.bitstream import container
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.entropy.weightsfile import CHECK_FILE
 from ldcodec.errors import ModelError
-from ldcodec.model import load_model
-from ldcodec.weightsfile import CHECK_FILE
+from ldcodec.nets.model import load_model
 
 SIDE = 192  # pixels
 CELL = 64  # pixels that one position of the hyper-latent covers

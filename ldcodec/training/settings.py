@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from ldcodec.config import Config
+from ldcodec.entropy.config import Config
 from ldcodec.errors import UsageError
 
 T = TypeVar("T")

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ldcodec import quality
-from ldcodec.networks import Networks
+from ldcodec.bitstream import quality
+from ldcodec.nets.networks import Networks
 from ldcodec.training.settings import Phase
 
 NEUTRAL = 0.017  # the λ whose loss keeps its size: about the middle of the range

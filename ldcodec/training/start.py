@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ldcodec.config import Config, from_mapping
+from ldcodec.entropy.config import Config, from_mapping
 from ldcodec.errors import ModelError
-from ldcodec.networks import Networks
-from ldcodec.training.pictures import Pixels
-from ldcodec.transforms.blocks import SLOPE, QualityScale, Residual
+from ldcodec.nets.blocks import SLOPE, QualityScale, Residual
+from ldcodec.nets.networks import Networks
+from ldcodec.pictures.picture import Pixels
 
 BLOCK = 16  # side in pixels of the blocks that K transforms
 DRAWS = 200  # blocks from each picture drawn

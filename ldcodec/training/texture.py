@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldcodec.bench.lpips import distances, features
 from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.grain import grained
-from ldcodec.networks import Networks
-from ldcodec.training.denoiser import DenoiserStage
+from ldcodec.nets.lpips import distances, features
+from ldcodec.nets.networks import Networks
+from ldcodec.training.denoising import DenoiserStage
 from ldcodec.training.settings import Denoiser, Texture
 from ldcodec.training.stages import Result, Stage
 

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from ldcodec.errors import UsageError
-from ldcodec.networks import Networks
+from ldcodec.nets.networks import Networks
+from ldcodec.pictures.picture import Pixels
 from ldcodec.training.checkpoint import Progress, read_state, write_state, write_weights
 from ldcodec.training.clock import Moment, batch_and_crop, descends, learning_rate, moment
+from ldcodec.training.crops import Crops
 from ldcodec.training.learning import Learner
 from ldcodec.training.optimiser import stage_optimiser
-from ldcodec.training.pictures import Crops, Pixels
 from ldcodec.training.settings import Run, Settings
 from ldcodec.training.stages import Stage, qualities
 from ldcodec.training.validation import validate

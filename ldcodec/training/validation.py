@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldcodec.networks import Networks
-from ldcodec.training.denoiser import DenoiserStage
-from ldcodec.training.pictures import Pixels
+from ldcodec.nets.networks import Networks
+from ldcodec.pictures.picture import Pixels
+from ldcodec.training.denoising import DenoiserStage
 from ldcodec.training.settings import Denoiser
 
 QUALITIES = (0.1, 0.3, 0.5, 0.7, 0.9)

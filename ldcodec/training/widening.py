@@ -9,9 +9,9 @@ from dataclasses import asdict
 import torch
 from torch import Tensor
 
-from ldcodec.config import Config
+from ldcodec.entropy.config import Config
 from ldcodec.errors import UsageError
-from ldcodec.networks import Networks
+from ldcodec.nets.networks import Networks
 from ldcodec.training.start import initialise
 
 GROWING = ("width8", "width16", "context", "hyper", "blocks8", "blocks16")

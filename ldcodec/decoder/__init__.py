@@ -1,0 +1,1 @@
+"""From an open file to its picture, without torch: parsing, reverse diffusion, tiles."""

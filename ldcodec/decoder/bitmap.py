@@ -1,0 +1,83 @@
+"""Where the bits of a file went: what every 16×16 pixels cost, by the tables that coded them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldcodec.bitstream.container import coded_size
+from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream.slices import PIXELS, UNIT, Span, coded_rows
+from ldcodec.decoder.reverse import DecoderModel, check_model, read_slice
+from ldcodec.entropy.tables import SKIPPED_SCALES
+
+Bits = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Expense:
+    """Bits of every block of 16×16 pixels, float64 [⌈H/16⌉, ⌈W/16⌉]: of the latent's symbols there, and the block's
+    equal share of what the hyper-latent's symbols over 64×64 pixels took.
+    """
+
+    latent: Bits
+    hyper: Bits
+
+    @property
+    def total(self) -> Bits:
+        """Both together."""
+        return self.latent + self.hyper
+
+
+def expense_of(source: Reader, model: DecoderModel, slices: Sequence[int] | None = None) -> Expense:
+    """What the symbols of a coded file cost, −log2 p of each: all payloads together, but for some bytes a slice.
+
+    slices: the numbers, from 0, of those that are asked for; blocks of others hold 0, and None stands for all. They are
+    parsed one after the other. Raises DamagedError, and ModelError for another model's file.
+    """
+    check_model(source.header, model)
+    latent, hyper = np.zeros((2, *coded_size(source.header.width, source.header.height)))
+    for number in range(len(source.spans)) if slices is None else slices:
+        span = source.spans[number]
+        rows = slice(span.top, span.bottom)
+        latent[rows], hyper[rows] = _of_slice(source, number, span, model)
+    return Expense(latent, hyper)
+
+
+def per_pixel(bits: Bits, width: int, height: int, factor: int = 1) -> Bits:
+    """Bits of blocks, for a picture of width × height pixels → bits a pixel of squares of factor × factor blocks, those
+    at the right and lower edge cut to the picture.
+    """
+    side = factor * PIXELS
+    rows, columns = -(-height // side), -(-width // side)
+    filled = np.zeros((rows * factor, columns * factor))
+    filled[: bits.shape[0], : bits.shape[1]] = bits
+    sums: Bits = filled.reshape(rows, factor, columns, factor).sum((1, 3))
+    return sums / np.outer(_cut(height, side), _cut(width, side))
+
+
+def _cut(length: int, side: int) -> NDArray[np.int64]:
+    """The pieces that a length falls into, each of `side` but the last."""
+    starts = np.arange(0, length, side)
+    return np.minimum(side, length - starts)
+
+
+def _of_slice(source: Reader, number: int, span: Span, model: DecoderModel) -> tuple[Bits, Bits]:
+    header = source.header
+    hyper, parsed = read_slice(source.slice(number), header, span, model)
+    coded = parsed.index >= SKIPPED_SCALES
+    rows, columns = coded_rows(span, header.width, header.height)
+    coded[:, rows:] = False
+    coded[:, :, columns:] = False
+    latent = np.zeros(coded.shape, np.float32)
+    latent[coded] = model.coder.bits(parsed.symbols[coded], parsed.index[coded])
+    shared = _shared(model.coder.hyper_bits(hyper, header.quality).sum(0), rows, columns)
+    return latent.sum(0, dtype=np.float64)[:rows, :columns], shared
+
+
+def _shared(bits: Bits, rows: int, columns: int) -> Bits:
+    """Bits of hyper-latent positions [h/4, w/4] → of the blocks beneath that lie in the picture, in equal parts."""
+    down, across = (np.minimum(UNIT, size - UNIT * np.arange(-(-size // UNIT))) for size in (rows, columns))
+    # A row or column of positions that lies wholly in the padding cannot be: padding is less than 64 pixels.
+    return np.repeat(np.repeat(bits / np.outer(down, across), UNIT, 0), UNIT, 1)[:rows, :columns]

@@ -1,0 +1,184 @@
+"""A picture's own latent, improved by gradient: what an encoder with time to spare does before it writes.
+
+The analysis transform guesses the latent of any picture in one pass; for one picture a better one exists (Yang, Bamler
+and Mandt 2020, "Improving inference for neural image compression"). Here latent and hyper-latent move along the
+gradient of bits + λ·squared error through the very rate model and synthesis that will decode them. Rounding has no
+gradient: each value is a random mixture of the two whole numbers around it, less and less random as the temperature
+falls (stochastic Gumbel annealing, section 3.2 there).
+
+It works on squares of the picture with a margin around them, so that memory does not grow with the picture.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ldcodec.bitstream import container, quality
+from ldcodec.bitstream.slices import PIXELS, UNIT, Area, Span
+from ldcodec.diffusion.posterior import moments
+from ldcodec.entropy.tables import SCALE_COUNT, SCALE_MIN, SKIPPED_SCALES
+from ldcodec.nets.gaussian import information, lower_bound, nearest_scale, scale_of
+from ldcodec.nets.networks import Networks
+from ldcodec.nets.padding import pixels_of
+from ldcodec.nets.quantise import inner_edge
+from ldcodec.nets.rate import by_step, whole
+from ldcodec.pictures.picture import Pixels
+
+SIDE, MARGIN = 48, 8  # latent rows and columns of a square, and those around it that are refined with it and dropped
+STEPS = {2: 80, 3: 100, 4: 120, 5: 150, 6: 200, 7: 250, 8: 320, 9: 400}  # of each effort above 1; fewer gain nothing
+RATE, HYPER_RATE = 0.01, 0.005  # Adam's on the latent, in steps of the quantiser, and on the hyper-latent
+BETAS = (0.9, 0.98)
+FARTHEST = 63  # the largest |s| whose centroid is told from that of larger ones
+WARM, COLD = 0.5, 0.1  # temperatures of the first and the last step
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be improved.
+
+    picture: [1, 3, 16h, 16w] in 0..1; scaled: its latent in steps, [1, M, h, w], h and w multiples of 4; coded: [h, w],
+    0 where nothing is coded and errors do not count; quality: t, [1], which says λ.
+    """
+
+    picture: Tensor
+    scaled: Tensor
+    coded: Tensor
+    quality: Tensor
+
+
+def refined_rows(
+    networks: Networks, picture: Pixels, scaled: Tensor, span: Span, index: int, effort: int
+) -> tuple[Tensor, Tensor]:
+    """Latent and hyper-latent of some rows of a picture, [1, M, rows, w] and [1, hyper, rows/4, w/4], refined.
+
+    picture: uint8 (H, W, 3) or (H, W), the whole; scaled: the latent of the rows, in steps, at the quality index.
+    """
+    rows, columns = scaled.shape[2:]
+    t = torch.tensor([quality.fraction(index)], device=scaled.device)
+    coded = torch.zeros(rows, columns, device=scaled.device)
+    height, width = container.coded_size(picture.shape[1], picture.shape[0])
+    coded[: max(0, height - span.top), :width] = 1
+    y = torch.empty_like(scaled)
+    z = scaled.new_empty(1, networks.config.hyper, rows // UNIT, columns // UNIT)
+    for square in _squares(rows, columns):
+        seen = square.grown(MARGIN, rows, columns)
+        part = slice(seen.top, seen.bottom), slice(seen.left, seen.right)
+        pixels = pixels_of(picture, seen._replace(top=seen.top + span.top, bottom=seen.bottom + span.top))
+        task = Task(pixels.to(scaled.device), scaled[:, :, *part], coded[part], t)
+        for target, found, unit in zip((y, z), refined(networks, task, effort), (1, UNIT), strict=True):
+            inner = tuple(slice(edges.start // unit, edges.stop // unit) for edges in square.inside(seen))
+            top, bottom, left, right = (edge // unit for edge in square)
+            target[:, :, top:bottom, left:right] = found[:, :, *inner]
+    return y, z
+
+
+def _squares(rows: int, columns: int) -> Iterator[Area]:
+    """The squares of a latent, whose edges are those of hyper-latents."""
+    for top in range(0, rows, SIDE):
+        for left in range(0, columns, SIDE):
+            yield Area(top, min(rows, top + SIDE), left, min(columns, left + SIDE))
+
+
+@torch.enable_grad()
+def refined(networks: Networks, task: Task, effort: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A latent in steps [1, M, h, w] and a hyper-latent [1, hyper, h/4, w/4] that cost less than those of the task.
+
+    effort: 2 to 9. The weights stay as they are.
+    """
+    y = task.scaled.detach().clone().requires_grad_()
+    z = networks.rate.hyper_latent(task.scaled).detach().requires_grad_()
+    groups = [{"params": [y], "lr": RATE}, {"params": [z], "lr": HYPER_RATE}]
+    optimiser, cost, steps = torch.optim.Adam(groups, betas=BETAS), Cost(networks, task, seed), STEPS[effort]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 2 * (1 - step / steps)))
+    for step in range(steps):
+        loss = cost.of(y, z, WARM * (COLD / WARM) ** (step / steps))
+        y.grad, z.grad = torch.autograd.grad(loss, (y, z))
+        optimiser.step()
+        schedule.step()
+    return y.detach(), z.detach()
+
+
+class Cost:
+    """Bits and squared error of latents whose rounding is random."""
+
+    def __init__(self, networks: Networks, task: Task, seed: int) -> None:
+        self.networks, self.task = networks, task
+        self.generator = torch.Generator(task.scaled.device).manual_seed(seed)
+        with torch.no_grad():
+            self.scales = networks.scales(task.quality)
+            self.hyper_scale = scale_of(nearest_scale(networks.rate.hyper_scale().log()))[:, None, None]
+        self.shown = F.interpolate(task.coded[None, None], scale_factor=PIXELS)[0]
+        self.inwards = _inwards().to(task.scaled.device)
+        self.weight = quality.multiplier(task.quality) * 255**2
+
+    def of(self, y: Tensor, z: Tensor, temperature: float) -> Tensor:
+        """Bits a pixel + λ·squared error of a latent and a hyper-latent, a scalar with gradient."""
+        below, share = self._rounded(z, temperature, None)
+        hyper = below + share
+        bits, known = self._coded(y, self.networks.rate.features(hyper, self.task.quality), temperature)
+        bits = bits + information(hyper, self.hyper_scale.expand_as(hyper)).sum()
+        decoded = self.networks.synthesis(known / self.scales.gain, self.task.quality, self.networks.std)
+        error = ((decoded - self.task.picture).square().mean(1) * self.shown).sum() / self.shown.sum()
+        loss: Tensor = bits / self.shown.sum() + self.weight.squeeze() * error
+        return loss
+
+    def _coded(self, y: Tensor, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Bits of the latent, and what a decoder will know of it, [1, M, h, w]; as `RateModel.forward` goes."""
+        rate, size = self.networks.rate, y.shape[2:]
+        parts, coded = by_step(y), by_step(self.task.coded[None, None])
+        expected = self.scales.expected.view(1, 4, 1, -1).movedim(1, 0)
+        floor, log_expected = expected.clamp(min=1), expected.log()
+        seen, known, bits = [torch.zeros_like(parts[0])] * 4, [], []
+        for k, part in enumerate(parts.unbind()):
+            x = torch.cat([features, whole(torch.stack(seen), size)], 1) if k else features
+            mean, log_scale = rate.steps[k](x, k)
+            mean, free = mean * floor, lower_bound(torch.exp((log_scale + log_expected).clamp(max=8)), SCALE_MIN)
+            index = nearest_scale(free.detach().log())
+            scale = free + (scale_of(index) - free).detach()  # one of the 64, with the gradient of what it stands for
+            kept = (index >= SKIPPED_SCALES) * coded[k]
+            below, share = self._rounded(part - mean, temperature, index)
+            symbol = (below + share) * kept
+            bits.append((information(symbol, scale) * kept).sum())
+            seen[k] = (mean + symbol) / floor
+            low, high = (self._centroid(s * kept, index) for s in (below, below + 1))
+            known.append(mean + low + (high - low) * share)
+        return torch.stack(bits).sum(), whole(torch.stack(known), size)
+
+    def _centroid(self, symbol: Tensor, index: Tensor) -> Tensor:
+        """What a decoder takes a symbol for, measured from the mean."""
+        magnitude = symbol.abs()
+        place = magnitude.clamp(max=FARTHEST) * SCALE_COUNT + index
+        return symbol.sign() * (magnitude - self.inwards[place.long()])
+
+    def _rounded(self, values: Tensor, temperature: float, index: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The whole number below each value, and the share 0..1, random, that the one above it has: as probable as the
+        one below at the edge of the quantiser's cells under these scale indices, without any half-way.
+        """
+        below = values.detach().floor()
+        rest = values - below
+        if index is not None:
+            edge = _edge(below, index)
+            rest = torch.where(rest < edge, rest / (2 * edge), 1 - (1 - rest) / (2 * (1 - edge)))
+        rest = rest.clamp(1e-4, 1 - 1e-4)
+        noise = torch.rand(values.shape, generator=self.generator, device=values.device).clamp_(1e-6, 1 - 1e-6)
+        preference = (torch.atanh(rest) - torch.atanh(1 - rest)) / temperature
+        return below, torch.sigmoid((preference + noise.logit_()) / temperature)
+
+
+def _edge(below: Tensor, index: Tensor) -> Tensor:
+    """Where between a whole number and the next one 0..1 the cells of the two meet."""
+    outer = torch.maximum(below.abs(), (below + 1).abs())
+    moved = inner_edge(outer, index) - outer + 1
+    return torch.where(below < 0, 1 - moved, moved)
+
+
+@lru_cache
+def _inwards() -> Tensor:
+    """How much nearer to the mean the centroid of |s| = 0 … FARTHEST lies, under each scale: [(FARTHEST + 1)·64]."""
+    magnitude, index = np.divmod(np.arange((FARTHEST + 1) * SCALE_COUNT), SCALE_COUNT)
+    return torch.from_numpy(magnitude - moments(magnitude, index)[0]).float()

@@ -1,0 +1,157 @@
+"""A large picture on its way into a file: analysed tile by tile, coded slice by slice, never in floats as a whole.
+
+picture ─ tiles with a halo ─ y of a few slices ─┬─ slice ─ h_a ─ z ─► integer rate model ─► range coder
+                                                 └─ slice ─ …
+A rate search asks samples of the picture, and learns from each whole file how far they are off.
+"""
+
+import io
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ldcodec.bitstream import container, quality
+from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream.slices import PIXELS, UNIT, Area, Span, coded_rows, cut
+from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.decoder.tiles import TILE, WHOLE_AREA, Latent, evenly, tiles_of
+from ldcodec.encoder.refine import MARGIN, refined_rows
+from ldcodec.encoder.whole import Latents, PictureEncoder, Written, code_slice, latents_of
+from ldcodec.nets.model import Model
+from ldcodec.nets.padding import pixels_of
+from ldcodec.pictures.picture import Pixels
+
+SAMPLES = 16
+SAMPLE_SIDE = 384  # pixels: all samples together are 2.4 megapixels
+
+
+def is_large(picture: Pixels) -> bool:
+    """Whether a picture is too large to be analysed in one pass."""
+    rows, columns = container.latent_size(picture.shape[1], picture.shape[0])
+    return rows * columns > WHOLE_AREA
+
+
+class SlicedEncoder:
+    """A picture of several slices, with what a search for a target asks: estimates from samples, files for real."""
+
+    def __init__(self, picture: Pixels, model: Model, chunks: tuple[Chunk, ...] = (), effort: int = 1) -> None:
+        """As `PictureEncoder`'s."""
+        self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
+        self.height, self.width = picture.shape[:2]
+        self.spans = cut(self.width, self.height)
+        self._samples: list[PictureEncoder] = []
+
+    def guess_size(self, index: int) -> float:
+        """A rough number of bytes at a quality index, as `PictureEncoder` guesses it for the samples."""
+        return self._from_samples([sample.guess_size(index) - sample.overhead() for sample in self.samples()])
+
+    def estimate_size(self, index: int) -> float:
+        """Bytes of the file at a quality index, predicted from the samples by the float rate model."""
+        return self._from_samples([sample.estimate_size(index) - sample.overhead() for sample in self.samples()])
+
+    def estimate_psnr(self, index: int) -> float:
+        """PSNR in dB at a quality index, from the symbols of the float rate model on the samples."""
+        errors = [math.pow(10, -sample.estimate_psnr(index) / 10) for sample in self.samples()]
+        return -10 * math.log10(sum(errors) / len(errors))
+
+    def code(self, index: int) -> Written:
+        """The file at a quality index in 0..4095."""
+        return Written(Container(self._header(index), tuple(self._slices(index)), self.chunks))
+
+    def psnr(self, written: Written) -> float:
+        """Peak signal-to-noise ratio in dB of what a decoder makes of a file with default settings."""
+        latent = Latent(Reader(io.BytesIO(container.write(written.container))), self.model)
+        total = 0.0
+        for place, pixels in tiles_of(latent, Area(0, self.height, 0, self.width), DecodeSettings()):
+            original = self.picture[place.top : place.bottom, place.left : place.right]
+            total += float(np.square(pixels.astype(np.float32) - original).sum(dtype=np.float64))
+        return 10 * math.log10(255**2 / max(total / self.picture.size, 1e-10))
+
+    def samples(self) -> list[PictureEncoder]:
+        """Encoders of parts that lie evenly over the picture; made when a search first asks."""
+        if not self._samples:
+            places = sample_places(self.width, self.height)
+            self._samples = [
+                PictureEncoder(self.picture[place.top : place.bottom, place.left : place.right], self.model)
+                for place in places
+            ]
+        return self._samples
+
+    def _from_samples(self, sizes: list[float]) -> float:
+        seen = sum(sample.width * sample.height for sample in self.samples())
+        share: float = seen / (self.width * self.height)
+        return sum(sizes) / share + self._overhead()
+
+    def _overhead(self) -> int:
+        empty = tuple(Slice(span.rows, b"", 0) for span in self.spans)
+        return len(container.write(Container(self._header(0), empty, self.chunks)))
+
+    def _header(self, index: int) -> Header:
+        return Header(self.width, self.height, index, self.picture.ndim == 2, self.model.parse_id)
+
+    def _slices(self, index: int) -> Iterator[Slice]:
+        for group in groups(self.spans):
+            for span, latents in zip(group, self._latents(index, group), strict=True):
+                yield code_slice(latents, coded_rows(span, self.width, self.height), self.model)[0]
+
+    def _latents(self, index: int, group: list[Span]) -> Iterator[Latents]:
+        """Those of neighbouring slices, one after the other; refined together with some rows around them."""
+        margin = MARGIN if self.effort > 1 else 0
+        rows = Span(max(0, group[0].top - margin), min(self.spans[-1].bottom, group[-1].bottom + margin))
+        y, z = scaled_rows(self.picture, self.model, index, rows), None
+        if self.effort > 1:
+            y, z = refined_rows(self.model.networks, self.picture, y, rows, index, self.effort)
+        for span in group:
+            top, bottom = span.top - rows.top, span.bottom - rows.top
+            hyper = None if z is None else z[:, :, top // UNIT : bottom // UNIT]
+            yield latents_of(y[:, :, top:bottom].contiguous(), index, self.model, hyper)
+
+
+def groups(spans: list[Span]) -> list[list[Span]]:
+    """Neighbouring slices that are analysed together: as many as fit the height of a tile, at least one."""
+    found: list[list[Span]] = []
+    for span in spans:
+        if found and span.bottom - found[-1][0].top <= TILE:
+            found[-1].append(span)
+        else:
+            found.append([span])
+    return found
+
+
+@torch.no_grad()
+def scaled_rows(picture: Pixels, model: Model, index: int, span: Span) -> Tensor:
+    """The latent in steps of some rows of a picture, [1, M, rows, w], equal to that of an analysis of the whole but for
+    float noise.
+    """
+    total_rows, columns = container.latent_size(picture.shape[1], picture.shape[0])
+    t = torch.tensor([quality.fraction(index)], device=model.device)
+    scaled = torch.empty(1, model.networks.config.latent, span.rows, columns, device=model.device)
+    for top, bottom in evenly(span.top, span.bottom, TILE):
+        for left, right in evenly(0, columns, TILE):
+            tile = Area(top, bottom, left, right)
+            seen = tile.grown(model.networks.analysis.halo, total_rows, columns)
+            base = model.networks.analysis.base(pixels_of(picture, seen, model.device))
+            rows, inner = tile.inside(seen)
+            found = model.networks.scaled_latent(base, t)[:, :, rows, inner]
+            scaled[:, :, top - span.top : bottom - span.top, left:right] = found
+    return scaled
+
+
+def sample_places(width: int, height: int) -> list[Area]:
+    """Where the samples of a picture lie, in pixels: in the middle of the cells of a grid whose cells are nearly
+    square.
+    """
+    columns = min(SAMPLES, max(1, round(math.sqrt(SAMPLES * width / height))))
+    rows = max(1, SAMPLES // columns)
+    tall, wide = min(SAMPLE_SIDE, height // rows), min(SAMPLE_SIDE, width // columns)
+    places = []
+    for k in range(rows * columns):
+        row, column = divmod(k, columns)
+        top = ((2 * row + 1) * height // (2 * rows) - tall // 2) // PIXELS * PIXELS
+        left = ((2 * column + 1) * width // (2 * columns) - wide // 2) // PIXELS * PIXELS
+        places.append(Area(max(0, top), max(0, top) + tall, max(0, left), max(0, left) + wide))
+    return places

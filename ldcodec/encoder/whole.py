@@ -1,0 +1,192 @@
+"""Picture → container, as the block diagram reads.
+
+picture ─ analysis base ─┬─ finish(quality) ─ y ─ h_a ─ round ─ z ─► integer rate model ─ symbols ─► range coder
+                         └─ rate search: the same with the float rate model
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ldcodec.bitstream import container, quality
+from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream.slices import Span
+from ldcodec.decoder.reverse import DecodeSettings, condition, render, symbols_crc
+from ldcodec.diffusion.condition import Condition
+from ldcodec.encoder.refine import refined_rows
+from ldcodec.entropy.integer import LATENT_BITS, Parsed, Prior
+from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT
+from ldcodec.nets.analysis import Base
+from ldcodec.nets.model import Model
+from ldcodec.nets.padding import padded
+from ldcodec.nets.quantise import cells, quantise
+from ldcodec.nets.rate import Rated
+from ldcodec.nets.truncated import truncated_moments
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What the floats of an encoder end in: quality index, symbols of the hyper-latent (int32 [hyper, h/4, w/4]) and
+    latent in steps (float32 [M, h, w]).
+    """
+
+    index: int
+    hyper: NDArray[np.int32]
+    scaled: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file."""
+
+    container: Container
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return len(container.write(self.container))
+
+
+@dataclass(frozen=True)
+class Coded(Written):
+    """A file and the latent inside it."""
+
+    parsed: Parsed
+
+
+class PictureEncoder:
+    """One picture on its way into a file: what no quality changes is computed once, at construction."""
+
+    def __init__(
+        self, picture: NDArray[np.uint8], model: Model, chunks: tuple[Chunk, ...] = (), effort: int = 1
+    ) -> None:
+        """picture: uint8 (H, W, 3) RGB or (H, W) grey; chunks: what the file holds beside it, counted in every size;
+        effort: 1 to 9, from 2 on files are of refined latents (see `refinement`), estimates never.
+        """
+        self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
+        self.height, self.width = picture.shape[:2]
+        self.rows, self.columns = container.coded_size(self.width, self.height)
+        with torch.no_grad():
+            self.base: Base = model.networks.analysis.base(padded(picture, model.device))
+
+    def _scaled_latent(self, index: int) -> tuple[Tensor, Tensor]:
+        t = torch.tensor([quality.fraction(index)], device=self.model.device)
+        return self.model.networks.scaled_latent(self.base, t), t
+
+    def _rated(self, index: int) -> tuple[Rated, Tensor]:
+        y, t = self._scaled_latent(index)
+        mask = torch.zeros(y.shape[2:], device=y.device)
+        mask[: self.rows, : self.columns] = 1
+        rated: Rated = self.model.networks.rate(y, t, self.model.networks.scales(t).expected, mask)
+        return rated, t
+
+    @torch.no_grad()
+    def guess_size(self, index: int) -> float:
+        """A rough number of bytes at a quality index, cheap enough to ask many times.
+
+        Counts log2(1 + |1.5·y|³) bits for each element of the linear part in every other row and column. Form and
+        constants are those, of nine tried, whose logarithm strayed least (0.17) from the estimate on 12 validation
+        pictures at six qualities.
+        """
+        part = self.base.linear[:, :, : self.rows : 2, : self.columns : 2]
+        steps = (part - part.mean((2, 3), keepdim=True)).abs_() * (1.5 * self._base_gain(index))
+        share = part[0, 0].numel() / (self.rows * self.columns)
+        return float(torch.log2_(steps.pow_(3).add_(1)).sum()) / share / 8 + self.overhead()
+
+    def _base_gain(self, index: int) -> Tensor:
+        return quality.base_gain(torch.tensor(quality.fraction(index), device=self.model.device))
+
+    @torch.no_grad()
+    def estimate_size(self, index: int) -> float:
+        """Bytes of the file at a quality index: those of the latent are predicted by the float rate model."""
+        rated, _ = self._rated(index)
+        hyper = rated.hyper[0].round().cpu().numpy().astype(np.int32)
+        bits = (rated.bits - rated.hyper_bits).item() + float(self.model.coder.hyper_bits(hyper, index).sum())
+        return bits / 8 + self.overhead()
+
+    @torch.no_grad()
+    def estimate_psnr(self, index: int) -> float:
+        """PSNR in dB at a quality index, from the symbols of the float rate model."""
+        rated, t = self._rated(index)
+        return self._psnr(posterior(rated.symbols, rated.mean, rated.scale, t))
+
+    def overhead(self) -> int:
+        """Bytes of the file around the coded symbols."""
+        return len(container.write(Container(self._header(0), (Slice(self._slice_rows(), b"", 0),), self.chunks)))
+
+    def latents(self, index: int) -> Latents:
+        """What a file at a quality index in 0..4095 has to store."""
+        with torch.no_grad():
+            scaled, _ = self._scaled_latent(index)
+        if self.effort == 1:
+            return latents_of(scaled, index, self.model)
+        span = Span(0, self._slice_rows())
+        y, z = refined_rows(self.model.networks, self.picture, scaled, span, index, self.effort)
+        return latents_of(y, index, self.model, z)
+
+    def code(self, index: int) -> Coded:
+        """The file at a quality index in 0..4095."""
+        return self.write(self.latents(index))
+
+    def write(self, latents: Latents) -> Coded:
+        """The file of latents. Floats end here: the same latents give the same file on every machine."""
+        piece, parsed = code_slice(latents, (self.rows, self.columns), self.model)
+        return Coded(Container(self._header(latents.index), (piece,), self.chunks), parsed)
+
+    def psnr(self, coded: Coded) -> float:
+        """Peak signal-to-noise ratio in dB of what a decoder makes of a file with default settings."""
+        return self._psnr(condition(coded.parsed, coded.container.header, self.model))
+
+    def _psnr(self, known: Condition[Tensor]) -> float:
+        decoded = render(known, self._header(0), self.model, DecodeSettings())
+        error = np.square(decoded.astype(np.float64) - self.picture).mean()
+        return float(10 * np.log10(255**2 / max(error, 1e-10)))
+
+    def _header(self, index: int) -> Header:
+        return Header(self.width, self.height, index, self.picture.ndim == 2, self.model.parse_id)
+
+    def _slice_rows(self) -> int:
+        return container.latent_size(self.width, self.height)[0]
+
+
+def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condition[Tensor]:
+    """Symbols, means and scales [1, M, h, w] of the float rate model and t [1] → what a decoder would know."""
+    centroid, deviation = truncated_moments(symbols, scale, cells(symbols, scale))
+    return Condition(mean + centroid, deviation, scale, t)
+
+
+@torch.no_grad()
+def latents_of(scaled: Tensor, index: int, model: Model, hyper: Tensor | None = None) -> Latents:
+    """What a slice stores: its latent in steps [1, M, h, w] and the symbols of its hyper-latent, [1, hyper, h/4, w/4]
+    before rounding, which is that of h_a where none is given.
+    """
+    z = torch.round(model.networks.rate.hyper_latent(scaled) if hyper is None else hyper)[0]
+    z = z.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+    return Latents(index, z.cpu().numpy().astype(np.int32), scaled[0].cpu().numpy())
+
+
+def code_slice(latents: Latents, coded: tuple[int, int], model: Model) -> tuple[Slice, Parsed]:
+    """One slice of latents; coded: the rows and columns of them that hold symbols."""
+    hyper, coder = latents.hyper, model.coder.encoder()
+
+    def write(indices: NDArray[np.uint8], places: NDArray[np.intp]) -> NDArray[np.int32]:
+        symbols = hyper.ravel()[places]
+        coder.encode(symbols, indices)
+        return symbols
+
+    model.coder.hyper.fill(hyper.shape[1:], latents.index, write)
+
+    def choose(prior: Prior) -> NDArray[np.int32]:
+        centred = latents.scaled.flat[prior.places] - prior.mean * 2.0**-LATENT_BITS
+        symbols = quantise(torch.from_numpy(centred), torch.from_numpy(prior.index)).numpy()
+        symbols = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
+        kept = prior.index >= SKIPPED_SCALES
+        coder.encode(symbols[kept], prior.index[kept])
+        return np.where(kept, symbols, 0)
+
+    parsed = model.integers.parse(hyper, latents.index, coded, choose)
+    piece = Slice(latents.scaled.shape[1], coder.finish(), symbols_crc(hyper, parsed.symbols))
+    return piece, parsed

@@ -1,0 +1,114 @@
+"""The parse-critical tensors of a weights file, as NumPy arrays: their identity, their shapes, the rate model in them.
+
+The parse id is the hash of all integers: a file that names it can be parsed by these and by no others.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from ldcodec.entropy.arithmetic import Arithmetic
+from ldcodec.entropy.config import Config
+from ldcodec.entropy.hyperprior import CONTEXTS, HyperPrior, channelwise
+from ldcodec.entropy.integer import KNOTS, IntegerRateModel
+from ldcodec.entropy.rangecoder import Coder
+from ldcodec.entropy.tables import Tables
+from ldcodec.errors import ModelError
+
+FORMAT = "ldcodec-weights-1"
+INTEGER_PREFIXES = ("integer.", "coder.")
+INTEGER_TYPES = ("int16", "int32", "uint8")
+
+
+class Shaped(Protocol):
+    """An array or tensor."""
+
+    @property
+    def shape(self) -> Any:
+        """Its sides."""
+
+
+def read_integers(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The integer tensors of a safetensors file and its metadata. Raises ModelError for a file that is none, or where
+    one of them holds other numbers than integers.
+    """
+    try:
+        with safe_open(str(path), "np") as file:
+            names = [name for name in file.keys() if name.startswith(INTEGER_PREFIXES)]  # noqa: SIM118
+            arrays, metadata = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    for name, array in arrays.items():
+        if array.dtype.name not in INTEGER_TYPES:
+            raise ModelError(f"{path}: {name} must hold integers, not {array.dtype}")
+    return arrays, metadata
+
+
+def parse_id(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """8 bytes: the beginning of the SHA-256 of all integer tensors, by name, type, shape and value."""
+    digest = hashlib.sha256(FORMAT.encode())
+    for name in sorted(n for n in arrays if n.startswith(INTEGER_PREFIXES)):
+        array = np.asarray(arrays[name])
+        digest.update(f"{name} torch.{array.dtype.name} {array.shape}\n".encode())  # as PyTorch writes types and shapes
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.digest()[:8]
+
+
+def rate_model(
+    path: Path, config: Config, arrays: Mapping[str, NDArray[Any]], arithmetic: Arithmetic
+) -> tuple[IntegerRateModel, Coder]:
+    """The rate model and its coder from the tensors `integer.*` and `coder.*` of a file; others are passed over.
+
+    Raises ModelError for what is missing, of wrong shape or not exact.
+    """
+    check_shapes(path, arrays, integer_shapes(config))
+    for name in ("coder.counts", "coder.reach"):
+        if name not in arrays:
+            raise ModelError(f"{path}: {name} is missing")
+    tables = Tables(arrays["coder.counts"].astype(np.int64), arrays["coder.reach"].astype(np.int64))
+    entries = {name.removeprefix("integer."): a for name, a in arrays.items() if name.startswith("integer.")}
+    integers = IntegerRateModel(config, entries, arithmetic)
+    return integers, Coder(tables, _hyper_prior(path, config, arrays) or channelwise(integers.z_index))
+
+
+def _hyper_prior(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> HyperPrior | None:
+    """That of a model with tables of its own for the hyper-latent."""
+    if "coder.hyper_choice" not in arrays:
+        return None
+    choice = arrays["coder.hyper_choice"]
+    check_shapes(path, arrays, {"coder.hyper_choice": (*choice.shape[:1], config.hyper, CONTEXTS)})
+    if "coder.hyper_counts" not in arrays:
+        raise ModelError(f"{path}: coder.hyper_counts is missing")
+    return HyperPrior(arrays["coder.hyper_counts"].astype(np.int64), choice.astype(np.uint8))
+
+
+def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of every parse-critical tensor but the frequency tables, which check themselves."""
+    m, ctx, hyper = config.latent, config.context, config.hyper
+    layers = {"hyper.0": (4 * ctx, hyper, 1), "hyper.1": (4 * ctx, ctx, 1), "hyper.2": (ctx, ctx, 3)}
+    for k in range(4):
+        layers |= {f"steps.{k}.mix": (ctx, ctx + (m if k else 0), 1), f"steps.{k}.spatial": (ctx, ctx, 3)}
+        layers |= {f"steps.{k}.mean": (m, ctx, 1), f"steps.{k}.scale": (m, ctx, 1)}
+    shapes: dict[str, tuple[int, ...]] = {"integer.z_index": (hyper,), "integer.table.factor": (KNOTS, ctx)}
+    shapes |= {f"integer.table.{name}": (KNOTS, m) for name in ("floor", "reciprocal", "log_expected")}
+    for name, (rows, columns, size) in layers.items():
+        shapes |= {
+            f"integer.{name}.weight": (rows, columns, size, size),
+            f"integer.{name}.bias": (rows,),
+            f"integer.{name}.shift": (),
+        }
+    return shapes
+
+
+def check_shapes(path: Path, arrays: Mapping[str, Shaped], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ModelError where an array of a file is missing or of another shape."""
+    for name, shape in wanted.items():
+        if name not in arrays:
+            raise ModelError(f"{path}: {name} is missing")
+        if tuple(arrays[name].shape) != shape:
+            raise ModelError(f"{path}: {name} has shape {tuple(arrays[name].shape)}, not {shape}")

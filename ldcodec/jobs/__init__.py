@@ -1,0 +1,1 @@
+"""Many files, anywhere: paths and URLs, limits, folders, worker processes, messages."""

@@ -1,0 +1,138 @@
+"""The files in folders, and the place of each in the folder that is to be made of them."""
+
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from ldcodec.errors import LdcodecError
+from ldcodec.jobs import remote
+from ldcodec.jobs.manifest import Stamp
+from ldcodec.jobs.messages import Batch
+from ldcodec.jobs.paths import Job, check_collisions, is_special, joined, unfinished_path
+
+PARTS = re.compile(r"[/\\]")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One input of a tree: its job, how it is called within its folder, its size in bytes; its stamp if it is remote,
+    where a listing tells it.
+    """
+
+    job: Job
+    name: str
+    size: int
+    stamp: Stamp | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is taken and what becomes of it: extensions of files that are taken (lower case), and of the outputs; the
+    output folder.
+    """
+
+    taken: frozenset[str]
+    extension: str
+    output: str
+
+
+@dataclass
+class Tree:
+    """All inputs, sorted; how many other files are left alone, by extension; each output folder's input folder."""
+
+    leaves: list[Leaf] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    folders: dict[str, str] = field(default_factory=dict)
+
+    def keep_times(self) -> None:
+        """Give the output folders the times of their input folders, as far as they exist."""
+        for target, source in self.folders.items():
+            with suppress(OSError):
+                status = os.stat(source)
+                os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def grow(inputs: Sequence[str], plan: Plan, known: Mapping[str, str], batch: Batch) -> Tree:
+    """The tree of files and folders; known: outputs of earlier runs, by the names of their inputs.
+
+    An input keeps the output it had. Where two would become one (a.jpg and a.png), the later keeps its extension too
+    (a.png.ldc). Hidden files and folders, links to folders and the output folder are passed over. What cannot be
+    listed is a failure. Raises UsageError if an output would replace an input, or two inputs one another.
+    """
+    tree = Tree()
+    claimed = {target.casefold(): name for name, target in known.items()}
+    for source in inputs:
+        found = _found_remotely if remote.is_remote(source) else _found
+        for path, name, stamp in found(source, plan, tree, batch):
+            target = known.get(name) or _place(name, plan.extension, claimed)
+            claimed.setdefault(target.casefold(), name)
+            place = joined(plan.output, target)
+            size = _size(path) if stamp is None else stamp.size
+            unfinished = None if remote.appears_whole(place) else unfinished_path(place)
+            tree.leaves.append(Leaf(Job(path, place, True, unfinished), name, size, stamp))
+    check_collisions([leaf.job for leaf in tree.leaves])
+    return tree
+
+
+def _place(name: str, extension: str, claimed: Mapping[str, str]) -> str:
+    short = os.path.splitext(name)[0] + extension
+    return short if claimed.get(short.casefold(), name) == name else name + extension
+
+
+def _found(source: str, plan: Plan, tree: Tree, batch: Batch) -> Iterator[tuple[str, str, Stamp | None]]:
+    """Paths and names of an input's files; a file that is named itself is taken whatever its extension."""
+    if not os.path.isdir(source):
+        yield source, os.path.basename(source), None
+        return
+    for folder, inner, files in os.walk(source, onerror=lambda error: _tell(error, batch)):
+        inner[:] = sorted(name for name in inner if not _passed_over(os.path.join(folder, name), plan.output))
+        relative = os.path.relpath(folder, source)
+        if not remote.is_remote(plan.output):
+            tree.folders[os.path.normpath(os.path.join(plan.output, relative))] = folder
+        for file in sorted(name for name in files if not name.startswith(".")):
+            path, extension = os.path.join(folder, file), os.path.splitext(file)[1].lower()
+            if extension in plan.taken and not is_special(path):
+                yield path, os.path.normpath(os.path.join(relative, file)), None
+            else:
+                tree.others[extension] += 1
+
+
+def _found_remotely(source: str, plan: Plan, tree: Tree, batch: Batch) -> Iterator[tuple[str, str, Stamp | None]]:
+    """As `_found`, from one listing."""
+    listing: dict[str, remote.Found] = {}
+    with batch.reporting(source):
+        listing = remote.listed(source)
+        if not listing:
+            raise LdcodecError("no such file or folder")
+    for name, found in listing.items():
+        stamp = Stamp(found.size, tag=found.tag)
+        path, extension = remote.joined(source, name), os.path.splitext(name)[1].lower()
+        if not name:
+            yield source, remote.base_name(source), stamp
+        elif path.startswith(remote.joined(plan.output, "")) or any(part.startswith(".") for part in PARTS.split(name)):
+            continue  # hidden, or the key of an object that would leave the output folder with ..
+        elif extension in plan.taken:
+            yield path, name, stamp
+        else:
+            tree.others[extension] += 1
+
+
+def _passed_over(folder: str, output: str) -> bool:
+    hidden = os.path.basename(folder).startswith(".")
+    return hidden or os.path.realpath(folder) == os.path.realpath(output)
+
+
+def _tell(error: OSError, batch: Batch) -> None:
+    with batch.reporting(str(error.filename)):
+        raise error
+
+
+def _size(path: str) -> int:
+    with suppress(OSError):
+        status = os.stat(path)
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return 0

@@ -1,0 +1,94 @@
+"""The network that guesses, from all that was decoded, what quantisation took away."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldcodec.diffusion.condition import Condition
+from ldcodec.entropy.config import Config
+from ldcodec.nets.blocks import SLOPE, QualityScale, Residual, act
+
+HARMONICS = 4  # cosines by which the networks see the diffusion time
+OUTPUT_SCALE = 0.3  # keeps Adam's first steps on the zero-initialised head small
+
+
+class Prepared(NamedTuple):
+    """A condition as the denoiser uses it, the same for every step: features [B, C, h, w] and factor [B, C, 1, 1]."""
+
+    features: Tensor
+    factor: Tensor
+
+
+class TimeFilm(nn.Module):
+    """Scale and shift of each channel as a smooth function of the diffusion time; 1 and 0 before training."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(HARMONICS, 32), nn.Linear(32, 2 * channels)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """time: [B] in 0..1 → scale and shift, each [B, C, 1, 1] float32; never in bfloat16, too coarse near 1."""
+        with torch.autocast(time.device.type, enabled=False):
+            turns = torch.arange(1, HARMONICS + 1, device=time.device)
+            waves = torch.cos(time.float()[:, None] * turns * math.pi)
+            scale, shift = self.out(F.gelu(self.hidden(waves)))[:, :, None, None].chunk(2, dim=1)
+        return 1 + scale, shift
+
+
+class Denoiser(nn.Module):
+    """v_θ(u_t, t | condition), v = α·ε − σ·u (Salimans and Ho 2022, section 4); 0 everywhere before training.
+
+    u = (r − m)/d is the normalised remainder: zero mean and unit variance given the symbol, whatever the rate. The
+    output is a + b·u, element by element, with a and b from the network: where the variance is not one after all, the
+    best v is a multiple of u_t, which cannot pass through the narrow layers.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.denoiser
+        self.noisy = nn.Conv2d(config.latent, width, 1)
+        self.known = nn.Conv2d(3 * config.latent, width, 1, bias=False)
+        self.quality, self.film = QualityScale(width), TimeFilm(width)
+        self.blocks = nn.Sequential(*(Residual(width) for _ in range(config.denoiser_blocks)))
+        self.head = nn.Conv2d(width, 2 * config.latent, 1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        with torch.no_grad():  # noisy and known are the two parts of one layer that reads 4·M channels
+            self.noisy.weight.mul_(math.sqrt(1 / 4))
+            self.known.weight.mul_(math.sqrt(3 / 4))
+        second = [block.second.weight for block in self.blocks if isinstance(block, Residual)]
+        for weight in (self.head.weight, self.quality.out.weight, self.quality.out.bias, *second):
+            nn.init.zeros_(weight)
+
+    @property
+    def halo(self) -> int:
+        """Latent rows and columns around a position that one evaluation depends on."""
+        return 2 * len(self.blocks)
+
+    def prepare(self, condition: Condition[Tensor]) -> Prepared:
+        """The part of the work that depends on neither u nor time: once for each picture, before the first step."""
+        centre = condition.centre.float()
+        narrow = condition.deviation.float().clamp(min=0.01).log()  # −2.2 … −1.2 nearly everywhere
+        rate = condition.scale.float().clamp(min=0.01).log()  # −2.2 … 5.5
+        inputs = torch.cat([centre.sign() * centre.abs().log1p(), 2 * (narrow + 1.6), 0.5 * rate], dim=1)
+        return Prepared(self.known(inputs), self.quality(condition.quality))
+
+    def forward(self, u: Tensor, time: Tensor, condition: Condition[Tensor] | Prepared) -> Tensor:
+        """u: [B, M, h, w], time: [B] in 0..1, the condition or what prepare() made of it → v [B, M, h, w] float32."""
+        known = condition if isinstance(condition, Prepared) else self.prepare(condition)
+        scale, shift = self.film(time)
+        x = (self.noisy(u) + known.features) * (known.factor * scale) + shift
+        added, factor = (OUTPUT_SCALE * self.head(act(self.blocks(x))).float()).chunk(2, dim=1)
+        output: Tensor = added + factor * u
+        return output

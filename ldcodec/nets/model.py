@@ -1,0 +1,158 @@
+"""A model: networks, integer tables and the identity that a file names.
+
+One safetensors file holds everything: `net.*` float networks (half precision where large), `integer.*` the
+parse-critical networks, `coder.*` the frequency tables; its metadata the format, the configuration and the parse id.
+The parse id is the hash of all integers: a file that names it can be parsed by these weights and by no others. What
+renders the picture is not part of it and may improve.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ldcodec.entropy import weights
+from ldcodec.entropy.config import Config, from_mapping
+from ldcodec.entropy.integer import IntegerRateModel
+from ldcodec.entropy.rangecoder import Coder
+from ldcodec.entropy.weights import FORMAT, INTEGER_PREFIXES, check_shapes, rate_model
+from ldcodec.entropy.weightsfile import SEARCH_VARIABLE, find_file, find_identity
+from ldcodec.errors import ModelError, UsageError
+from ldcodec.nets.networks import Networks
+from ldcodec.nets.tensors import TorchArithmetic
+
+DEFAULT_MODEL = "base"
+INTEGER_TYPES = (torch.int16, torch.int32, torch.uint8)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Ready to encode and decode on `device`."""
+
+    name: str
+    parse_id: bytes
+    networks: Networks
+    integers: IntegerRateModel
+    coder: Coder
+    device: torch.device
+
+
+def parse_id(tensors: dict[str, Tensor]) -> bytes:
+    """8 bytes: the beginning of the SHA-256 of all integer tensors (`stored.parse_id`)."""
+    return weights.parse_id(_integers(tensors))
+
+
+def _integers(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(INTEGER_PREFIXES)}
+
+
+def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half: bool = True) -> bytes:
+    """Writes a weights file and returns its parse id; the old file stays until the new one is whole."""
+    large = {k: v.detach().cpu() for k, v in networks.state_dict().items()}
+    floats = {f"net.{k}": (v.half() if half and v.numel() > 1024 else v).contiguous() for k, v in large.items()}
+    identity = parse_id(integers)
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config)), "parse_id": identity.hex()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(save({**floats, **integers}, metadata=metadata))  # save_file would keep it from other users
+    os.replace(temporary, path)
+    return identity
+
+
+def find_model(identity: bytes, device: str = "auto") -> Model:
+    """The model with a parse id; raises ModelError if no model on the search path has it."""
+    path = find_identity(identity)
+    if path is not None:
+        return load_model(str(path), device)
+    raise ModelError(
+        f"this file needs the model {identity.hex()}, which is not installed; "
+        f"set {SEARCH_VARIABLE} to the folder that holds it"
+    )
+
+
+def load_model(name_or_path: str | None = None, device: str = "auto") -> Model:
+    """A model by name (default: base) or path. device: auto, cpu or cuda.
+
+    Raises ModelError for weights that are missing, damaged, not finite, of wrong shape or not what they claim to be;
+    UsageError for a device that this machine lacks. A model once loaded is kept.
+    """
+    path = find_file(name_or_path or DEFAULT_MODEL).resolve()
+    return _load(path, path.stat().st_mtime_ns, _device(device))
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device must be auto, cpu or cuda, not {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device on this machine")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, _changed: int, device: torch.device) -> Model:
+    tensors, metadata = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a model of format {FORMAT}")
+    try:
+        config = from_mapping(json.loads(metadata["config"]))
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path}: no readable configuration") from error
+    _check_types(path, tensors)
+    identity = parse_id(tensors)
+    if identity.hex() != metadata.get("parse_id"):
+        raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
+    networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    integers, coder = rate_model(path, config, _integers(tensors), TorchArithmetic(device))
+    return Model(path.parent.name, identity, networks, integers, coder, device)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(str(path), "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:
+    check_shapes(path, tensors, outline(config))  # before anything of a claimed size is made
+    with torch.random.fork_rng(devices=[]):  # not on the meta device, whose first use imports for a second
+        networks = Networks(config)
+        if any(name.startswith("net.texture.") for name in tensors):
+            networks.add_texture()
+    wanted = {f"net.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
+    check_shapes(path, tensors, wanted)
+    for name, target in networks.state_dict().items():
+        stored = tensors.pop(f"net.{name}")  # one after the other, so that no more than one is there twice
+        if not torch.isfinite(stored).all():
+            raise ModelError(f"{path}: net.{name} holds values that are not finite")
+        target.copy_(stored)
+    return networks.eval().requires_grad_(False)
+
+
+def outline(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of one float tensor of each width, of every block."""
+    c = config
+    shapes: dict[str, tuple[int, ...]] = {"net.analysis.down.weight": (c.width16, c.width8, 2, 2)}
+    for name, count, width in (
+        ("analysis.blocks8", c.blocks8, c.width8),
+        ("analysis.blocks16", c.blocks16, c.width16),
+        ("denoiser.blocks", c.denoiser_blocks, c.denoiser),
+    ):
+        shapes |= {f"net.{name}.{k}.first.weight": (width, width, 3, 3) for k in range(count)}
+    return shapes
+
+
+def _check_types(path: Path, tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        critical = name.startswith(INTEGER_PREFIXES)
+        if not (tensor.dtype in INTEGER_TYPES if critical else tensor.is_floating_point()):
+            raise ModelError(f"{path}: {name} must hold {'integers' if critical else 'floats'}, not {tensor.dtype}")

@@ -1,0 +1,138 @@
+"""All float networks of one model, under the names they have in a weights file."""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ldcodec.bitstream import quality
+from ldcodec.bitstream.slices import PIXELS
+from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.samplers import Denoise
+from ldcodec.entropy.config import Config
+from ldcodec.nets.analysis import Analysis, Base
+from ldcodec.nets.blocks import QualityScale, blockwise
+from ldcodec.nets.denoiser import Denoiser
+from ldcodec.nets.rate import RateModel
+from ldcodec.nets.synthesis import Synthesis
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What the quality does to the latent: gain [B, M, 1, 1] (the inverse of the step) and the deviation expected of
+    latent × base gain.
+    """
+
+    gain: Tensor
+    expected: Tensor
+
+
+class Networks(nn.Module):
+    """Analysis, rate model, denoiser and synthesis of one configuration.
+
+    texture: a second synthesis, for natural texture instead of the least error; None where none was trained.
+    """
+
+    std: Tensor
+    texture: Synthesis | None
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.analysis, self.synthesis, self.rate = Analysis(config), Synthesis(config), RateModel(config)
+        self.denoiser = Denoiser(config)
+        self.gain = QualityScale(config.latent)
+        self.texture = None
+        self.register_buffer("std", torch.ones(config.latent, 1, 1))
+
+    def scales(self, t: Tensor) -> Scales:
+        """t: [B] in 0..1."""
+        base = quality.base_gain(t)[:, None, None, None]
+        return Scales(self.gain(t) * base, self.std * base)
+
+    def scaled_latent(self, base: Base, t: Tensor) -> Tensor:
+        """The latent in units of the quantiser's step, [B, M, h, w]."""
+        return self.analysis.finish(base, t, self.std) * self.scales(t).gain
+
+    def add_texture(self) -> None:
+        """Gives the networks a second synthesis, equal to the first, if they have none."""
+        if self.texture is None:
+            self.texture = copy.deepcopy(self.synthesis)
+
+    def picture(self, scaled_latent: Tensor, t: Tensor, texture: float = 0.0, grained: Tensor | None = None) -> Tensor:
+        """Latent in steps [B, M, h, w] → picture [B, 3, 16h, 16w] in about 0..1.
+
+        texture: 0..1, the share of the second synthesis, which reads `grained` if that is given. The straight line
+        between the two pictures reaches every trade of distortion against perception if its ends do (Yan et al. 2022,
+        arXiv 2206.10082).
+        """
+        gain = self.scales(t).gain
+        latent = scaled_latent / gain
+        if self.texture is None or texture == 0:
+            return self.synthesis(latent, t, self.std)  # type: ignore[no-any-return]
+        natural: Tensor = self.texture(latent if grained is None else grained / gain, t, self.std)
+        return natural if texture == 1 else torch.lerp(self.synthesis(latent, t, self.std), natural, texture)
+
+    def linear(self, scaled_latent: Tensor, t: Tensor, scale: int) -> Tensor:
+        """Latent in steps [B, M, h, w] → picture at 1/scale of its size, scale 2, 4, 8 or 16, in about 0..1.
+
+        By the linear shortcut Kᵀ alone, its basis pictures averaged over boxes beforehand, so that nothing larger than
+        the result is ever made.
+        """
+        side = PIXELS // scale
+        boxes = self.synthesis.klt.view(-1, 3, side, scale, side, scale).mean((3, 5)).flatten(1)
+        return F.pixel_shuffle(blockwise(boxes.t(), scaled_latent / self.scales(t).gain), side) / 255 + 0.5
+
+    # What follows is these networks as `decoder.FloatNetworks` has them: without gradients.
+
+    @property
+    def textured(self) -> bool:
+        """Whether there is a second synthesis."""
+        return self.texture is not None
+
+    @property
+    def denoiser_halo(self) -> int:
+        """That of one evaluation."""
+        return self.denoiser.halo
+
+    @property
+    def synthesis_halo(self) -> int:
+        """That of either synthesis."""
+        return self.synthesis.halo
+
+    def array(self, values: NDArray[np.float32]) -> Tensor:
+        """On the device of the networks."""
+        return torch.from_numpy(values).to(self.std.device)
+
+    def denoise(self, condition: Condition[Tensor]) -> Denoise:
+        """With the condition prepared."""
+        with torch.no_grad():
+            prepared = self.denoiser.prepare(condition)
+
+        @torch.no_grad()
+        def velocity(u: Tensor, time: float) -> Tensor:
+            v: Tensor = self.denoiser(u, u.new_full((len(u),), time), prepared)
+            return v
+
+        return velocity
+
+    @torch.no_grad()
+    def drawn(self, latent: Tensor, grained: Tensor, quality: Tensor, texture: float) -> Tensor:
+        """As `picture`."""
+        return self.picture(latent, quality, texture, grained)
+
+    @torch.no_grad()
+    def preview(self, latent: Tensor, quality: Tensor, scale: int) -> Tensor:
+        """As `linear`."""
+        return self.linear(latent, quality, scale)
+
+    @torch.no_grad()
+    def levels(self, picture: Tensor, grey: bool) -> NDArray[np.uint8]:
+        """Rounded on the device, so that bytes leave it."""
+        shown = picture.mean(0, keepdim=True) if grey else picture
+        pixels = shown.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return np.ascontiguousarray(pixels[:, :, 0] if grey else pixels)

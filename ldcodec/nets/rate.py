@@ -1,0 +1,222 @@
+"""The float form of the rate model: what training optimises and what a rate search asks.
+
+    y (scaled latent) ─ h_a ─► z ─ round ─► h_s ─ ×q(t) ─► features ─┐
+                                                                    ▼
+    four times: features, decoded so far ─ conv1×1 ─ conv3×3 ─ conv1×1 ─► μ, log σ of a quarter of the elements ─►
+    symbols round(y − μ)
+
+The four-step order is the quadtree of DCVC (Li et al. 2023, section 3.3): channels in four groups, positions in 2×2
+cells; after every step each cell has something decoded. A file is never parsed with these floats: see `integer`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldcodec.entropy.config import Config
+from ldcodec.entropy.integer import ORDER
+from ldcodec.entropy.tables import SCALE_MIN, SKIPPED_SCALES
+from ldcodec.nets.blocks import QualityScale, act
+from ldcodec.nets.gaussian import information, lower_bound, nearest_scale, scale_of
+from ldcodec.nets.quantise import cell_information, quantise
+
+OUTPUT_SCALE = 0.3  # of the step networks' heads: keeps Adam's first steps small
+
+
+@dataclass(frozen=True)
+class Rated:
+    """One latent as the rate model sees it: all [B, M, h, w] but bits, which are [B], and hyper, [B, hyper, h/4, w/4].
+
+    `mean` and `scale` of each element's Gaussian; `symbols` of y − mean, without gradient; `bits` include
+    `hyper_bits`, those of the hyper-latent under one Gaussian a channel; `hyper`: its symbols, but for float noise.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    symbols: Tensor
+    bits: Tensor
+    hyper_bits: Tensor
+    hyper: Tensor
+
+
+class Step(nn.Module):
+    """One context step: features [B, ctx, h, w] (and what is decoded, [B, M, h, w]) and the step's number → mean and
+    log-scale of the quarter of the elements that the step codes, [4, B, n, M/4] as one entry of `by_step`.
+    """
+
+    def __init__(self, config: Config, first: bool) -> None:
+        super().__init__()
+        c = config
+        self.mix = nn.Conv2d(c.context + (0 if first else c.latent), c.context, 1)
+        self.spatial, self.head = nn.Conv2d(c.context, c.context, 3, padding=1), nn.Conv2d(c.context, 2 * c.latent, 1)
+
+    def forward(self, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        hidden = _picked(cells(act(self.spatial(act(self.mix(x))))), ORDER[step])
+        _, b, n, c = hidden.shape
+        weight = self.head.weight.view(2, 4, -1, c).transpose(0, 1).reshape(4, -1, c)
+        bias = self.head.bias.view(2, 4, 1, -1).transpose(0, 1).reshape(4, 1, -1)  # type: ignore[union-attr]
+        raw = torch.baddbmm(bias, hidden.view(4, b * n, c), weight.transpose(1, 2))
+        mean, log_scale = (OUTPUT_SCALE * raw).float().view(4, b, n, -1).chunk(2, -1)
+        return mean, log_scale
+
+
+class RateModel(nn.Module):
+    """Hyperprior and four-step context."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        c = config
+        self.analysis = nn.ModuleList(
+            [
+                nn.Conv2d(c.latent, c.context, 3, padding=1),
+                nn.Conv2d(c.context, c.context, 3, 2, 1),
+                nn.Conv2d(c.context, c.hyper, 3, 2, 1),
+            ]
+        )
+        self.synthesis = nn.ModuleList(
+            [
+                nn.Conv2d(c.hyper, 4 * c.context, 1),
+                nn.Conv2d(c.context, 4 * c.context, 1),
+                nn.Conv2d(c.context, c.context, 3, padding=1),
+            ]
+        )
+        self.quality = QualityScale(c.context)
+        self.steps = nn.ModuleList([Step(c, k == 0) for k in range(4)])
+        self.z_mean, self.z_log_scale = nn.Parameter(torch.zeros(c.hyper)), nn.Parameter(torch.zeros(c.hyper))
+
+    def hyper_latent(self, y: Tensor) -> Tensor:
+        """Scaled latent [B, M, h, w] → hyper-latent minus its mean, [B, hyper, h/4, w/4]; rounded, these are its
+        symbols.
+        """
+        z = torch.sign(y) * torch.log1p(y.abs())
+        for k, layer in enumerate(self.analysis):
+            z = layer(act(z) if k else z)
+        centred: Tensor = z.float() - self.z_mean[:, None, None]
+        return centred
+
+    def hyper_scale(self) -> Tensor:
+        """σ of each channel of the hyper-latent, [hyper]."""
+        return lower_bound(3 * F.softplus(self.z_log_scale + 0.5), 0.15)
+
+    def features(self, symbols: Tensor, t: Tensor) -> Tensor:
+        """Hyper-latent symbols [B, hyper, h/4, w/4], t [B] → features [B, ctx, h, w]."""
+        hidden = F.pixel_shuffle(self.synthesis[0](symbols + self.z_mean[:, None, None]), 2)
+        hidden = F.pixel_shuffle(self.synthesis[1](act(hidden)), 2)
+        features: Tensor = act(self.synthesis[2](act(hidden))).float() * self.quality(t)
+        return features
+
+    def forward(self, y: Tensor, t: Tensor, expected: Tensor, coded: Tensor | None = None) -> Rated:
+        """y: scaled latent [B, M, h, w]; t: [B]; expected: its deviation before training, [B, M, 1, 1]; coded: [h,
+        w], 0 where nothing is coded.
+
+        In training mode the bits are those of y plus uniform noise under free scales and gradients pass the rounding;
+        otherwise they are those of the symbols under the 64 scales, and elements that a file would skip are zero.
+        """
+        z = self.hyper_latent(y)
+        z_bits = information(self._noisy(z), self._snapped(self.hyper_scale())[:, None, None].expand_as(z))
+        hyper = straight_round(z)
+        given = _Given(by_step(y), _channel_groups(expected), None if coded is None else by_step(coded[None, None]))
+        mean, log_scale, symbols = self._steps(self.features(hyper, t), given)
+        scale = self._snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))
+        y_bits = information(self._noisy(given.y - mean), scale) if self.training else cell_information(symbols, scale)
+        y_bits = y_bits if given.coded is None else y_bits * given.coded
+        hyper_bits = z_bits.sum((1, 2, 3))
+        bits = y_bits.sum((0, 1, 3, 4)) + hyper_bits
+        mean, scale, symbols = (whole(part, y.shape[2:]) for part in (mean, scale, symbols))
+        return Rated(mean, scale, symbols, bits, hyper_bits, hyper)
+
+    def _steps(self, features: Tensor, given: "_Given") -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, log-scale and symbols of all elements, each as by `by_step`."""
+        kind = autocast_kind(features)
+        features, floor, log_expected = features.to(kind), given.expected.clamp(min=1), given.expected.log()
+        blank = torch.zeros_like(given.y[0], dtype=kind)
+        means, log_scales, symbols, seen = [], [], [], [blank] * 4
+        for k, y in enumerate(given.y.unbind()):
+            x = torch.cat([features, whole(torch.stack(seen), features.shape[2:])], 1) if k else features
+            raw_mean, raw_log = self.steps[k](x, k)
+            means.append(raw_mean * floor)
+            log_scales.append(raw_log + log_expected)
+            with torch.no_grad():
+                symbol = self._symbol(y - means[k], log_scales[k])
+                symbols.append(symbol if given.coded is None else symbol * given.coded[k])
+                decoded = symbols[k] + means[k]
+            seen[k] = ((y + (decoded - y).detach()) / floor).to(kind)
+        return torch.stack(means), torch.stack(log_scales), torch.stack(symbols)
+
+    def _noisy(self, centred: Tensor) -> Tensor:
+        return centred + torch.rand_like(centred) - 0.5 if self.training else torch.round(centred)
+
+    def _snapped(self, scale: Tensor) -> Tensor:
+        return scale if self.training else scale_of(nearest_scale(scale.log()))
+
+    def _symbol(self, centred: Tensor, log_scale: Tensor) -> Tensor:
+        if self.training:
+            return torch.round(centred)
+        index = nearest_scale(log_scale)
+        return quantise(centred, index) * (index >= SKIPPED_SCALES)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the four steps start from: the latent, its expected deviation [4, B, 1, M/4], and a mask of what a file
+    codes; latent and mask as by `by_step`.
+    """
+
+    y: Tensor
+    expected: Tensor
+    coded: Tensor | None
+
+
+def straight_round(x: Tensor) -> Tensor:
+    """Rounds forward; the gradient passes unchanged."""
+    return x + (torch.round(x) - x).detach()
+
+
+def autocast_kind(x: Tensor) -> torch.dtype:
+    """The type in which convolutions of x compute."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def cells(x: Tensor) -> Tensor:
+    """[B, C, h, w], h and w even → [4, B, h·w/4, C]: first the position in its 2×2 cell, in reading order."""
+    b, c, h, w = x.shape
+    squares = x.permute(0, 2, 3, 1).reshape(b, h // 2, 2, w // 2, 2, c)
+    return squares.permute(2, 4, 0, 1, 3, 5).reshape(4, b, h * w // 4, c)
+
+
+def by_step(x: Tensor) -> Tensor:
+    """Elements of a latent [B, M, h, w] by the step that codes them and the channel group: [4, 4, B, h·w/4, M/4].
+
+    Of a mask [1, 1, h, w], which is the same for all channels: [4, 4, 1, h·w/4, 1].
+    """
+    b, channels, h, w = x.shape
+    grouped = cells(x).view(4, b, h * w // 4, -1, max(1, channels // 4)).movedim(3, 1).expand(4, 4, -1, -1, -1)
+    return _picked(grouped.flatten(0, 1), _SOURCES).view(4, 4, b, h * w // 4, -1)
+
+
+def whole(parts: Tensor, size: torch.Size) -> Tensor:
+    """The inverse of `by_step`: [4, 4, B, h·w/4, M/4] → [B, M, h, w] in channels-last memory, `size` being h and w."""
+    _, _, b, _, c = parts.shape
+    h, w = size
+    squares = _picked(parts.flatten(0, 1), _TARGETS).view(2, 2, 4, b, h // 2, w // 2, c)
+    return squares.permute(3, 4, 0, 5, 1, 2, 6).reshape(b, h, w, 4 * c).permute(0, 3, 1, 2)
+
+
+def _picked(parts: Tensor, order: Sequence[int]) -> Tensor:
+    """parts[order]; an index in a list would be copied to the device first, and its gradient scattered one by one."""
+    listed = parts.unbind()
+    return torch.stack([listed[place] for place in order])
+
+
+def _channel_groups(x: Tensor) -> Tensor:
+    """[B, M, 1, 1] → [4, B, 1, M/4]."""
+    return x.view(len(x), 4, 1, -1).movedim(1, 0)
+
+
+# Position and channel group, 4·p + j, of the elements in step k's group j, in that order; and the inverse.
+_SOURCES = [4 * position + group for order in ORDER for group, position in enumerate(order)]
+_TARGETS = [_SOURCES.index(place) for place in range(16)]

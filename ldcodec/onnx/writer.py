@@ -1,0 +1,227 @@
+"""A model → a folder of ONNX graphs and integer tensors, compared with the model before it counts."""
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ldcodec.bitstream import container
+from ldcodec.decoder import reverse
+from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.diffusion.condition import Condition
+from ldcodec.entropy.integer import Parsed
+from ldcodec.entropy.tables import SCALE_COUNT
+from ldcodec.entropy.weights import read_integers
+from ldcodec.entropy.weightsfile import CHECK_FILE, find_file
+from ldcodec.errors import LdcodecError, ModelError
+from ldcodec.nets.denoiser import Prepared
+from ldcodec.nets.model import Model, load_model
+from ldcodec.nets.networks import Networks
+from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, STAMP, Description, graph_names
+from ldcodec.onnx.runtime import EXTRA, OnnxModel, load
+
+OPSET = 18
+EXAMPLE = 4, 8  # rows and columns of the latent that the exporter follows; the graphs take any
+COMPARED = (4, 4), (12, 8)  # of the latents by which graphs and torch are compared
+SMALL = 1024  # elements: smaller weights stay in single precision
+TOLERANCE = 1.0  # levels of 8 bits
+
+Apply = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: bytes of all files, and by how many levels of 8 bits a picture differs from torch's at most."""
+
+    size: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One graph: what it computes, its inputs by name with an example, and the names of its outputs."""
+
+    function: Apply
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+class _Graph(nn.Module):
+    """A function of the networks as a module, as the exporter wants it."""
+
+    def __init__(self, networks: Networks, function: Apply) -> None:
+        super().__init__()
+        self.networks, self.function = networks, function
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.function(*inputs)
+
+
+def export(name_or_path: str, folder: Path, force: bool = False) -> Exported:
+    """Writes the folder of a model, which appears whole or not at all; with `force` in place of an older export.
+
+    Raises LdcodecError where something else has its name, the extra is not installed or nothing can be written;
+    ModelError for a model that cannot be loaded, or whose graphs do not draw what torch does.
+    """
+    missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise LdcodecError(f"the export needs {' and '.join(missing)}: {EXTRA}")
+    if os.path.lexists(folder) and not (force and (folder / DESCRIPTION).is_file()):
+        advice = "it holds no export that --force could replace" if force else "--force replaces an older export"
+        raise LdcodecError(f"{folder}: exists already; {advice}")
+    weights = find_file(name_or_path)
+    model = load_model(str(weights), "cpu")
+    try:
+        return _placed(model, weights, folder.absolute())
+    except OSError as error:
+        raise LdcodecError(f"{folder}: {error.strerror or error}") from error
+
+
+def _placed(model: Model, weights: Path, folder: Path) -> Exported:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".ldcodec-", dir=folder.parent) as place:
+        made = Path(place) / "made"
+        made.mkdir()
+        _write(model, weights, made)
+        exported = Exported(sum(path.stat().st_size for path in made.iterdir()), _compare(model, weights, made))
+        if os.path.lexists(folder):
+            os.replace(folder, Path(place) / "old")
+        os.replace(made, folder)
+    return exported
+
+
+def _write(model: Model, weights: Path, folder: Path) -> None:
+    from safetensors.numpy import save
+
+    stamp = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+    networks = model.networks
+    plans = _plans(networks)
+    for name in graph_names(networks.textured):
+        _write_graph(networks, plans[name], folder / f"{name}.onnx", stamp)
+    arrays, metadata = read_integers(weights)
+    (folder / INTEGERS).write_bytes(save(arrays, metadata=metadata | {STAMP: stamp}))
+    description = Description(
+        weights.parent.name,
+        model.parse_id.hex(),
+        stamp,
+        networks.textured,
+        networks.denoiser_halo,
+        networks.synthesis_halo,
+        networks.config,
+    )
+    (folder / DESCRIPTION).write_text(description.text(), encoding="utf-8")
+
+
+def _plans(networks: Networks) -> dict[str, _Plan]:
+    latent, one = torch.ones(1, networks.config.latent, *EXAMPLE), torch.ones(1)
+    known = {"centre": latent, "deviation": latent, "scale": latent, "quality": one}
+    prepared = networks.denoiser.prepare(Condition(*known.values()))
+    drawn = {"latent": latent, "quality": one}
+    plans = {
+        "condition": _Plan(lambda *given: networks.denoiser.prepare(Condition(*given)), known, Prepared._fields),
+        "denoiser": _Plan(
+            lambda u, time, *given: networks.denoiser(u, time, Prepared(*given)),
+            {"u": latent, "time": one, **prepared._asdict()},
+            ("v",),
+        ),
+        "synthesis": _Plan(lambda latent, t: networks.picture(latent, t), drawn, ("picture",)),
+        "texture": _Plan(lambda latent, t: networks.picture(latent, t, 1.0), drawn, ("picture",)),
+    }
+    for scale in (2, 4, 8, 16):
+        plans[f"preview{scale}"] = _Plan(_preview(networks, scale), drawn, ("picture",))
+    return plans
+
+
+def _preview(networks: Networks, scale: int) -> Apply:
+    return lambda latent, t: networks.linear(latent, t, scale)
+
+
+def _write_graph(networks: Networks, plan: _Plan, path: Path, stamp: str) -> None:
+    import onnx
+
+    spatial = {name: {2: "rows", 3: "columns"} for name, x in plan.inputs.items() if x.dim() == 4 and x.shape[2] > 1}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # that it is the older exporter, and that shapes are followed: they are
+        torch.onnx.export(
+            _Graph(networks, plan.function).eval(),
+            tuple(plan.inputs.values()),
+            str(path),
+            input_names=list(plan.inputs),
+            output_names=list(plan.outputs),
+            dynamic_axes=spatial,
+            opset_version=OPSET,
+            dynamo=False,  # the newer one needs onnxscript
+        )
+    graph = onnx.load(str(path))
+    _halve(graph.graph)
+    onnx.helper.set_model_props(graph, {STAMP: stamp})
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, str(path))
+
+
+def _halve(graph: Any) -> None:
+    """Stores weights in half precision where that loses nothing, as in the weights files of releases; a Cast before
+    their first use, which the library does once, gives them back.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if values.size > SMALL and (half.astype(np.float32) == values).all():
+            name = f"{tensor.name}/half"
+            casts.append(helper.make_node("Cast", [name], [tensor.name], to=TensorProto.FLOAT))
+            tensor.CopyFrom(numpy_helper.from_array(half, name))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(casts + nodes)
+
+
+def _compare(model: Model, weights: Path, folder: Path) -> float:
+    """The largest difference in levels between pictures of made-up symbols, at each realism and in two steps; the
+    model's check file must give its symbols. Raises ModelError.
+    """
+    other = load(folder, 1)
+    check = weights.with_name(CHECK_FILE)
+    if check.is_file():
+        reverse.parse(container.read(check.read_bytes()), other)
+    difference = max(
+        _difference(model, other, _made_up(model, number, size), settings)
+        for number, size in enumerate(COMPARED)
+        for settings in (DecodeSettings(), DecodeSettings(realism=0.5), DecodeSettings(2, 1.0, "heun"))
+    )
+    if not difference < TOLERANCE:
+        raise ModelError(f"{weights}: its graphs draw other pictures than torch, by up to {difference:.2f} levels")
+    return difference
+
+
+def _made_up(model: Model, seed: int, size: tuple[int, int]) -> Parsed:
+    """Symbols as a file might hold them, of one deviation for each channel."""
+    rng = np.random.default_rng(seed)
+    shape = model.networks.config.latent, *size
+    index = np.broadcast_to(rng.integers(0, SCALE_COUNT // 2, shape[0])[:, None, None], shape).astype(np.uint8)
+    symbols = np.rint(rng.normal(size=shape) * 0.11 * 1.13**index).astype(np.int32)
+    return Parsed(symbols, rng.integers(-300, 301, shape).astype(np.int32), index)
+
+
+def _difference(model: Model, other: OnnxModel, parsed: Parsed, settings: DecodeSettings) -> float:
+    pictures = []
+    for one in (model, other):
+        header = container.Header(16 * parsed.index.shape[2], 16 * parsed.index.shape[1], 2000, False, one.parse_id)
+        known = reverse.condition(parsed, header, one)
+        restored = reverse.reconstruct(known, one, settings)
+        pictures.append(np.asarray(one.networks.drawn(*restored, known.quality, settings.course(one).texture)))
+    return 255 * float(np.abs(pictures[0] - pictures[1]).max())

@@ -1,0 +1,170 @@
+"""The networks: encoder, decoder, and the velocity of a diffusion, as mlp or cnn.
+
+Both are one construction. A picture is folded into channels (pixel_unshuffle), the layers keep the size of that grid,
+and the result is unfolded. A cnn folds 4×4 pixels and has 3×3 kernels; an mlp folds the whole picture to one
+position, where a 1×1 convolution is a fully connected layer.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldcodec.diffusion.schedule import alpha_sigma
+from ldcodec.errors import UsageError
+from ldcodec.nets.blocks import SLOPE, act
+from ldcodec.nets.denoiser import TimeFilm
+from ldcodec.study.runs import SIDE, Settings
+
+RESIDUAL = 0.25  # of a block's branch, as in the product
+NARROWEST = 4.0  # −log of the least deviation that a velocity assumes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How pictures [B, C, n, n] lie in the networks: grid = n/fold, latent [B, latent, grid, grid]."""
+
+    colours: int
+    side: int
+    fold: int
+    kernel: int
+    width: int
+    blocks: int
+    latent: int
+
+    @property
+    def folded(self) -> int:
+        """Channels of a folded picture."""
+        return self.colours * self.fold**2
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, rows, columns) of the latent of a picture."""
+        grid = self.side // self.fold
+        return self.latent, grid, grid
+
+
+def layout(settings: Settings, colours: int, side: int) -> Layout:
+    """The layout for pictures [B, colours, side, side]; raises UsageError where `side` does not fold."""
+    if side % SIDE:
+        raise UsageError(f"pictures must have sides that are multiples of {SIDE} pixels, not {side}")
+    if settings.net == "mlp":
+        return Layout(colours, side, side, 1, 256, 1, 8 * settings.channels)
+    return Layout(colours, side, SIDE, 3, 64, 2, settings.channels)
+
+
+def fold(pictures: Tensor, layout: Layout) -> Tensor:
+    """[B, C, n, n] → [B, C·fold², grid, grid]."""
+    return F.pixel_unshuffle(pictures, layout.fold)
+
+
+def unfold(channels: Tensor, layout: Layout) -> Tensor:
+    """The inverse of `fold`."""
+    return F.pixel_shuffle(channels, layout.fold)
+
+
+def convolution(inputs: int, outputs: int, kernel: int, zero: bool = False) -> nn.Conv2d:
+    """A layer that keeps the grid: He initialisation (He et al. 2015) or zeros, no bias at first."""
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+    if zero:
+        nn.init.zeros_(layer.weight)
+    else:
+        nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def half(network: nn.Module) -> torch.autocast:
+    """Where a network is in training its layers compute in bfloat16, twice as fast here; measured ones in float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=network.training)
+
+
+class Block(nn.Module):
+    """x + ¼·second(act(first(act(x)))), [B, width, h, w] → the same; the product's block with a kernel to choose."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.first, self.second = convolution(width, width, kernel), convolution(width, width, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.add(x, self.second(act(self.first(act(x)))), alpha=RESIDUAL)
+
+
+def trunk(inputs: int, outputs: int, layout: Layout) -> nn.Sequential:
+    """[B, inputs, h, w] → [B, outputs, h, w]; outputs start small."""
+    blocks = [Block(layout.width, layout.kernel) for _ in range(layout.blocks)]
+    head = convolution(layout.width, outputs, layout.kernel)
+    with torch.no_grad():
+        head.weight.mul_(0.3)
+    return nn.Sequential(convolution(inputs, layout.width, layout.kernel), *blocks, nn.LeakyReLU(SLOPE), head)
+
+
+class Autoencoder(nn.Module):
+    """Pictures in 0..1 → the mean of q(z|x) → pictures; and the size of q's noise, shared by all pictures.
+
+    `log_noise` [latent, h, w] is log σ of a Gaussian latent or log Δ of a delta. It does not depend on the picture,
+    unlike a usual VAE's: a decoder must know it before universal quantisation can send z (Agustsson and Theis 2020).
+    """
+
+    def __init__(self, layout: Layout, latent: str) -> None:
+        super().__init__()
+        self.layout = layout
+        self.encoder = trunk(layout.folded, layout.latent, layout)
+        self.decoder = trunk(layout.latent, layout.folded, layout)
+        start = math.log(0.5 if latent == "gaussian" else 1.5)
+        self.log_noise = nn.Parameter(torch.full(layout.latent_shape, start))
+
+    def mean(self, pictures: Tensor) -> Tensor:
+        """Pictures [B, C, n, n] in 0..1 → μ(x) [B, latent, h, w]."""
+        with half(self):
+            mean: Tensor = self.encoder(fold(4 * pictures - 2, self.layout))
+        return mean.float()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """z [B, latent, h, w] → pictures [B, C, n, n], near 0..1 but not cut."""
+        with half(self):
+            folded: Tensor = self.decoder(z)
+        return unfold(folded.float(), self.layout) + 0.5
+
+    def width(self) -> Tensor:
+        """log σ or log Δ, [latent, h, w]; held above −3.5 so that the first time of the diffusion stays below it."""
+        return self.log_noise.clamp(min=-3.5)
+
+
+class VelocityNetwork(nn.Module):
+    """v_θ(u_t, t | known), 0 before training: u [B, channels, h, w], time [B], known [B, n, h, w] or None → v.
+
+    The network gives m and log s, and v is the velocity that a Gaussian u0 ~ N(m, s²) would have (`velocity`): where
+    nothing is left to draw, s tends to 0 and all noise is taken away again. Like the product's form a + b·u
+    (`ldcodec.nets.denoiser`), but b need not be learned for every time. `TimeFilm` is the product's.
+    """
+
+    def __init__(self, channels: int, known: int, layout: Layout) -> None:
+        super().__init__()
+        width, kernel = layout.width, layout.kernel
+        self.entry = convolution(channels + known, width, kernel)
+        self.film = TimeFilm(width)
+        self.blocks = nn.Sequential(*(Block(width, kernel) for _ in range(layout.blocks)))
+        self.head = convolution(width, 2 * channels, kernel, zero=True)
+
+    def forward(self, u: Tensor, time: Tensor, known: Tensor | None = None) -> Tensor:
+        scale, shift = self.film(time)
+        with half(self):
+            x = self.entry(u if known is None else torch.cat([u, known], 1)) * scale + shift
+            mean, log_deviation = self.head(act(self.blocks(x))).float().chunk(2, dim=1)
+        return velocity(u, time, mean, log_deviation)
+
+
+def velocity(u: Tensor, time: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:
+    """E[v | u_t] where u0 ~ N(mean, deviation²): (α·σ·(1 − s²)·u_t − σ·m)/(α²·s² + σ²), all [B, ...], time [B].
+
+    From E[u0 | u_t] = m + α·s²·(u_t − α·m)/(α²·s² + σ²) and v = (α·u_t − u0)/σ. log s is held within ±NARROWEST. With
+    m = 0 and s = 1 it is 0, at time 1 it is −m.
+    """
+    alpha, sigma = (part.reshape(-1, *[1] * (u.dim() - 1)) for part in alpha_sigma(time))
+    variance = (2 * log_deviation.clamp(-NARROWEST, NARROWEST)).exp()
+    result: Tensor = sigma * (alpha * (1 - variance) * u - mean) / (alpha.square() * variance + sigma.square())
+    return result

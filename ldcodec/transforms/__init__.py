@@ -1,1 +1,0 @@
-"""Picture ⇄ latent: the learned transforms around a linear one."""
