@@ -22,6 +22,11 @@ def fraction(index: int) -> float:
     return index / TOP_INDEX
 
 
+def psnr(squared_error: float) -> float:
+    """PSNR in dB of a mean squared error in 0..255 units; 148 dB at most, where nothing differs."""
+    return 10 * math.log10(255**2 / max(squared_error, 1e-10))
+
+
 def nearest_index(t: float) -> int:
     """The index in 0..4095 nearest to any number; numbers outside 0..1 give the ends."""
     return min(TOP_INDEX, max(0, round(t * TOP_INDEX)))

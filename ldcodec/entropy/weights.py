@@ -33,16 +33,26 @@ class Shaped(Protocol):
         """Its sides."""
 
 
+def read_tensors(
+    path: Path, framework: str = "pt", prefixes: tuple[str, ...] = ("",)
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tensors of a safetensors file whose names begin with a prefix, and its metadata.
+
+    framework: "pt" for PyTorch's tensors, "np" for arrays. Raises ModelError for a file that is none.
+    """
+    try:
+        with safe_open(str(path), framework) as file:
+            names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+
+
 def read_integers(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """The integer tensors of a safetensors file and its metadata. Raises ModelError for a file that is none, or where
     one of them holds other numbers than integers.
     """
-    try:
-        with safe_open(str(path), "np") as file:
-            names = [name for name in file.keys() if name.startswith(INTEGER_PREFIXES)]  # noqa: SIM118
-            arrays, metadata = {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    arrays, metadata = read_tensors(path, "np", INTEGER_PREFIXES)
     for name, array in arrays.items():
         if array.dtype.name not in INTEGER_TYPES:
             raise ModelError(f"{path}: {name} must hold integers, not {array.dtype}")

@@ -7,7 +7,6 @@ renders the picture is not part of it and may improve.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,15 +14,15 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ldcodec.bitstream.atomic import replaced
 from ldcodec.entropy import weights
 from ldcodec.entropy.config import Config, from_mapping
 from ldcodec.entropy.integer import IntegerRateModel
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.entropy.weights import FORMAT, INTEGER_PREFIXES, check_shapes, rate_model
+from ldcodec.entropy.weights import FORMAT, INTEGER_PREFIXES, check_shapes, rate_model, read_tensors
 from ldcodec.entropy.weightsfile import SEARCH_VARIABLE, find_file, find_identity
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.networks import Networks
@@ -60,10 +59,8 @@ def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half
     floats = {f"net.{k}": (v.half() if half and v.numel() > 1024 else v).contiguous() for k, v in large.items()}
     identity = parse_id(integers)
     metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config)), "parse_id": identity.hex()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(save({**floats, **integers}, metadata=metadata))  # save_file would keep it from other users
-    os.replace(temporary, path)
+    with replaced(path) as temporary:
+        temporary.write_bytes(save({**floats, **integers}, metadata=metadata))
     return identity
 
 
@@ -98,7 +95,7 @@ def _device(name: str) -> torch.device:
 
 @lru_cache(maxsize=4)
 def _load(path: Path, _changed: int, device: torch.device) -> Model:
-    tensors, metadata = _read(path)
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ModelError(f"{path}: not a model of format {FORMAT}")
     try:
@@ -112,14 +109,6 @@ def _load(path: Path, _changed: int, device: torch.device) -> Model:
     networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     integers, coder = rate_model(path, config, _integers(tensors), TorchArithmetic(device))
     return Model(path.parent.name, identity, networks, integers, coder, device)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(str(path), "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ldcodec.entropy.weights import read_tensors
 from ldcodec.errors import ModelError
 from ldcodec.nets.networks import Networks
-from ldcodec.training.start import read_tensors
 
 FORMAT = "ldcodec-training-1"
 LARGE = 1024  # tensors of more elements are stored in half precision in a weights file

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ldcodec.entropy.config import Config
-from ldcodec.entropy.weights import INTEGER_PREFIXES
+from ldcodec.entropy.weights import INTEGER_PREFIXES, read_tensors
 from ldcodec.errors import ModelError
 from ldcodec.nets.model import save_model
 from ldcodec.pictures.picture import Pixels
@@ -13,7 +13,7 @@ from ldcodec.training.checkpoint import rounded
 from ldcodec.training.counting import counted
 from ldcodec.training.integers import integer_tensors
 from ldcodec.training.selfcheck import write_check
-from ldcodec.training.start import load_networks, read_tensors
+from ldcodec.training.start import load_networks
 
 
 def export_model(

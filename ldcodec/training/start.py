@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ldcodec.entropy.config import Config, from_mapping
+from ldcodec.entropy.weights import read_tensors
 from ldcodec.errors import ModelError
 from ldcodec.nets.blocks import SLOPE, QualityScale, Residual
 from ldcodec.nets.networks import Networks
@@ -100,15 +100,6 @@ def load_networks(path: Path, config: Config | None = None) -> Networks:
         )
     networks.load_state_dict(weights, strict=False)
     return networks
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata of a safetensors file; raises ModelError if it cannot be read."""
-    try:
-        with safe_open(str(path), "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def _agreed(path: Path, metadata: dict[str, str], config: Config | None) -> Config:
