@@ -1,10 +1,15 @@
 """A tiny model that works: the KLT of an assumed covariance around networks that are random and small."""
 
+import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; more threads in each only get in each other's way
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,7 +22,29 @@ from ldcodec.training.counting import counted
 from ldcodec.training.integers import integer_tensors
 from ldcodec.training.start import fresh_networks
 
+# Hypothesis tries the same examples in every run, so that a failure is never chance. `--hypothesis-profile=nightly`
+# tries random ones, ten times as many, and keeps what failed in .hypothesis/ for the next run.
+QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("same", derandomize=True, database=None, deadline=None, suppress_health_check=QUIET)
+settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=QUIET)
+settings.load_profile("same")
+
 TINY = Config(latent=32, width8=8, width16=16, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1)
+
+
+MARKED = {
+    "browser": "browser",
+    "ray": "ray",
+    "store": "network",
+}  # fixtures, and the markers of the tests that use them
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a fixture with a process outside Python."""
+    for item in items:
+        for fixture in MARKED.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKED[fixture])
 
 
 def assumed_covariance() -> NDArray[np.float64]:

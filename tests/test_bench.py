@@ -561,6 +561,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND")
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_a_browser_without_a_network_draws_the_report(finished: tuple[Sweep, summary.Summary], tmp_path: Path) -> None:
     pytest.importorskip("plotly")
