@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, ModelError, PictureError, UsageError
 
 if TYPE_CHECKING:
-    from ldcodec.bitstream.container import describe as info
+    from ldcodec.bitstream.container import info
     from ldcodec.codec import decode, encode
     from ldcodec.nets.model import load_model
     from ldcodec.pillow import register
@@ -40,7 +40,7 @@ __all__ = [
 _HOMES = {
     "decode": ("ldcodec.codec", "decode"),
     "encode": ("ldcodec.codec", "encode"),
-    "info": ("ldcodec.bitstream.container", "describe"),
+    "info": ("ldcodec.bitstream.container", "info"),
     "load_model": ("ldcodec.nets.model", "load_model"),
     "register": ("ldcodec.pillow", "register"),
 }

@@ -16,7 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ldcodec.bitstream import chunktypes
-from ldcodec.bitstream.container import MAGIC, Header
+from ldcodec.bitstream.layout import MAGIC, Header
 from ldcodec.bitstream.reader import Reader
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, UsageError
 

@@ -20,9 +20,10 @@ from typing import Any
 import atheris  # type: ignore[import-untyped, unused-ignore]
 
 with atheris.instrument_imports(include=["ldcodec"]):
-    from ldcodec.bitstream import container, reader
-    from ldcodec.bitstream.container import Chunk, Container, Header, Slice
-    from ldcodec.bitstream.reader import Reader
+    from ldcodec.bitstream import container, layout, reader
+    from ldcodec.bitstream.container import Container
+    from ldcodec.bitstream.layout import Header
+    from ldcodec.bitstream.reader import Chunk, Reader, Slice
     from ldcodec.codec import decode_picture
     from ldcodec.decoder.request import View
     from ldcodec.decoder.reverse import parse
@@ -75,7 +76,7 @@ def target(model: Model) -> Callable[[bytes], None]:
 
 def _file(data: bytes, model: Model, salvage: bool) -> None:
     with suppress(LdcodecError):
-        container.describe(data)
+        container.info(data)
     source = Reader(io.BytesIO(data))
     source.damage()
     header = source.header
@@ -97,13 +98,13 @@ def _header(part: Any, model: Model) -> Header:
 def _payload(part: Any, model: Model) -> None:
     header = _header(part, model)
     payload = part.ConsumeBytes(part.remaining_bytes())
-    rows = container.latent_size(header.width, header.height)[0]
+    rows = layout.latent_size(header.width, header.height)[0]
     parse(Container(header, (Slice(rows, payload, Agreeing(0)),)), model)
 
 
 def _chunk(part: Any, model: Model) -> None:
     header, kind = _header(part, model), KINDS[part.ConsumeIntInRange(0, len(KINDS) - 1)]
-    rows = container.latent_size(header.width, header.height)[0]
+    rows = layout.latent_size(header.width, header.height)[0]
     exact = kind in ("WEBP", "PNGI")
     if exact:
         header = Header(header.width, header.height, 0, header.grey, bytes(8))

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 import ldcodec
-from ldcodec.bitstream import chunktypes, container
-from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream import chunktypes, container, layout
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.codec import decode_array, decode_picture, encode
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, PictureError, UsageError
 from ldcodec.nets.model import Model
@@ -114,7 +116,7 @@ def test_lossless_excludes_a_target() -> None:
 
 def with_chunk(kind: str, data: bytes, model_id: bytes = bytes(range(8)), width: int = 7, height: int = 5) -> Container:
     parse_id = bytes(8) if kind in chunktypes.WHOLE_PICTURES else model_id
-    rows = container.latent_size(width, height)[0]
+    rows = layout.latent_size(width, height)[0]
     return Container(Header(width, height, 0, True, parse_id), (Slice(rows, b"", 0),), (Chunk(kind, data),))
 
 

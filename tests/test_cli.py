@@ -23,7 +23,9 @@ from PIL import Image
 import ldcodec
 from ldcodec import cli
 from ldcodec.bitstream import container
-from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.decoder.request import View
 from ldcodec.decoder.reverse import DecodeSettings
 from ldcodec.jobs import paths
@@ -703,7 +705,7 @@ def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch
     assert call("decompress", "k.ldc", *options, "--device", "cpu", "--threads", "1")[0] == 0
     (source, find, settings), given = decode.call_args
     assert find(source.header.parse_id).parse_id == source.header.parse_id
-    assert source.header == container.read_header((sound / "k.ldc").read_bytes())
+    assert source.header == container.read((sound / "k.ldc").read_bytes()).header
     assert settings == DecodeSettings(steps=5, realism=0.25, sampler="heun", seed=7)
     assert callable(given.pop("on_step")) and given == {"view": View()}
 
@@ -732,7 +734,7 @@ def test_info_json_is_an_object_a_line(call: Call, sound: Path, ldc: bytes) -> N
     code, out, err = call("info", "--json", "k.ldc", "cut.ldc", "k.ldc")
     assert code == 1
     assert "cut.ldc" in error_line(err)
-    assert [json.loads(line) for line in out.splitlines()] == [container.describe(ldc, "k.ldc")] * 2
+    assert [json.loads(line) for line in out.splitlines()] == [container.info(ldc, "k.ldc")] * 2
 
 
 def test_info_of_a_model(call: Call) -> None:

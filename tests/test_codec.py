@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import ldcodec
-from ldcodec.bitstream import container
-from ldcodec.bitstream.container import Container, Slice
+from ldcodec.bitstream import container, layout
+from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.quality import nearest_index
+from ldcodec.bitstream.reader import Slice
 from ldcodec.codec import decode, decode_array, encode
 from ldcodec.decoder.reverse import DecodeSettings, condition, parse, reconstruct
 from ldcodec.diffusion.samplers import SAMPLERS
@@ -151,7 +152,7 @@ def test_psnr_is_reached_by_the_shipped_model(shipped_model: Model) -> None:
 
 def test_quality_sets_the_index_and_more_of_it_costs_more(model: Model) -> None:
     files = [encode(PICTURES["texture"], quality=q, model=model) for q in (0, 12.5, 30, 50, 75, 100)]
-    indices = [container.read_header(data).quality for data in files]
+    indices = [layout.read_layout(data, len(data)).header.quality for data in files]
     assert indices == [0, 512, 1228, 2048, 3071, 4095]
     assert indices[1] == nearest_index(0.125)
     assert all(len(first) < len(second) for first, second in pairwise(files))
@@ -366,7 +367,7 @@ def test_payloads_that_no_encoder_wrote_are_refused(model: Model, data: bytes) -
 def test_headers_that_lie_are_refused(model: Model, data: bytes, change: dict[str, int]) -> None:
     source = container.read(data)
     header = replace(source.header, **change)  # type: ignore[arg-type]
-    rows = container.latent_size(header.width, header.height)[0]
+    rows = layout.latent_size(header.width, header.height)[0]
     piece = replace(source.slices[0], rows=rows)
     with pytest.raises(DamagedError):
         decode_array(container.write(Container(header, (piece,))), model=model)

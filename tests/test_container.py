@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ldcodec.bitstream import container
-from ldcodec.bitstream.bytefields import Cursor, varint
-from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream import container, layout
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Cursor, Header, varint
+from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.errors import DamagedError, FormatError
 
 PARSE_ID = bytes(range(1, 9))
@@ -21,7 +22,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "bitstream.md"
 
 def simple(width: int = 100, height: int = 70, payload: bytes = b"payload", grey: bool = False) -> Container:
     """A container of one slice and no chunks."""
-    rows = container.latent_size(width, height)[0]
+    rows = layout.latent_size(width, height)[0]
     return Container(Header(width, height, 2000, grey, PARSE_ID), (Slice(rows, payload, 0xDEADBEEF),))
 
 
@@ -45,9 +46,9 @@ def test_header_needs_no_payload() -> None:
     for value in (simple(), extended()):
         data = container.write(value)
         header_end = data.index(b"payload" if not value.chunks else b"metadata")
-        assert container.read_header(data[:header_end]) == value.header
+        assert layout.read_layout(data[:header_end], len(data[:header_end])).header == value.header
         with pytest.raises(DamagedError):
-            container.read_header(data[: header_end - 1])
+            layout.read_layout(data[: header_end - 1], header_end - 1)
 
 
 @pytest.mark.parametrize("value", [simple(), simple(1, 1, b""), extended()], ids=["simple", "empty", "extended"])
@@ -91,7 +92,7 @@ def test_other_files_are_refused() -> None:
 
 def test_magic_is_not_text() -> None:
     with pytest.raises(UnicodeDecodeError):
-        container.MAGIC.decode()
+        layout.MAGIC.decode()
 
 
 def with_header_crc(data: bytes, payload: bytes) -> bytes:
@@ -101,11 +102,11 @@ def with_header_crc(data: bytes, payload: bytes) -> bytes:
 
 def start(word: int = 0, width: bytes = b"\x10", height: bytes = b"\x10", version: int = 1) -> bytes:
     """The fields before the CRCs or the tables."""
-    return container.MAGIC + struct.pack("<BH", version, word) + PARSE_ID + width + height
+    return layout.MAGIC + struct.pack("<BH", version, word) + PARSE_ID + width + height
 
 
 CRCS = bytes(4) + struct.pack("<I", zlib.crc32(b"x"))
-EXTENDED = container.FLAG_EXTENDED
+EXTENDED = layout.FLAG_EXTENDED
 
 
 def lying_headers() -> Iterator[tuple[str, bytes]]:
@@ -126,9 +127,9 @@ def lying_headers() -> Iterator[tuple[str, bytes]]:
     yield "do not cover", start(EXTENDED) + b"\0\2" + b"\0\1" + CRCS + b"\4\1" + CRCS
     yield "type CODE is unknown", start(EXTENDED) + b"\1\1" + b"CODE\0\0\0\0\0" + b"\4\1" + CRCS
     yield "ASCII letters", start(EXTENDED) + b"\1\1" + b"no 1\0\0\0\0\0" + b"\4\1" + CRCS
-    yield "counts", start(EXTENDED) + b"\0" + varint(container.MAX_SLICES + 1)
-    yield "counts", start(EXTENDED) + varint(container.MAX_CHUNKS + 1) + b"\0"
-    yield "cut short", start(EXTENDED) + b"\0" + varint(container.MAX_SLICES) + b"\4\1" + CRCS
+    yield "counts", start(EXTENDED) + b"\0" + varint(layout.MAX_SLICES + 1)
+    yield "counts", start(EXTENDED) + varint(layout.MAX_CHUNKS + 1) + b"\0"
+    yield "cut short", start(EXTENDED) + b"\0" + varint(layout.MAX_SLICES) + b"\4\1" + CRCS
     yield "instead of", start(EXTENDED) + b"\0\1\4" + varint((1 << 32) - 1) + CRCS
 
 
@@ -189,14 +190,14 @@ def test_varint_has_limits(value: int) -> None:
     [(1, 1, (4, 4), (1, 1)), (64, 65, (8, 4), (5, 4)), (768, 512, (32, 48), (32, 48)), (17, 129, (12, 4), (9, 2))],
 )
 def test_sizes(width: int, height: int, latent: tuple[int, int], coded: tuple[int, int]) -> None:
-    assert container.latent_size(width, height) == latent
-    assert container.coded_size(width, height) == coded
+    assert layout.latent_size(width, height) == latent
+    assert layout.coded_size(width, height) == coded
 
 
 def test_describe() -> None:
     value = extended()
     data = container.write(value)
-    fields = container.describe(data, "a.ldc")
+    fields = container.info(data, "a.ldc")
     assert (fields["name"], fields["width"], fields["height"], fields["grey"]) == ("a.ldc", 33, 200, True)
     assert (fields["alpha"], fields["lossless"]) == (False, False)
     assert (fields["quality_index"], fields["quality"], fields["parse_id"]) == (4095, 100.0, PARSE_ID.hex())
@@ -209,7 +210,7 @@ def test_describe() -> None:
         {"rows": 8, "bytes": 0, "symbols_crc": "00000002"},
         {"rows": 4, "bytes": 6, "symbols_crc": "00000003"},
     ]
-    assert "name" not in container.describe(data)
+    assert "name" not in container.info(data)
 
 
 def test_standard_library_only() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ldcodec.bitstream import container
+from ldcodec.bitstream import container, layout, reader
 from ldcodec.codec import decode_array, encode
 from ldcodec.errors import LdcodecWarning
 from ldcodec.nets.model import Model
@@ -128,8 +128,8 @@ def test_the_stand_in_hides_what_alpha_hides() -> None:
     alpha[:8] = 255
     picture = Picture(noise(64, 64), alpha)
     kept = lossless.store(picture)
-    coded = container.Container(kept.header, (container.Slice(4, bytes(9000), 0),))
-    coded = container.Container(container.Header(64, 64, 0, False, bytes(range(8))), coded.slices)
+    coded = container.Container(kept.header, (reader.Slice(4, bytes(9000), 0),))
+    coded = container.Container(layout.Header(64, 64, 0, False, bytes(range(8))), coded.slices)
     found = lossless.smaller(picture, coded)
     assert found is not None
     assert len(container.write(found)) < 0.2 * len(container.write(kept))

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ldcodec.bitstream import container, slices
-from ldcodec.bitstream.container import Container, coded_size, write
+from ldcodec.bitstream import layout, slices
+from ldcodec.bitstream.container import Container, write
+from ldcodec.bitstream.layout import coded_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import encode
 from ldcodec.decoder.bitmap import expense_of, per_pixel
@@ -42,7 +43,7 @@ def test_the_bits_of_a_map_are_the_payload(model: Model, height: int, width: int
     data = encode(texture(height, width), quality=quality, model=model, fallback=False)
     source = Reader(io.BytesIO(data))
     found = expense_of(source, model)
-    assert found.latent.shape == found.hyper.shape == container.coded_size(width, height)
+    assert found.latent.shape == found.hyper.shape == layout.coded_size(width, height)
     payload = 8 * source.payload_length(0)
     assert found.total.sum() <= payload < found.total.sum() + 64
 

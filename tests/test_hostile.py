@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldcodec.bitstream import chunktypes, container
-from ldcodec.bitstream.bytefields import u32, varint
-from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream import chunktypes, container, layout
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header, u32, varint
+from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.codec import encode
 from ldcodec.nets.model import Model
 from ldcodec.pictures import planes
@@ -53,14 +54,14 @@ def sized(width: int, height: int) -> bytes:
 def unchecked(value: Container, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """A file that no writer would write."""
     with monkeypatch.context() as patch:
-        patch.setattr(container, "_check", lambda value: None)
+        patch.setattr(layout, "_check_fields", lambda header, entries: None)
         return container.write(value)
 
 
 HEADERS: dict[str, bytes] = {
     "nothing": b"",
-    "magic alone": container.MAGIC,
-    "numbers without end": container.MAGIC + b"\1" + b"\x80" * 600_000,
+    "magic alone": layout.MAGIC,
+    "numbers without end": layout.MAGIC + b"\1" + b"\x80" * 600_000,
     "tables without end": start(EXTENDED) + varint(4096) + varint(16384) + b"note\1\0\0\0\0" * 60_000,
     "no width": sized(0, 9),
     "no height": sized(9, 0),

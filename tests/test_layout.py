@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ldcodec.bitstream import container, slices
-from ldcodec.bitstream.container import Chunk
+from ldcodec.bitstream.reader import Chunk
 from ldcodec.codec import encode
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.whole import Written

@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from ldcodec import cli
-from ldcodec.bitstream import container, slices
-from ldcodec.bitstream.container import Container, Header, Slice
+from ldcodec.bitstream import container, layout, slices
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Slice
 from ldcodec.bitstream.slices import Span
 from ldcodec.codec import encode
 from ldcodec.jobs import memory
@@ -125,12 +127,12 @@ def bombs(model: Model) -> dict[str, tuple[Container, str]]:
     """Files whose checksums are right and whose claims are not, and what is said of them."""
     sound = container.read(encode(texture(64, 64), quality=20, model=model))
     side = 32768  # 2^30 pixels, as many as the format allows
-    rows = container.latent_size(side, side)[0]
+    rows = layout.latent_size(side, side)[0]
     large, allowed = (replace(sound.header, width=side, height=height) for height in (side, 30000))
     spans = slices.cut(side, 30000)
     one = replace(sound.slices[0], rows=rows)
     many = tuple(Slice(span.rows, sound.slices[0].payload[:16], 0) for span in spans)
-    least = tuple(Slice(4, b"", 0) for _ in range(container.latent_size(side, 30000)[0] // 4))
+    least = tuple(Slice(4, b"", 0) for _ in range(layout.latent_size(side, 30000)[0] // 4))
     return {
         "beyond the limit": (Container(large, (one,)), "--max-pixels"),
         "few bytes": (Container(allowed, many), "cannot hold its symbols"),
@@ -202,7 +204,7 @@ def test_the_memory_that_is_foretold_grows_with_the_picture_alone(side: int) -> 
     encoding, decoding = memory.for_encoding(side, side, spans), memory.for_decoding(header, spans, 35, side * side)
     assert max(encoding, decoding) < 8 * side * side + 1.1e9
     assert memory.for_decoding(header, spans, 35, 100) < decoding
-    one = [Span(0, container.latent_size(side, side)[0])]
+    one = [Span(0, layout.latent_size(side, side)[0])]
     assert memory.for_decoding(header, one, 35, side * side) > decoding
 
 

@@ -13,7 +13,8 @@ from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 import ldcodec
 import ldcodec.pillow
 from ldcodec.bitstream import container
-from ldcodec.bitstream.container import Chunk, Container
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.reader import Chunk
 from ldcodec.nets.model import Model
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from ldcodec.bitstream import chunktypes, container
-from ldcodec.bitstream.bytefields import Cursor, varint
-from ldcodec.bitstream.container import Chunk, Container, Header, Slice
-from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream import chunktypes, container, layout
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Cursor, Header, varint
+from ldcodec.bitstream.reader import Chunk, Reader, Slice
 from ldcodec.codec import decode_array, encode
 from ldcodec.entropy.tables import SCALE_COUNT, SYMBOL_LIMIT
 from ldcodec.errors import DamagedError, FormatError, LdcodecError
@@ -40,15 +40,15 @@ def examples(count: int) -> settings:
 @st.composite
 def sizes(draw: Draw) -> tuple[int, int]:
     """Width and height within the format's limits, small ones and extreme ones alike."""
-    width = draw(st.integers(1, 300) | st.integers(1, container.MAX_SIDE))
-    highest = min(container.MAX_SIDE, container.MAX_PIXELS // width)
+    width = draw(st.integers(1, 300) | st.integers(1, layout.MAX_SIDE))
+    highest = min(layout.MAX_SIDE, layout.MAX_PIXELS // width)
     return width, draw(st.integers(1, min(300, highest)) | st.integers(1, highest))
 
 
 @st.composite
 def slices(draw: Draw, width: int, height: int) -> tuple[Slice, ...]:
     """Slices that cover a picture."""
-    units = container.latent_size(width, height)[0] // 4
+    units = layout.latent_size(width, height)[0] // 4
     inner = draw(st.sets(st.integers(1, units - 1), max_size=MOST_SLICES - 1)) if units > 1 else set()
     edges = [0, *sorted(inner), units]
     payload = st.binary(max_size=40)
@@ -72,8 +72,8 @@ def containers(draw: Draw) -> Container:
     kinds = draw(st.permutations([*sorted(known), *([whole] if whole else []), *draw(st.lists(UNKNOWN, max_size=3))]))
     model = st.binary(min_size=8, max_size=8).filter(lambda parse_id: parse_id != chunktypes.NO_MODEL)
     parse_id = chunktypes.NO_MODEL if whole else draw(model)
-    header = Header(width, height, draw(st.integers(0, container.MAX_QUALITY)), draw(st.booleans()), parse_id)
-    only = (Slice(container.latent_size(width, height)[0], b"", 0),)  # what stands beside a picture without loss
+    header = Header(width, height, draw(st.integers(0, layout.MAX_QUALITY)), draw(st.booleans()), parse_id)
+    only = (Slice(layout.latent_size(width, height)[0], b"", 0),)  # what stands beside a picture without loss
     pieces = only if whole else draw(slices(width, height))
     return Container(header, pieces, tuple(Chunk(kind, draw(st.binary(max_size=40))) for kind in kinds))
 
@@ -99,22 +99,22 @@ def test_a_file_has_one_form(value: Container) -> None:
     data = container.write(value)
     assert container.write(container.read(data)) == data
     held = sum(len(chunk.data) for chunk in value.chunks) + sum(len(piece.payload) for piece in value.slices)
-    overhead = container.describe(data)["overhead_bytes"]
+    overhead = container.info(data)["overhead_bytes"]
     assert overhead == len(data) - sum(len(piece.payload) for piece in value.slices)
-    assert len(data) - held == container.read_layout(data, len(data)).start
+    assert len(data) - held == layout.read_layout(data, len(data)).start
 
 
 @examples(80)
 @given(containers())
 def test_the_header_is_known_as_soon_as_it_is_there(value: Container) -> None:
     data = container.write(value)
-    start = container.read_layout(data, len(data)).start
+    start = layout.read_layout(data, len(data)).start
     for length in {start, (start + len(data)) // 2, len(data)}:
-        assert container.read_header(data[:length]) == value.header
+        assert layout.read_layout(data[:length], len(data[:length])).header == value.header
         assert Reader(io.BytesIO(data[:length])).header == value.header
     for length in range(start):
         with pytest.raises(FormatError) as caught:
-            container.read_header(data[:length])
+            layout.read_layout(data[:length], length)
         assert length == 0 or isinstance(caught.value, DamagedError)
 
 
@@ -160,7 +160,7 @@ def test_one_change_is_refused_or_changes_nothing(case: tuple[Container, bytes])
 
 
 @examples(150)
-@given(st.binary(max_size=120), st.sampled_from([b"", container.MAGIC + b"\1", container.MAGIC + b"\1\0\x80"]))
+@given(st.binary(max_size=120), st.sampled_from([b"", layout.MAGIC + b"\1", layout.MAGIC + b"\1\0\x80"]))
 def test_noise_is_no_file(noise: bytes, start: bytes) -> None:
     assert outcome(lambda: container.read(start + noise)) is None
     assert outcome(lambda: by_parts(start + noise)) is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldcodec.bitstream import container, slices
+from ldcodec.bitstream import container, reader, slices
 from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import encode
 from ldcodec.encoder import sliced
@@ -140,7 +140,7 @@ def test_verify_finds_symbols_that_another_machine_would_get_wrong(call: Call, c
     """The bytes are sound, what they decode to is not what was written: as if the arithmetic differed."""
     source = container.read(coded)
     wrong = list(source.slices)
-    wrong[1] = container.Slice(wrong[1].rows, wrong[1].payload, wrong[1].symbols_crc ^ 1)
+    wrong[1] = reader.Slice(wrong[1].rows, wrong[1].payload, wrong[1].symbols_crc ^ 1)
     Path("wrong.ldc").write_bytes(container.write(container.Container(source.header, tuple(wrong), source.chunks)))
     assert call("verify", "--quick", "wrong.ldc", *TINY)[0] == 0
     code, out, _ = call("verify", "wrong.ldc", *TINY)

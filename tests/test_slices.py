@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec.bitstream import container, slices
-from ldcodec.bitstream.container import Container, Header, Slice
-from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream import container, layout, slices
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Reader, Slice
 from ldcodec.bitstream.slices import Area, Span
 from ldcodec.codec import decode_array, encode, encoder_of
 from ldcodec.decoder import tiles
@@ -73,7 +74,7 @@ def difference(first: Pixels, second: Pixels) -> int:
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (768, 512), (2048, 1536), (1 << 20, 1), (1, 1 << 20)])
 def test_a_picture_of_up_to_three_megapixels_or_one_row_of_blocks_is_one_slice(width: int, height: int) -> None:
-    rows, columns = container.latent_size(width, height)
+    rows, columns = layout.latent_size(width, height)
     spans = slices.cut(width, height)
     assert spans[0].top == 0 and spans[-1].bottom == rows
     assert (len(spans) == 1) == (rows * columns <= slices.SLICE_AREA or rows == 4)
@@ -83,12 +84,12 @@ def test_a_picture_of_up_to_three_megapixels_or_one_row_of_blocks_is_one_slice(w
     ("width", "height"), [(2000, 2000), (10000, 10000), (32768, 32768), (1 << 20, 1024), (600, 1 << 20)]
 )
 def test_slices_cover_the_picture_and_keep_their_size(width: int, height: int) -> None:
-    rows, columns = container.latent_size(width, height)
+    rows, columns = layout.latent_size(width, height)
     spans = slices.cut(width, height)
     assert [span.top for span in spans] == [0, *(span.bottom for span in spans[:-1])] and spans[-1].bottom == rows
-    assert all(span.rows % 4 == 0 and span.rows >= 4 for span in spans) and len(spans) <= container.MAX_SLICES
+    assert all(span.rows % 4 == 0 and span.rows >= 4 for span in spans) and len(spans) <= layout.MAX_SLICES
     assert max(span.rows for span in spans) * columns <= max(slices.SLICE_AREA + 4 * columns, 4 * columns)
-    assert sum(slices.coded_rows(span, width, height)[0] for span in spans) == container.coded_size(width, height)[0]
+    assert sum(slices.coded_rows(span, width, height)[0] for span in spans) == layout.coded_size(width, height)[0]
     header = Header(width, height, 0, False, bytes(range(8)))
     data = container.write(Container(header, tuple(Slice(span.rows, b"", 0) for span in spans)))
     assert Reader(io.BytesIO(data)).spans == spans
@@ -120,7 +121,7 @@ def test_small_pictures_are_coded_as_ever(model: Model) -> None:
 @pytest.mark.parametrize("shape", [(300, 330), (130, 70), (65, 400)])
 def test_analysis_by_tiles_is_that_of_the_whole(model: Model, shape: tuple[int, int]) -> None:
     pixels = texture(*shape)
-    rows = container.latent_size(shape[1], shape[0])[0]
+    rows = layout.latent_size(shape[1], shape[0])[0]
     expected, _ = PictureEncoder(pixels, model)._scaled_latent(1500)
     found = torch.cat([sliced.scaled_rows(pixels, model, 1500, Span(top, top + 4)) for top in range(0, rows, 4)], 2)
     assert float((found - expected).abs().max()) < 1e-4 * float(expected.abs().max())
@@ -312,14 +313,14 @@ def test_the_least_size_of_a_payload_is_right(model: Model, tiny_model: str, mon
     assert least == pytest.approx(model.coder.hyper.least(model.coder.least_bits))
     for pixels in (np.full((640, 640, 3), 127, np.uint8), texture(200, 200), np.zeros((64, 64), np.uint8)):
         source = PictureEncoder(pixels, model).code(0).container
-        positions = source.slices[0].rows // 4 * (container.latent_size(*pixels.shape[1::-1])[1] // 4)
+        positions = source.slices[0].rows // 4 * (layout.latent_size(*pixels.shape[1::-1])[1] // 4)
         assert not is_too_small(len(source.slices[0].payload), positions, least)
 
 
 def test_a_file_that_claims_more_symbols_than_it_can_hold_is_refused_at_once(model: Model) -> None:
     data = encode(texture(64, 64), quality=20, model=model)
     source = container.read(data)
-    rows = container.latent_size(32768, 32768)[0]
+    rows = layout.latent_size(32768, 32768)[0]
     header = replace(source.header, width=32768, height=32768)
     lying = container.write(Container(header, (replace(source.slices[0], rows=rows),)))
     with pytest.raises(DamagedError, match="cannot hold"):

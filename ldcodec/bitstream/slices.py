@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from ldcodec.bitstream.container import MAX_SLICES, coded_size, latent_size
+from ldcodec.bitstream.layout import MAX_SLICES, coded_size, latent_size
 
 SLICE_AREA = 3 << 12  # latent positions, each of 16×16 pixels
 PARSED_AT_ONCE = 2 * SLICE_AREA  # latent positions: so many are parsed side by side where there are threads for it

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ldcodec.bitstream import container
+from ldcodec.bitstream import container, layout
 from ldcodec.bitstream.reader import Reader
 from ldcodec.jobs.messages import PATH, Batch
 from ldcodec.jobs.paths import name_of, opened, read_start
@@ -42,15 +42,15 @@ def _fields(source: str) -> dict[str, Any]:
         if is_remote(source) and stream.seekable():
             reader = Reader(stream)
             reader.check_length()
-            return container.describe_layout(reader.layout, reader.length, name)
-        return container.describe(read_start(stream, container.MAGIC), name)
+            return layout.describe(reader.layout, reader.length, name)
+        return container.info(read_start(stream, layout.MAGIC), name)
 
 
 def _file_text(fields: dict[str, Any]) -> str:
     chunks = ", ".join(f"{chunk['kind']} of {chunk['bytes']} bytes" for chunk in fields["chunks"])
     colours = ("grey" if fields["grey"] else "RGB") + (" with alpha" if fields["alpha"] else "")
     exact = fields["lossless"]
-    index, most = fields["quality_index"], container.MAX_QUALITY
+    index, most = fields["quality_index"], layout.MAX_QUALITY
     lines = [
         f"{fields['name']}: {fields['width']}x{fields['height']}, {colours}{', lossless' if exact else ''}",
         f"  file      {fields['bytes']} bytes, {fields['bpp']:.3f} bpp",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ldcodec.bitstream.chunktypes import CRITICAL
-from ldcodec.bitstream.container import MAX_PIXELS, Container, read
+from ldcodec.bitstream.container import Container, read
+from ldcodec.bitstream.layout import MAX_PIXELS
 from ldcodec.bitstream.reader import Damage, Reader
 from ldcodec.entropy.weightsfile import CHECK_FILE, find_file
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, ModelError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ldcodec.bitstream.container import MAX_PIXELS
+from ldcodec.bitstream.layout import MAX_PIXELS
 from ldcodec.cli.decompress import region_option
 from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.jobs.limits import Claims, reader_of

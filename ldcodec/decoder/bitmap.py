@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.bitstream.container import coded_size
+from ldcodec.bitstream.layout import coded_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import PIXELS, UNIT, Span, coded_rows
 from ldcodec.decoder.reverse import DecoderModel, check_model, read_slice

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ldcodec.bitstream.container import Header
+from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.slices import Area
 from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Pixels

@@ -11,8 +11,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.bitstream import container, quality
-from ldcodec.bitstream.container import Container, Header, Slice
+from ldcodec.bitstream import layout, quality
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Slice
 from ldcodec.bitstream.slices import Span, coded_rows
 from ldcodec.diffusion.condition import Array, Condition
 from ldcodec.diffusion.grain import STEP as GRAIN_STEP
@@ -168,7 +170,7 @@ def check_model(header: Header, model: DecoderModel) -> None:
 
 def whole_span(header: Header) -> Span:
     """All latent rows of a picture."""
-    return Span(0, container.latent_size(header.width, header.height)[0])
+    return Span(0, layout.latent_size(header.width, header.height)[0])
 
 
 def parse_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> Parsed:
@@ -212,7 +214,7 @@ def blank_slice(header: Header, span: Span, model: DecoderModel) -> Parsed:
 
 
 def _hyper_shape(header: Header, span: Span, model: DecoderModel) -> tuple[int, int, int]:
-    columns = container.latent_size(header.width, header.height)[1]
+    columns = layout.latent_size(header.width, header.height)[1]
     return model.integers.config.hyper, span.rows // 4, columns // 4
 
 

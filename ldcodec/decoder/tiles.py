@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.bitstream.container import Slice, latent_size
-from ldcodec.bitstream.reader import Damage, Reader
+from ldcodec.bitstream.layout import latent_size
+from ldcodec.bitstream.reader import Damage, Reader, Slice
 from ldcodec.bitstream.slices import PARSED_AT_ONCE, PIXELS, Area, meeting
 from ldcodec.decoder.reverse import (
     DecoderModel,

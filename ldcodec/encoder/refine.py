@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ldcodec.bitstream import container, quality
+from ldcodec.bitstream import layout, quality
 from ldcodec.bitstream.slices import PIXELS, UNIT, Area, Span
 from ldcodec.diffusion.posterior import moments
 from ldcodec.entropy.tables import SCALE_COUNT, SCALE_MIN, SKIPPED_SCALES
@@ -61,7 +61,7 @@ def refined_rows(
     rows, columns = scaled.shape[2:]
     t = torch.tensor([quality.fraction(index)], device=scaled.device)
     coded = torch.zeros(rows, columns, device=scaled.device)
-    height, width = container.coded_size(picture.shape[1], picture.shape[0])
+    height, width = layout.coded_size(picture.shape[1], picture.shape[0])
     coded[: max(0, height - span.top), :width] = 1
     y = torch.empty_like(scaled)
     z = scaled.new_empty(1, networks.config.hyper, rows // UNIT, columns // UNIT)

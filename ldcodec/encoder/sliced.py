@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ldcodec.bitstream import container, quality
-from ldcodec.bitstream.container import Chunk, Container, Header, Slice
-from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream import container, layout, quality
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Chunk, Reader, Slice
 from ldcodec.bitstream.slices import PIXELS, UNIT, Area, Span, coded_rows, cut
 from ldcodec.decoder.reverse import DecodeSettings
 from ldcodec.decoder.tiles import TILE, WHOLE_AREA, Latent, evenly, tiles_of
@@ -31,7 +32,7 @@ SAMPLE_SIDE = 384  # pixels: all samples together are 2.4 megapixels
 
 def is_large(picture: Pixels) -> bool:
     """Whether a picture is too large to be analysed in one pass."""
-    rows, columns = container.latent_size(picture.shape[1], picture.shape[0])
+    rows, columns = layout.latent_size(picture.shape[1], picture.shape[0])
     return rows * columns > WHOLE_AREA
 
 
@@ -127,7 +128,7 @@ def scaled_rows(picture: Pixels, model: Model, index: int, span: Span) -> Tensor
     """The latent in steps of some rows of a picture, [1, M, rows, w], equal to that of an analysis of the whole but for
     float noise.
     """
-    total_rows, columns = container.latent_size(picture.shape[1], picture.shape[0])
+    total_rows, columns = layout.latent_size(picture.shape[1], picture.shape[0])
     t = torch.tensor([quality.fraction(index)], device=model.device)
     scaled = torch.empty(1, model.networks.config.latent, span.rows, columns, device=model.device)
     for top, bottom in evenly(span.top, span.bottom, TILE):

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldcodec.bitstream import container, quality
-from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream import container, layout, quality
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.bitstream.slices import Span
 from ldcodec.decoder.reverse import DecodeSettings, condition, render, symbols_crc
 from ldcodec.diffusion.condition import Condition
@@ -68,7 +70,7 @@ class PictureEncoder:
         """
         self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
         self.height, self.width = picture.shape[:2]
-        self.rows, self.columns = container.coded_size(self.width, self.height)
+        self.rows, self.columns = layout.coded_size(self.width, self.height)
         with torch.no_grad():
             self.base: Base = model.networks.analysis.base(padded(picture, model.device))
 
@@ -149,7 +151,7 @@ class PictureEncoder:
         return Header(self.width, self.height, index, self.picture.ndim == 2, self.model.parse_id)
 
     def _slice_rows(self) -> int:
-        return container.latent_size(self.width, self.height)[0]
+        return layout.latent_size(self.width, self.height)[0]
 
 
 def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condition[Tensor]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ldcodec.bitstream import slices
-from ldcodec.bitstream.container import MAGIC
+from ldcodec.bitstream.layout import MAGIC
 from ldcodec.bitstream.reader import Reader
 from ldcodec.entropy.weightsfile import is_too_small, least_hyper_bits
 from ldcodec.errors import DamagedError, LdcodecError, PictureError

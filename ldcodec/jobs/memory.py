@@ -7,7 +7,7 @@ import ctypes
 from contextlib import suppress
 from pathlib import Path
 
-from ldcodec.bitstream.container import Header, latent_size
+from ldcodec.bitstream.layout import Header, latent_size
 from ldcodec.bitstream.slices import PARSED_AT_ONCE, Span
 
 PROGRAM = 550e6  # interpreter, torch and weights

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from ldcodec.bitstream.container import MAX_PIXELS
+from ldcodec.bitstream.layout import MAX_PIXELS
 from ldcodec.errors import LdcodecError, LdcodecWarning, ModelError, SalvageWarning, UsageError
 from ldcodec.jobs.paths import STREAM, Job, check
 

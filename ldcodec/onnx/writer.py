@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ldcodec.bitstream import container
+from ldcodec.bitstream import container, layout
 from ldcodec.decoder import reverse
 from ldcodec.decoder.reverse import DecodeSettings
 from ldcodec.diffusion.condition import Condition
@@ -220,7 +220,7 @@ def _made_up(model: Model, seed: int, size: tuple[int, int]) -> Parsed:
 def _difference(model: Model, other: OnnxModel, parsed: Parsed, settings: DecodeSettings) -> float:
     pictures = []
     for one in (model, other):
-        header = container.Header(16 * parsed.index.shape[2], 16 * parsed.index.shape[1], 2000, False, one.parse_id)
+        header = layout.Header(16 * parsed.index.shape[2], 16 * parsed.index.shape[1], 2000, False, one.parse_id)
         known = reverse.condition(parsed, header, one)
         restored = reverse.reconstruct(known, one, settings)
         pictures.append(np.asarray(one.networks.drawn(*restored, known.quality, settings.course(one).texture)))

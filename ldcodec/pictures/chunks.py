@@ -1,7 +1,9 @@
 """`Picture` ⇄ the chunks that hold all of it but the pixels."""
 
 from ldcodec.bitstream import chunktypes
-from ldcodec.bitstream.container import Chunk, Container, Header
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Chunk
 from ldcodec.errors import DamagedError
 from ldcodec.pictures import planes
 from ldcodec.pictures.guard import warn

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ldcodec.bitstream import chunktypes, container
-from ldcodec.bitstream.container import Chunk, Container, Header, Slice
+from ldcodec.bitstream import chunktypes, container, layout
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.errors import DamagedError
 from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture, Pixels
@@ -25,7 +27,7 @@ def store(picture: Picture) -> Container:
     fits = planes.fits_webp(picture.pixels)
     whole = Chunk(chunktypes.WEBP if fits else chunktypes.PNG, (planes.webp if fits else planes.png)(picture.pixels))
     header = Header(*size, 0, picture.grey, chunktypes.NO_MODEL)
-    return Container(header, (Slice(container.latent_size(*size)[0], b"", 0),), (*chunks.pack(picture), whole))
+    return Container(header, (Slice(layout.latent_size(*size)[0], b"", 0),), (*chunks.pack(picture), whole))
 
 
 def restore(source: Container) -> Pixels:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.bitstream.container import size_problem
+from ldcodec.bitstream.layout import size_problem
 from ldcodec.errors import PictureError
 
 Pixels = NDArray[np.uint8]

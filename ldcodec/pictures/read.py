@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from ldcodec.bitstream.container import size_problem
+from ldcodec.bitstream.layout import size_problem
 from ldcodec.errors import PictureError
 from ldcodec.pictures import alpha, colour, metadata
 from ldcodec.pictures.guard import guarded, warn

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ldcodec import __version__
-from ldcodec.bitstream.container import MAX_QUALITY
+from ldcodec.bitstream.layout import MAX_QUALITY
 from ldcodec.bitstream.reader import Reader
 from ldcodec.pictures.colour import space
 from ldcodec.viewer.renderings import BitMap, Exhibit, Rendering

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from ldcodec.bitstream.container import Header
+from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import PIXELS, Area, meeting
 from ldcodec.decoder.bitmap import Bits, expense_of, per_pixel
