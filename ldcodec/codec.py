@@ -22,7 +22,6 @@ from ldcodec.encoder.whole import PictureEncoder, Written
 from ldcodec.errors import LdcodecWarning, UsageError
 from ldcodec.nets.model import Model, find_model, load_model
 from ldcodec.pictures import chunks, metadata
-from ldcodec.pictures import lossless as exact
 from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.picture import Picture, from_array
 from ldcodec.pictures.read import from_image
@@ -88,13 +87,13 @@ def encode(
     if lossless:
         if any(value is not None for value in (rate, size, psnr, quality)):
             raise UsageError("give either lossless or one of rate, size, psnr and quality")
-        return container.write(exact.store(source))
+        return container.write(chunks.lossless(source))
     if not 1 <= effort <= EFFORTS:
         raise UsageError(f"effort must be from 1 to {EFFORTS}, not {effort}")
     target = Target(rate, size, psnr, quality)
     coded, complaint = encode_to(encoder_of(source, model or load_model(), effort), target)
     data = container.write(coded.container)
-    found = exact.smaller(source, coded.container) if fallback else None
+    found = chunks.smaller_lossless(source, coded.container) if fallback else None
     if found is not None:
         data, complaint = container.write(found), None
         limit = target.bytes(source.width * source.height)

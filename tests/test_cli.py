@@ -550,7 +550,7 @@ def test_all_of_a_picture_comes_back(target: list[str], call: Call, tmp_path: Pa
     assert call("compress", "w.webp", *target, *TINY, "--strip", "-f")[0] == 0
     assert [chunk.kind for chunk in container.read((tmp_path / "w.ldc").read_bytes()).chunks][:1] == ["ALPH"]
     code, _, err = call("decompress", "w.ldc", "-o", "w.jpg")
-    assert (code, err) == (0, "warning: w.ldc: JPEG holds no transparency: the picture is laid onto white\n")
+    assert (code, err) == (0, "warning: w.ldc: JPEG cannot hold transparency: the picture is laid onto white\n")
 
 
 def test_frames_are_chosen(call: Call, tmp_path: Path) -> None:
@@ -654,7 +654,7 @@ def test_what_a_library_writes_becomes_a_warning(tmp_path: Path) -> None:
     process = command("compress", "x.tif", "--lossless", cwd=tmp_path)
     lines = process.stderr.decode().splitlines()
     assert (process.returncode, len(lines)) == (0, 2)
-    assert lines[0] == "warning: x.tif: it holds several pictures, of which only the first is kept"
+    assert lines[0] == "warning: x.tif: it holds several pictures; only the first is kept"
     assert re.fullmatch(r"warning: x\.tif: it may be damaged: Fax4Decode: .* \(and \d+ lines more\)", lines[1])
     assert command("compress", "x.tif", "--lossless", "-f", "-q", cwd=tmp_path).stderr == b""
 

@@ -76,7 +76,7 @@ def test_a_process_that_is_killed_loses_nothing(ray: None, tmp_path: Path) -> No
             process.terminate()
     assert (process.returncode, summary(out)) == (1, (COUNT, 0, 1)), err
     assert err.splitlines() == [
-        f"ldcodec: error: {tmp_path}/photos/bad.png: not a picture of a known kind, or damaged in its first bytes",
+        f"ldcodec: error: {tmp_path}/photos/bad.png: not a picture in a known format, or damaged in its first bytes",
         "failed: photos/bad.png",
     ]
     assert tree(archive) == sorted(f"{number}.ldc" for number in range(COUNT))

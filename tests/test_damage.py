@@ -26,7 +26,7 @@ from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.whole import Written
 from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, SalvageWarning
 from ldcodec.nets.model import Model
-from ldcodec.pictures import lossless, planes
+from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture
 from tests.test_codec import texture
 
@@ -237,7 +237,7 @@ PIXELS_3X2 = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
 def test_verify_compares_the_sizes_that_stored_pixels_claim(call: Call, tmp_path: Path) -> None:
     """Every checksum of these files is right; only the data of the pixels themselves tell."""
     plane = np.array([[0, 9, 255], [3, 4, 5]], np.uint8)
-    sound = lossless.store(Picture(PIXELS_3X2, plane))
+    sound = chunks.lossless(Picture(PIXELS_3X2, plane))
     (tmp_path / "sound.ldc").write_bytes(container.write(sound))
     assert call("verify", "sound.ldc")[0] == 0
     bad = {
@@ -254,7 +254,7 @@ def test_verify_compares_the_sizes_that_stored_pixels_claim(call: Call, tmp_path
 
 
 def test_verify_compares_the_size_of_alpha(sound: Container, call: Call, tmp_path: Path) -> None:
-    for byte, data, reason in ((b"\1", planes.png(PIXELS_3X2[..., 0]), "3x2 pixels"), (b"\7", b"", "unknown way")):
+    for byte, data, reason in ((b"\1", planes.png(PIXELS_3X2[..., 0]), "3x2 pixels"), (b"\7", b"", "unknown coding")):
         lying = replace(sound, chunks=(Chunk("ALPH", byte + data),))
         (tmp_path / "a.ldc").write_bytes(container.write(lying))
         code, out, _ = call("verify", "--quick", "a.ldc")
@@ -263,7 +263,7 @@ def test_verify_compares_the_size_of_alpha(sound: Container, call: Call, tmp_pat
 
 def test_a_picture_without_loss_has_one_slice_without_symbols() -> None:
     """Files that a program could write whose every length and checksum is right; ours writes none."""
-    good = lossless.store(Picture(np.zeros((100, 20, 3), np.uint8), None))
+    good = chunks.lossless(Picture(np.zeros((100, 20, 3), np.uint8), None))
     assert Reader(io.BytesIO(container.write(good))).lossless
     for pieces in (
         (Slice(4, b"", 0), Slice(4, b"", 0)),

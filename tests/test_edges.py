@@ -13,7 +13,7 @@ from ldcodec.bitstream import container, layout, reader
 from ldcodec.codec import decode_array, encode
 from ldcodec.errors import LdcodecWarning
 from ldcodec.nets.model import Model
-from ldcodec.pictures import lossless, planes
+from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture, Pixels
 from tests.test_codec import noise, texture
 
@@ -127,12 +127,12 @@ def test_the_stand_in_hides_what_alpha_hides() -> None:
     alpha = np.zeros((64, 64), np.uint8)
     alpha[:8] = 255
     picture = Picture(noise(64, 64), alpha)
-    kept = lossless.store(picture)
+    kept = chunks.lossless(picture)
     coded = container.Container(kept.header, (reader.Slice(4, bytes(9000), 0),))
     coded = container.Container(layout.Header(64, 64, 0, False, bytes(range(8))), coded.slices)
-    found = lossless.smaller(picture, coded)
+    found = chunks.smaller_lossless(picture, coded)
     assert found is not None
     assert len(container.write(found)) < 0.2 * len(container.write(kept))
-    assert np.array_equal(lossless.restore(found)[:8], picture.pixels[:8])
-    assert not lossless.restore(found)[8:].any()
-    assert np.array_equal(lossless.restore(kept), picture.pixels)
+    assert np.array_equal(chunks.lossless_pixels(found)[:8], picture.pixels[:8])
+    assert not chunks.lossless_pixels(found)[8:].any()
+    assert np.array_equal(chunks.lossless_pixels(kept), picture.pixels)

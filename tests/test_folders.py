@@ -141,7 +141,7 @@ def test_failures_are_listed_and_the_rest_is_done(call: Call, photos: Path, tmp_
     code, out, err = call("compress", "photos", "missing.png", "-o", "archive", *EXACT)
     assert (code, summary(out)) == (1, (3, 0, 2))
     assert err.splitlines()[-2:] == ["failed: photos/2024/bad.jpg", "failed: missing.png"]
-    assert "ldcodec: error: photos/2024/bad.jpg: not a picture of a known kind" in err
+    assert "ldcodec: error: photos/2024/bad.jpg: not a picture in a known format" in err
     assert "ldcodec: error: missing.png: No such file or directory" in err
     assert tree(tmp_path / "archive") == ["2024/b.ldc", "2024/june/a.ldc", "c.ldc"]
     (photos / "2024" / "bad.jpg").write_bytes(png())

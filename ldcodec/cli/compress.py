@@ -162,9 +162,9 @@ def _compress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
 def _encoded(picture: "Picture", order: Order, model: "Model | None") -> bytes:
     """Without loss nothing of the codec is needed, so that nothing of it is loaded."""
     if order.lossless:
-        from ldcodec.pictures import lossless, metadata
+        from ldcodec.pictures import chunks, metadata
 
-        return container.write(lossless.store(metadata.strip(picture) if order.strip else picture))
+        return container.write(chunks.lossless(metadata.strip(picture) if order.strip else picture))
     from ldcodec.codec import encode
 
     return encode(picture, **order.target, strip=order.strip, fallback=order.fallback, effort=order.effort, model=model)

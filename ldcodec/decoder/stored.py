@@ -7,7 +7,7 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.reader import Damage, Reader
 from ldcodec.decoder.request import View
 from ldcodec.errors import DamagedError, LdcodecWarning
-from ldcodec.pictures import chunks, lossless
+from ldcodec.pictures import chunks
 from ldcodec.pictures.picture import Picture, Pixels
 
 SHOWN = 8  # damaged parts that one message names
@@ -55,7 +55,7 @@ def exact_picture(source: Reader, view: View) -> Picture:
     """The picture of a file that stores it without loss. Raises DamagedError or UsageError."""
     examine(source, view)
     found = chunks_of(source, view.salvage)
-    return completed(view.shown(lossless.restore(found)), chunks.alpha(found), found, view)
+    return completed(view.shown(chunks.lossless_pixels(found)), chunks.alpha(found), found, view)
 
 
 def chunks_of(source: Reader, salvage: bool) -> Container:

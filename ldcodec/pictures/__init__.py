@@ -1,1 +1,1 @@
-"""Pictures as files, as Pillow images and as the values that the codec takes and gives."""
+"""Pictures: as files, as Pillow images, and as the arrays that the codec takes and returns."""

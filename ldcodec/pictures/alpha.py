@@ -1,4 +1,4 @@
-"""The alpha plane: where a Pillow image says it, and colours for the pixels that it hides."""
+"""The alpha plane: found in a Pillow image, and colours made up for the pixels that it hides."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ GREY_MODES = ("1", "L", "LA", "La")
 
 
 def split(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
-    """A Pillow image without transparency, and its alpha, uint8 (H, W), or None if it hides nothing."""
+    """Separate a Pillow image into an opaque one and its alpha, uint8 (H, W), or None if it is opaque anyway."""
     if image.mode.startswith("I"):
         return image, _beside_key(image)
     if not image.has_transparency_data:
@@ -23,7 +23,7 @@ def split(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
 
 
 def _beside_key(image: Image.Image) -> Pixels | None:
-    """Alpha of 16-bit grey, where one value may mean transparent."""
+    """Alpha of a 16-bit grey image, in which one value may stand for transparent."""
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return None
@@ -31,10 +31,11 @@ def _beside_key(image: Image.Image) -> Pixels | None:
 
 
 def filled(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """The picture with new colours where alpha is 0, so smooth that coding them costs next to nothing.
+    """Replace the colours of fully transparent pixels by smooth ones, which cost almost nothing to code.
 
-    pixels (H, W, 3) or (H, W), alpha (H, W), uint8. Each hidden pixel takes the mean of the visible ones at the finest
-    level of a pyramid that has any (pull), carried down with linear interpolation (push). Grey 128 if none is visible.
+    pixels: uint8 (H, W, 3) or (H, W); alpha: uint8 (H, W). By pull-push (Gortler et al. 1996): every hidden pixel takes
+    the mean of the visible pixels at the finest level of a pyramid that has any (pull), interpolated linearly on the
+    way back down (push). All becomes grey 128 if nothing is visible.
     """
     hidden = alpha == 0
     if not hidden.any():
@@ -50,7 +51,7 @@ def filled(pixels: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _pull_push(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Values (H, W) with those that are not known made up from those that are; at least one is known."""
+    """Fill in the unknown values of an array (H, W) from the known ones, of which there must be at least one."""
     if known.all():
         return values
     counts = _quarters(known.astype(np.float32))
@@ -62,7 +63,7 @@ def _pull_push(values: NDArray[np.float32], known: NDArray[np.bool_]) -> NDArray
 
 
 def _quarters(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Sums over squares of 2×2, those at the right and lower edge cut."""
+    """Sums over blocks of 2×2 of an array (H, W); at odd right and lower edges the missing values count as 0."""
     height, width = values.shape
     padded = np.pad(values, ((0, height % 2), (0, width % 2)))
     sums: NDArray[np.float32] = padded.reshape(padded.shape[0] // 2, 2, padded.shape[1] // 2, 2).sum((1, 3))

@@ -1,21 +1,30 @@
-"""`Picture` ⇄ the chunks that hold all of it but the pixels."""
+"""Pictures as the chunks of a file: metadata and alpha beside coded pixels, or a whole picture stored losslessly."""
 
-from ldcodec.bitstream import chunktypes
+from dataclasses import replace
+
+import numpy as np
+
+from ldcodec.bitstream import chunktypes, container, layout
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
-from ldcodec.bitstream.reader import Chunk
+from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.errors import DamagedError
 from ldcodec.pictures import planes
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.picture import Picture, Pixels
 
-_WEBP, _PNG = b"\0", b"\1"
+_WEBP, _PNG = b"\0", b"\1"  # the first byte of an alpha chunk says how the rest is coded
+
+SAMPLE_SIDE = 64  # pixels: side of the squares that `may_beat` codes as a sample
+SAMPLE_COUNT = 4  # squares in each direction
+SAMPLE_HEADER = 50  # bytes of a WebP file that do not grow with the picture
+GAIN = 0.5  # a whole picture may take this share of what its sample predicts: more context and a higher effort
 
 
 def pack(picture: Picture) -> tuple[Chunk, ...]:
-    """The chunks of a picture's profile, Exif, XMP and alpha, as far as it has them.
+    """The chunks for a picture's profile, Exif, XMP and alpha, as far as it has them.
 
-    Raises PictureError for an alpha plane of more pixels than `planes.readable` allows.
+    Raises PictureError for an alpha plane with more pixels than `planes.readable` allows.
     """
     texts = ((chunktypes.ICC, picture.icc), (chunktypes.EXIF, picture.exif), (chunktypes.XMP, picture.xmp))
     found = [Chunk(kind, chunktypes.pack(text)) for kind, text in texts if text is not None]
@@ -25,43 +34,88 @@ def pack(picture: Picture) -> tuple[Chunk, ...]:
 
 
 def unpack(pixels: Pixels, plane: Pixels | None, source: Container) -> Picture:
-    """The picture of decoded pixels, uint8 (H, W, 3) or (H, W), and an alpha plane (H, W), with a file's metadata.
+    """Join decoded pixels, uint8 (H, W, 3) or (H, W), and an alpha plane (H, W) with the metadata of their file.
 
-    Metadata that cannot be read are left out with an LdcodecWarning.
+    Metadata that cannot be read is left out with an LdcodecWarning.
     """
     icc, exif, xmp = (_text(source, kind) for kind in (chunktypes.ICC, chunktypes.EXIF, chunktypes.XMP))
     return Picture(pixels, plane, icc, exif, xmp)
 
 
 def alpha(source: Container) -> Pixels | None:
-    """The alpha plane of a file, uint8 (H, W), or None if all is opaque. Raises DamagedError."""
+    """The alpha plane of a file, uint8 (H, W), or None for an opaque picture. Raises DamagedError."""
     data = source.chunk(chunktypes.ALPHA)
     if data is None:
         return None
     read = {_WEBP: planes.read_webp, _PNG: planes.read_png}.get(data[:1])
     if read is None:
-        raise DamagedError(f"chunk {chunktypes.ALPHA} is coded in an unknown way")
+        raise DamagedError(f"chunk {chunktypes.ALPHA} uses an unknown coding")
     try:
         return read(data[1:], _size(source.header), True)
     except DamagedError as error:
         raise DamagedError(f"chunk {chunktypes.ALPHA}: {error}") from error
 
 
+def lossless(picture: Picture) -> Container:
+    """A file that stores every pixel exactly, including the colours of transparent pixels.
+
+    Raises PictureError for a picture with more pixels than `planes.readable` allows.
+    """
+    size = picture.width, picture.height
+    fits = planes.fits_webp(picture.pixels)
+    whole = Chunk(chunktypes.WEBP if fits else chunktypes.PNG, (planes.webp if fits else planes.png)(picture.pixels))
+    header = Header(*size, 0, picture.grey, chunktypes.NO_MODEL)
+    return Container(header, (Slice(layout.latent_size(*size)[0], b"", 0),), (*pack(picture), whole))
+
+
+def lossless_pixels(source: Container) -> Pixels:
+    """The pixels of a lossless file, uint8 (H, W, 3) or (H, W). Raises DamagedError."""
+    for kind, read in ((chunktypes.WEBP, planes.read_webp), (chunktypes.PNG, planes.read_png)):
+        data = source.chunk(kind)
+        if data is not None:
+            try:
+                return read(data, _size(source.header), source.header.grey)
+            except DamagedError as error:
+                raise DamagedError(f"chunk {kind}: {error}") from error
+    raise DamagedError("the file holds no lossless picture")
+
+
+def smaller_lossless(picture: Picture, coded: Container) -> Container | None:
+    """The picture as a lossless file if that is smaller than its coded form, else None.
+
+    Fully transparent pixels become black in it, as a coded file does not keep their colours either.
+    """
+    if not planes.readable(picture.width, picture.height):
+        return None
+    if not may_beat(picture.pixels, sum(len(piece.payload) for piece in coded.slices)):
+        return None
+    exact = lossless(_blackened(picture))
+    return exact if len(container.write(exact)) < len(container.write(coded)) else None
+
+
+def may_beat(pixels: Pixels, size: int) -> bool:
+    """Whether lossless coding might take fewer than `size` bytes, judged within milliseconds from a sample."""
+    sample = _sample(pixels)
+    share = pixels.shape[0] * pixels.shape[1] / (sample.shape[0] * sample.shape[1])
+    return bool((len(planes.webp(sample, method=0, quality=0)) - SAMPLE_HEADER) * share * GAIN < size)
+
+
 def size_problem(chunk: Chunk, size: tuple[int, int]) -> str | None:
-    """What is wrong with a chunk of pixels in a file of this width and height, told by the beginning of its own data;
-    None where nothing is, and for other chunks.
+    """What is wrong with the (width, height) that a chunk of pixels claims, in a file of `size`; None if nothing is.
+
+    Only the first bytes of the chunk are read. Chunks of other kinds have no size and pass.
     """
     form, data = chunk.kind, chunk.data
     if form == chunktypes.ALPHA:
         form, data = {_WEBP: chunktypes.WEBP, _PNG: chunktypes.PNG}.get(data[:1], ""), data[1:]
         if not form:
-            return "coded in an unknown way"
+            return "an unknown coding"
     if form not in chunktypes.WHOLE_PICTURES:
         return None
     claimed = (planes.webp_size if form == chunktypes.WEBP else planes.png_size)(data)
     name = "WebP" if form == chunktypes.WEBP else "PNG"
     if claimed is None:
-        return f"no {name} data of the kind that a file may hold"
+        return f"not {name} data of the kind that a file may hold"
     if claimed == size:
         return None
     return f"a picture of {claimed[0]}x{claimed[1]} pixels in a file of {size[0]}x{size[1]}"
@@ -84,3 +138,24 @@ def _text(source: Container, kind: str) -> bytes | None:
 
 def _size(header: Header) -> tuple[int, int]:
     return header.width, header.height
+
+
+def _sample(pixels: Pixels) -> Pixels:
+    """A picture (H, W, 3) or (H, W) if it is small, else squares spread evenly over it, put together."""
+    height, width = pixels.shape[:2]
+    rows, columns = (_picked(length) for length in (height, width))
+    return np.ascontiguousarray(pixels[rows][:, columns])
+
+
+def _picked(length: int) -> slice | np.ndarray[tuple[int], np.dtype[np.intp]]:
+    if length <= SAMPLE_SIDE * SAMPLE_COUNT:
+        return slice(None)
+    starts = np.linspace(0, length - SAMPLE_SIDE, SAMPLE_COUNT).astype(np.intp)
+    return (starts[:, None] + np.arange(SAMPLE_SIDE)).ravel()
+
+
+def _blackened(picture: Picture) -> Picture:
+    if picture.alpha is None:
+        return picture
+    shown = picture.alpha > 0
+    return replace(picture, pixels=picture.pixels * (shown if picture.grey else shown[:, :, None]))

@@ -1,4 +1,4 @@
-"""Pillow at work: whatever it raises or warns of becomes one line of ours."""
+"""Pillow's many exceptions and warnings, turned into ours."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from ldcodec.errors import LdcodecError, LdcodecWarning, PictureError
 def guarded(name: str) -> Iterator[None]:
     """Turn whatever Pillow raises into a PictureError that names the file, and its warnings into LdcodecWarnings.
 
-    Its decoders raise nearly anything on damaged files (OSError, SyntaxError, ValueError, struct.error, zlib.error,
-    EOFError, MemoryError …), so no narrower class than Exception would do.
+    On damaged files its decoders raise almost anything (OSError, SyntaxError, ValueError, struct.error, zlib.error,
+    EOFError, MemoryError …), so nothing narrower than Exception will do.
     """
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -24,21 +24,21 @@ def guarded(name: str) -> Iterator[None]:
         raise type(error)(f"{name}: {error}") from error
     except Exception as error:
         raise PictureError(f"{name}: {reason(error)}") from error
-    told = [entry.message for entry in caught if issubclass(entry.category, UserWarning)]
-    for text in dict.fromkeys(map(first_line, told)):
+    messages = [entry.message for entry in caught if issubclass(entry.category, UserWarning)]
+    for text in dict.fromkeys(map(first_line, messages)):
         warnings.warn(text, LdcodecWarning, stacklevel=4)
 
 
 def first_line(message: BaseException | str) -> str:
-    """What an exception or warning says, in one line; its class if it says nothing."""
+    """The first line of an exception or warning; the name of its class if it has no text."""
     lines = str(message).strip().splitlines()
     return lines[0] if lines else type(message).__name__
 
 
 def reason(error: Exception) -> str:
-    """Why Pillow could not read a picture, as the end of a sentence."""
+    """Why Pillow could not read a picture, to follow the file's name and a colon."""
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture of a known kind, or damaged in its first bytes"
+        return "not a picture in a known format, or damaged in its first bytes"
     if isinstance(error, Image.DecompressionBombError):
         return "refused, because it claims more pixels than is safe to open; --max-pixels sets the limit"
     if isinstance(error, MemoryError):
@@ -49,5 +49,5 @@ def reason(error: Exception) -> str:
 
 
 def warn(text: str) -> None:
-    """Tell what is not kept; `guarded` passes it on."""
+    """Warn about something that is lost; `guarded` passes it on to the caller."""
     warnings.warn(text, LdcodecWarning, stacklevel=2)

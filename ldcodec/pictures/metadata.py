@@ -1,4 +1,4 @@
-"""Exif and XMP: taken from a Pillow image byte for byte, but for the orientation, which is applied and reset."""
+"""Exif and XMP: taken from a Pillow image byte for byte, except for the orientation, which is applied and reset."""
 
 import re
 import struct
@@ -13,7 +13,7 @@ from ldcodec.pictures.picture import Picture
 
 ORIENTATION = ExifTags.Base.Orientation
 
-# What a TIFF file says of the picture, not of how its pixels are stored.
+# The tags of a TIFF file that describe the picture rather than how its pixels are stored.
 DESCRIPTIVE = (
     ExifTags.Base.ImageDescription,
     ExifTags.Base.Make,
@@ -38,27 +38,27 @@ _TURNS = {
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its Exif or XMP orientation asks; damaged metadata asks for nothing."""
+    """Turn an image as its Exif or XMP orientation asks; damaged metadata is ignored with a warning."""
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow parses a dozen kinds of metadata here
+    except Exception:  # Pillow parses a dozen kinds of metadata here, and its errors are as many
         warn("its damaged metadata is ignored")
         return image
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def collect(image: Image.Image) -> tuple[bytes | None, bytes | None]:
-    """Exif, without its mark, and XMP of a Pillow image that was loaded, both with orientation 1."""
+    """Exif, without its marker, and XMP of a loaded Pillow image, both with the orientation set to 1."""
     return _sound("Exif", _upright_exif(exif_of(image))), _sound("XMP", _upright_xmp(_xmp(image)))
 
 
 def strip(picture: Picture) -> Picture:
-    """The pixels and alpha alone, in sRGB: without its profile a picture would show other colours."""
+    """Drop all metadata; the pixels are converted to sRGB, since without a profile they would change colour."""
     return replace(colour.to_srgb(picture), exif=None, xmp=None)
 
 
 def descriptive(exif: Image.Exif) -> Image.Exif:
-    """The part of Exif data that may stand in any TIFF file, whatever the form of its pixels."""
+    """The part of Exif that is valid in any TIFF file, however its pixels are stored."""
     kept = Image.Exif()
     for tag in DESCRIPTIVE:
         if tag in exif:
@@ -72,15 +72,15 @@ def descriptive(exif: Image.Exif) -> Image.Exif:
 
 
 def exif_of(image: Image.Image) -> bytes | None:
-    """Exif as it stands, without its mark, of a Pillow image that was loaded; of TIFF what its tags tell."""
+    """The unchanged Exif of a loaded Pillow image, without its marker; for TIFF, made from its descriptive tags."""
     exif = image.info.get("exif")
     try:
-        if exif is None and "Raw profile type exif" in image.info:  # ImageMagick's way to put Exif into PNG
+        if exif is None and "Raw profile type exif" in image.info:  # how ImageMagick puts Exif into PNG
             exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
         if exif is None and image.format == "TIFF":
             found = descriptive(image.getexif())
             exif = found.tobytes() if len(found) else None
-    except Exception:  # text that is no number, tags that contradict themselves
+    except Exception:  # text that is not hexadecimal, tags that contradict each other
         warn("its damaged metadata is ignored")
     return exif.removeprefix(EXIF_MARK) if isinstance(exif, bytes) else None
 
@@ -92,22 +92,22 @@ def _xmp(image: Image.Image) -> bytes | None:
 
 def _sound(what: str, text: bytes | None) -> bytes | None:
     if text is not None and len(text) > MAX_TEXT:
-        warn(f"its {what} of {len(text)} bytes is beyond the limit of 2^24 and is left out")
+        warn(f"its {what} of {len(text)} bytes exceeds the limit of 2^24 and is left out")
         return None
     return text or None
 
 
 def _upright_exif(exif: bytes | None) -> bytes | None:
-    """Exif with the value of its first directory's orientation set to 1 in place.
+    """Set the orientation in the first directory of Exif to 1, in place.
 
-    Written anew, it would lose what a camera points to by offsets of its own.
+    Rewriting the stream would break maker notes, which refer to data by absolute offsets.
     """
     if exif is None:
         return None
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     try:
         if order is None:
-            raise struct.error("no TIFF stream")
+            raise struct.error("not a TIFF stream")
         (start,) = struct.unpack_from(f"{order}I", exif, 4)
         (count,) = struct.unpack_from(f"{order}H", exif, start)
         for place in range(start + 2, start + 2 + 12 * count, 12):
@@ -121,7 +121,7 @@ def _upright_exif(exif: bytes | None) -> bytes | None:
 
 
 def _one(order: str, kind: int) -> bytes:
-    """The number 1 as the four bytes of a value: a LONG if the tag says so, else a SHORT and two bytes of nothing."""
+    """The number 1 as the four bytes of a tag's value: a LONG if its kind is 4, else a SHORT and two unused bytes."""
     return struct.pack(f"{order}I", 1) if kind == 4 else struct.pack(f"{order}HH", 1, 0)
 
 

@@ -1,4 +1,4 @@
-"""`Picture`: what a picture consists of for the codec, and the arrays that stand for it in Python."""
+"""`Picture`: pixels, alpha and metadata, and the arrays that represent it in Python."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +14,12 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An upright picture of 8 bits a sample.
+    """An upright picture with 8 bits per sample.
 
-    pixels: uint8 (H, W, 3) RGB or (H, W) grey, in the colours of `icc`, or in sRGB without one; alpha: uint8 (H, W),
-    0 transparent to 255 opaque, None if all is opaque; exif (a TIFF stream, without the "Exif" mark of JPEG) and
-    xmp (an XML packet) as they stood in the file, but that no orientation is left to apply.
+    pixels: uint8 (H, W, 3) RGB or (H, W) grey, in the colour space of `icc`, or in sRGB without one.
+    alpha: uint8 (H, W), 0 transparent to 255 opaque; None for an opaque picture.
+    exif: a TIFF stream without JPEG's "Exif" marker; xmp: an XML packet. Both are as they were in the file, except that
+    the orientation, which the pixels already follow, is 1.
     """
 
     pixels: Pixels
@@ -39,18 +40,18 @@ class Picture:
 
     @property
     def grey(self) -> bool:
-        """Whether a pixel is one number, not three."""
+        """Whether pixels are single values instead of RGB."""
         return self.pixels.ndim == 2
 
     def array(self) -> Pixels:
-        """One uint8 array as Pillow and OpenCV shape it: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), alpha last."""
+        """One uint8 array in the layout of Pillow and OpenCV, alpha last: (H, W), (H, W, 2), (H, W, 3) or (H, W, 4)."""
         return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
 
 def from_array(array: NDArray[Any]) -> Picture:
-    """A picture of a uint8 array (H, W) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB or (H, W, 4) RGB and alpha.
+    """Wrap a uint8 array: (H, W) grey, (H, W, 2) grey with alpha, (H, W, 3) RGB or (H, W, 4) RGBA.
 
-    Raises PictureError for any other shape or type.
+    Raises PictureError for any other shape or type, and for sizes that a file cannot hold.
     """
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and channels not in (2, 3, 4)):
@@ -64,5 +65,5 @@ def from_array(array: NDArray[Any]) -> Picture:
 
 
 def visible(alpha: Pixels) -> Pixels | None:
-    """An alpha plane, uint8 (H, W), or None where it hides nothing."""
+    """An alpha plane, uint8 (H, W), or None if it is opaque everywhere."""
     return None if bool((alpha == 255).all()) else np.ascontiguousarray(alpha)

@@ -1,6 +1,6 @@
-"""Exact pixels ⇄ bytes, for what a file stores without loss: WebP where its limits allow, PNG elsewhere.
+"""Pixels as lossless WebP where its size limit allows, and as PNG elsewhere, for what a file stores exactly.
 
-What comes out of a file is not trusted: sizes are compared before anything is decoded.
+Data from a file are not trusted: their size is checked before anything is decoded.
 """
 
 import io
@@ -13,8 +13,8 @@ from ldcodec.errors import DamagedError, PictureError
 from ldcodec.pictures.guard import reason
 from ldcodec.pictures.picture import Pixels
 
-WEBP_SIDE = 16383  # the largest width and height of WebP
-EFFORT = {"method": 6, "quality": 80}  # 0.3 s a Kodak picture; quality 100 takes 7 s and saves 1 % at most
+WEBP_SIDE = 16383  # pixels: the largest width and height that WebP can hold
+EFFORT = {"method": 6, "quality": 80}  # 0.3 s for a Kodak picture; quality 100 takes 7 s and saves at most 1 %
 
 
 def fits_webp(pixels: Pixels) -> bool:
@@ -23,14 +23,14 @@ def fits_webp(pixels: Pixels) -> bool:
 
 
 def readable(width: int, height: int) -> bool:
-    """Whether a picture of this size, in pixels, could be read again: Pillow refuses twice its MAX_IMAGE_PIXELS."""
+    """Whether Pillow would read a picture of this size in pixels; it refuses more than twice its MAX_IMAGE_PIXELS."""
     return Image.MAX_IMAGE_PIXELS is None or width * height <= 2 * Image.MAX_IMAGE_PIXELS
 
 
 def webp(pixels: Pixels, method: int = EFFORT["method"], quality: int = EFFORT["quality"]) -> bytes:
-    """uint8 (H, W, 3) or (H, W) as lossless WebP in its simple layout; grey has three equal channels there.
+    """Encode uint8 (H, W, 3) or (H, W) as lossless WebP in its simple layout, grey as three equal channels.
 
-    Raises PictureError for more pixels than could be read again.
+    Raises PictureError for more pixels than `readable` allows.
     """
     _check(pixels)
     file = io.BytesIO()
@@ -39,7 +39,7 @@ def webp(pixels: Pixels, method: int = EFFORT["method"], quality: int = EFFORT["
 
 
 def png(pixels: Pixels) -> bytes:
-    """uint8 (H, W, 3) or (H, W) as PNG: zlib over filtered rows. Raises PictureError as `webp` does."""
+    """Encode uint8 (H, W, 3) or (H, W) as PNG. Raises PictureError as `webp` does."""
     _check(pixels)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=9)
@@ -47,26 +47,26 @@ def png(pixels: Pixels) -> bytes:
 
 
 def read_webp(data: bytes, size: tuple[int, int], grey: bool) -> Pixels:
-    """The pixels, uint8 (H, W) if grey, else (H, W, 3), of what `webp` wrote.
+    """Decode what `webp` wrote to uint8 (H, W) if grey, else (H, W, 3).
 
-    Raises DamagedError for any other layout or another size (width, height). Pillow would allocate for the size that
-    the data claim as soon as it opens them, so this is compared before.
+    Raises DamagedError for any other layout, or a size other than the given (width, height). Pillow allocates memory
+    for the claimed size as soon as it opens WebP data, so the claim is checked first.
     """
     if webp_size(data) != size:
         raise DamagedError(f"its WebP data are damaged or not a picture of {size[0]}x{size[1]} pixels")
-    if not readable(*size):  # which Pillow asks of PNG itself, but not of WebP
+    if not readable(*size):  # Pillow itself checks this for PNG, but not for WebP
         raise DamagedError(f"its WebP data: {reason(Image.DecompressionBombError())}")
     pixels = _decoded(data, "WEBP", size, "RGB")
     return np.ascontiguousarray(pixels[:, :, 1]) if grey else pixels
 
 
 def read_png(data: bytes, size: tuple[int, int], grey: bool) -> Pixels:
-    """The pixels of what `png` wrote; shapes and errors as for `read_webp`."""
+    """Decode what `png` wrote; shapes and errors as for `read_webp`."""
     return _decoded(data, "PNG", size, "L" if grey else "RGB")
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that lossless WebP data in the simple layout, without alpha, claim; None for anything else."""
+    """The (width, height) that lossless WebP data claim; None for anything but the simple layout without alpha."""
     fields = int.from_bytes(data[21:25], "little")
     alpha = fields >> 28 & 1
     if len(data) < 25 or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8L" or data[20] != 0x2F or alpha:
@@ -75,7 +75,7 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 def png_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height that PNG data claim; None for anything else."""
+    """The (width, height) that PNG data claim; None for anything else."""
     if len(data) < 24 or data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR":
         return None
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
@@ -84,20 +84,19 @@ def png_size(data: bytes) -> tuple[int, int] | None:
 def _check(pixels: Pixels) -> None:
     height, width = pixels.shape[:2]
     if not readable(width, height):
-        raise PictureError(f"{width}x{height} are too many pixels for alpha or a picture without loss")
+        raise PictureError(f"{width}x{height} are too many pixels for alpha or lossless storage")
 
 
 def _decoded(data: bytes, format: str, size: tuple[int, int], mode: str) -> Pixels:
-    """Opening reads the header only, and Pillow refuses there more pixels than is safe."""
     try:
-        with (
+        with (  # opening reads only the header; Pillow raises there if the data claim more pixels than is safe
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(io.BytesIO(data), formats=[format]) as image,
         ):
             if (image.size, image.mode) != (size, mode):
-                raise DamagedError(f"its {format} data are no {mode} picture of {size[0]}x{size[1]} pixels")
+                raise DamagedError(f"its {format} data are not a {mode} picture of {size[0]}x{size[1]} pixels")
             return np.array(image)
     except DamagedError:
         raise
-    except Exception as error:  # as for any picture, see `guarded`
+    except Exception as error:  # nothing narrower will do, see `guarded`
         raise DamagedError(f"its {format} data: {reason(error)}") from error

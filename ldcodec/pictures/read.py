@@ -1,6 +1,6 @@
 """Picture files and Pillow images → `Picture`.
 
-Nothing is lost in silence: what cannot be kept is refused with a PictureError or told in an LdcodecWarning.
+Nothing is lost silently: what cannot be kept is refused with a PictureError or reported in an LdcodecWarning.
 """
 
 import io
@@ -18,11 +18,10 @@ from ldcodec.pictures.picture import Picture
 
 
 def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = None) -> Picture:
-    """Read a picture file, upright.
+    """Read a picture file and turn it upright.
 
-    `name` is what messages call the file; `frame`, counted from 1, is the one of several pictures to take. Raises
-    PictureError for what is missing, damaged, too large or no picture; warns with LdcodecWarning where less is kept
-    than the file holds.
+    name: what messages call the file; frame: which of several pictures to take, counted from 1. Raises PictureError for
+    a file that is missing, damaged, too large or not a picture; warns with LdcodecWarning of anything that is not kept.
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     with guarded(name):
@@ -37,7 +36,7 @@ def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = N
 
 
 def from_image(image: Image.Image) -> Picture:
-    """A Pillow image as a picture, upright. Raises and warns as `read` does."""
+    """Convert a Pillow image and turn it upright. Raises and warns as `read` does."""
     with guarded("the picture"):
         return _picture(image)
 
@@ -58,21 +57,21 @@ def _picture(image: Image.Image) -> Picture:
 def _go_to(image: Image.Image, frame: int) -> None:
     count = getattr(image, "n_frames", 1)
     if not 1 <= frame <= count:
-        raise PictureError(f"it has no picture number {frame}, but {count} in all")
+        raise PictureError(f"there is no picture number {frame}; the file holds {count}")
     image.seek(frame - 1)
 
 
 def _warn_of_depth(image: Image.Image) -> None:
-    """Pillow itself cuts 16-bit colour to 8 bits while it decodes; only the tiles, before loading, tell."""
+    """Must come before loading: Pillow cuts 16-bit colour to 8 bits as it decodes, and only the tiles show it."""
     if image.mode.startswith("I") or re.search(r";16[BLN]", str(getattr(image, "tile", ""))):
-        warn("its samples of 16 bits are reduced to 8")
+        warn("its 16-bit samples are reduced to 8 bits")
 
 
 def _warn_of_frames(image: Image.Image) -> None:
-    """Must come last: counting frames may move the file to another one."""
+    """Must come last: counting the frames may move the file to another one."""
     try:
         several = getattr(image, "is_animated", False)
     except Exception:  # a damaged later frame
         several = True
     if several:
-        warn("it holds several pictures, of which only the first is kept")
+        warn("it holds several pictures; only the first is kept")

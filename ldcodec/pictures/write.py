@@ -1,15 +1,16 @@
-"""`Picture` → Pillow image or picture file, with all of it that the format can hold."""
+"""`Picture` → Pillow image or picture file, with everything that the format can hold."""
 
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
 from ldcodec.bitstream.chunktypes import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
-from ldcodec.pictures import colour, rows
+from ldcodec.pictures import colour
 from ldcodec.pictures.guard import first_line, warn
 from ldcodec.pictures.metadata import DESCRIPTIVE, DIRECTORIES, descriptive
 from ldcodec.pictures.picture import Picture
@@ -24,12 +25,13 @@ FORMATS = {
     ".ppm": "PPM",
     ".bmp": "BMP",
 }
-JPEG_SEGMENT = 65533  # bytes of Exif or XMP that JPEG can hold with their marks
+JPEG_SEGMENT = 65533  # bytes: the most Exif or XMP that JPEG can hold, including its marker
+LARGE = 1 << 24  # pixels: pictures of this size are streamed to the target
 
 
 @dataclass(frozen=True)
 class _Ability:
-    """What a format holds, and how Pillow is to write it."""
+    """What a format can hold, and the options with which Pillow writes it."""
 
     options: dict[str, object]
     alpha: bool = True
@@ -47,7 +49,7 @@ _ABILITIES = {
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """A Pillow image of mode L, LA, RGB or RGBA, with icc_profile, exif and xmp in its `info` as Pillow itself does."""
+    """A Pillow image of mode L, LA, RGB or RGBA, with icc_profile, exif and xmp in `info`, where Pillow keeps them."""
     image = Image.fromarray(np.ascontiguousarray(picture.array()))
     exif = picture.exif and EXIF_MARK + picture.exif
     found = {"icc_profile": picture.icc, "exif": exif, "xmp": picture.xmp}
@@ -56,15 +58,15 @@ def to_image(picture: Picture) -> Image.Image:
 
 
 def write(picture: Picture, target: BinaryIO, format: str = "PNG") -> None:
-    """Write a picture as a file of one of `FORMATS`' values; warns with LdcodecWarning of what the format cannot hold.
+    """Write a picture in a format of `FORMATS`; warns with LdcodecWarning of anything that the format cannot hold.
 
-    Raises PictureError if it cannot hold the pixels; an OSError of the target itself is left as it is.
+    Raises PictureError if it cannot hold the pixels, and passes an OSError of the target itself through.
     """
     kept = _holdable(picture, format)
     try:
         image = Image.fromarray(np.ascontiguousarray(kept.array()))
-        rows.save(image, target, format, _ABILITIES[format].options | _metadata_options(kept, format))
-    except rows.TargetError as error:
+        _save(image, target, format, _ABILITIES[format].options | _metadata_options(kept, format))
+    except _TargetError as error:
         raise error.error from error
     except Exception as error:
         size = f"{picture.width}x{picture.height}"
@@ -72,7 +74,7 @@ def write(picture: Picture, target: BinaryIO, format: str = "PNG") -> None:
 
 
 def format_of(path: Path | str) -> str:
-    """The Pillow name of the format that a file's extension asks for. Raises UsageError if it is unknown."""
+    """Pillow's name for the format of a file's extension. Raises UsageError if the extension is unknown."""
     extension = Path(path).suffix
     format = FORMATS.get(extension.lower())
     if format is None:
@@ -80,11 +82,49 @@ def format_of(path: Path | str) -> str:
     return format
 
 
+def _save(image: Image.Image, target: BinaryIO, format: str, options: dict[str, Any]) -> None:
+    """Save an image; a large one is streamed, so that not even its encoded bytes are held in memory.
+
+    Raises _TargetError for an OSError of the target.
+    """
+    if image.width * image.height < LARGE or format == "TIFF":  # TIFF is not written front to back
+        encoded = io.BytesIO()
+        image.save(encoded, format, **options)
+        _Target(target).write(encoded.getbuffer())
+    else:
+        image.save(cast(BinaryIO, _Target(target)), format, **options)
+
+
+class _TargetError(Exception):
+    """Carries an OSError of the target through Pillow, whose own errors are OSErrors too."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Target(io.RawIOBase):
+    """Wraps a target stream, so that its errors can be told from Pillow's; like a pipe, it cannot seek."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._stream.write(data)
+        except OSError as error:
+            raise _TargetError(error) from error
+
+
 def _holdable(picture: Picture, format: str) -> Picture:
-    """The picture without what the format has no place for, each told in a warning."""
+    """The picture without what the format cannot hold; warns of each loss."""
     ability = _ABILITIES[format]
     if picture.alpha is not None and not ability.alpha:
-        warn(f"{format} holds no transparency: the picture is laid onto white")
+        warn(f"{format} cannot hold transparency: the picture is laid onto white")
         picture = _on_white(picture)
     lost = _unholdable(picture, format)
     if lost:
@@ -95,11 +135,11 @@ def _holdable(picture: Picture, format: str) -> Picture:
 
 
 def _unholdable(picture: Picture, format: str) -> list[str]:
-    """Names of the fields with metadata that the format cannot hold."""
+    """The names of the metadata fields that the format cannot hold."""
     given = [field for field in ("icc", "exif", "xmp") if getattr(picture, field) is not None]
     if not _ABILITIES[format].metadata:
         return given
-    limits = {"exif": JPEG_SEGMENT - 6, "xmp": JPEG_SEGMENT - 29}
+    limits = {"exif": JPEG_SEGMENT - 6, "xmp": JPEG_SEGMENT - 29}  # less their markers; profiles span 255 segments
     lost = [f for f in given if format == "JPEG" and len(getattr(picture, f)) > limits.get(f, 255 * 65519)]
     if format == "WEBP" and picture.icc is not None and colour.space(picture.icc) == b"GRAY":
         lost.append("icc")  # WebP's pixels are always RGB
@@ -117,7 +157,7 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def _on_white(picture: Picture) -> Picture:
-    """Alpha applied in front of white, in the numbers as they stand, as browsers and editors do."""
+    """The picture blended with white by its alpha, without linearising the values, as browsers and editors do."""
     if picture.alpha is None:
         return picture
     alpha = picture.alpha.astype(np.uint16)
@@ -127,7 +167,7 @@ def _on_white(picture: Picture) -> Picture:
 
 
 def _metadata_options(picture: Picture, format: str) -> dict[str, object]:
-    """What Pillow's `save` takes for the metadata."""
+    """The options with which Pillow's `save` takes metadata."""
     options: dict[str, object] = {"icc_profile": picture.icc} if picture.icc else {}
     if format == "TIFF":
         return options | _tiff_options(picture)
@@ -143,7 +183,7 @@ def _metadata_options(picture: Picture, format: str) -> dict[str, object]:
 
 
 def _tiff_options(picture: Picture) -> dict[str, object]:
-    """Exif and XMP as tags; Pillow writes directories within directories into uncompressed files only."""
+    """Exif and XMP as TIFF tags; Pillow can write nested directories only into uncompressed files."""
     tags = Image.Exif() if picture.exif is None else _tiff_tags(picture.exif)
     if picture.xmp is not None:
         tags[ExifTags.Base.XMLPacket] = picture.xmp
@@ -152,15 +192,15 @@ def _tiff_options(picture: Picture) -> dict[str, object]:
 
 
 def _tiff_tags(exif: bytes) -> Image.Exif:
-    """What Exif tells as tags of TIFF; none, with a warning, where it is damaged: the picture does not depend on it."""
+    """The descriptive tags of Exif; none, with a warning, if it is damaged, since the picture does not depend on it."""
     found = Image.Exif()
     try:
         found.load(exif)
         tags = descriptive(found)
         for tag in (tag for tag in DESCRIPTIVE if not isinstance(tags.get(tag, ""), str)):
-            del tags[tag]  # libtiff takes text alone here
-        tags.tobytes()  # values that no tag can hold are told here and not when the picture is half written
-    except Exception:  # Pillow raises nearly anything here, as for damaged pictures
-        warn("its Exif is damaged and cannot become TIFF tags, left out")
+            del tags[tag]  # libtiff accepts only text here
+        tags.tobytes()  # raises for values that no tag can hold, before the picture is half written
+    except Exception:  # on damaged data Pillow raises almost anything
+        warn("its Exif is damaged, cannot become TIFF tags and is left out")
         return Image.Exif()
     return tags
