@@ -4,7 +4,7 @@ That package keeps them as a pickle, which may run code when it is read. Here an
 names of NumPy and refuses all else, and the package itself is never imported (it would import JAX).
 """
 
-import pickle
+import pickle  # noqa: TID251 (the unpickler below refuses everything but arrays)
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec

@@ -5,7 +5,7 @@ needs, five names, and refuses all else.
 """
 
 import io
-import pickle
+import pickle  # noqa: TID251 (the unpickler below refuses everything but arrays)
 from pathlib import Path
 from typing import Any
 
