@@ -11,16 +11,22 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+import ldcodec
+from ldcodec import cli
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.weightsfile import find_file
 from ldcodec.errors import ModelError
+from ldcodec.jobs import paths
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model
 from ldcodec.nets.networks import Networks
 from ldcodec.training.counting import counted
 from ldcodec.training.integers import integer_tensors
 from ldcodec.training.start import fresh_networks
+from tests.commands import Call
+from tests.pictures import photo
 
 # Hypothesis tries the same examples in every run, so that a failure is never chance. `--hypothesis-profile=nightly`
 # tries random ones, ten times as many, and keeps what failed in .hypothesis/ for the next run.
@@ -116,3 +122,27 @@ def shipped_model() -> Model:
     except ModelError:
         pytest.skip(f"models/{DEFAULT_MODEL} holds no weights")
     return load_model(device="cpu")
+
+
+@pytest.fixture
+def call(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Call:
+    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LDCODEC_MODELS", str(tiny_model_folder))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # commands change it
+    paths._check_writable.cache_clear()
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = cli.run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ldc(model: Model) -> bytes:
+    """A sound file of the tiny model."""
+    return ldcodec.encode(photo(), quality=50, model=model)

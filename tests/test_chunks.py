@@ -21,7 +21,7 @@ from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarni
 from ldcodec.nets.model import Model
 from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture
-from tests.test_codec import texture
+from tests.pictures import texture
 from tests.test_container import documented_bytes
 from tests.test_pictures import EXIF, SRGB, XMP, colours, grey
 from tests.test_transparency import disc

@@ -1,6 +1,5 @@
 """The command as a user meets it: real files, pipes, signals and exit codes, with a tiny random model."""
 
-import functools
 import io
 import json
 import os
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -21,100 +20,19 @@ import pytest
 from PIL import Image
 
 import ldcodec
-from ldcodec import cli
 from ldcodec.bitstream import container
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.decoder.request import View
 from ldcodec.decoder.reverse import DecodeSettings
-from ldcodec.jobs import paths
 from ldcodec.jobs.stderr import foreign_lines_as_warnings
-from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture
+from tests.commands import TARGET, TINY, Call, command, environment, error_line, heed_interrupts, start
+from tests.pictures import photo, png
 
-ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "numpy", "PIL", "constriction", "safetensors", "tqdm")
 STARTUP_LIMIT = 3  # times what Python takes to import click alone: 0.15 s or less where that takes 0.05
-TARGET = ["--quality", "50"]
-TINY = ["--model", "tiny"]
-
-Process = subprocess.CompletedProcess[bytes]
-Call = Callable[..., tuple[int, str, str]]
-
-
-# On a full disk Python leaves half a compiled module and stumbles over it later.
-UNCACHED = {"PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def environment(models: Path | str = "") -> dict[str, str]:
-    """The environment of a command that finds this package and `models`, and keeps to one thread."""
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "LDCODEC_MODELS": str(models), "OMP_NUM_THREADS": "1", **UNCACHED}
-
-
-def start(*arguments: str | Path, models: Path | str = "", **options: Any) -> "subprocess.Popen[bytes]":
-    """The command as a process of its own; Ctrl-C is not ignored in it, whatever runs the tests."""
-    for name in ("stdout", "stderr"):
-        options.setdefault(name, subprocess.PIPE)
-    options.setdefault("preexec_fn", heed_interrupts)
-    command = [sys.executable, "-m", "ldcodec", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment(models), **options)
-
-
-def heed_interrupts() -> None:
-    """What a shell does for a command in the foreground."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def command(*arguments: str | Path, models: Path | str = "", input: bytes = b"", **options: Any) -> Process:
-    """Run the command to its end."""
-    process = start(*arguments, models=models, stdin=subprocess.PIPE, **options)
-    out, err = process.communicate(input, timeout=120)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-def error_line(stderr: str | bytes) -> str:
-    """The only line on standard error, which is an error message."""
-    text = stderr.decode() if isinstance(stderr, bytes) else stderr
-    assert re.fullmatch(r"ldcodec: error: [^\n]+\n", text), text
-    return text
-
-
-@pytest.fixture
-def call(
-    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Call:
-    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LDCODEC_MODELS", str(tiny_model_folder))
-    paths._check_writable.cache_clear()
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        code = cli.run([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
-def photo(width: int = 40, height: int = 24, seed: int = 0) -> Image.Image:
-    """Smooth noise, the same for each seed."""
-    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3)).astype(np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-
-
-@functools.cache
-def png(width: int = 40, height: int = 24, seed: int = 0) -> bytes:
-    file = io.BytesIO()
-    photo(width, height, seed).save(file, "PNG")
-    return file.getvalue()
-
-
-@pytest.fixture(scope="session")
-def ldc(model: Model) -> bytes:
-    """A sound file of the tiny model."""
-    return ldcodec.encode(photo(), quality=50, model=model)
 
 
 @pytest.fixture

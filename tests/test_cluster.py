@@ -17,8 +17,8 @@ from ldcodec.cli.compress import Order, _compress
 from ldcodec.jobs.cores import VARIABLES
 from ldcodec.jobs.ray import Coder
 from ldcodec.jobs.work import Work
-from tests.test_cli import environment, error_line
-from tests.test_folders import Call, call, summary, tree, wait_until  # noqa: F401 (call is a fixture)
+from tests.commands import Call, environment, error_line
+from tests.test_folders import summary, tree, wait_until
 
 RAY = ["-o", "archive", "--engine", "ray", "--jobs", "2"]
 COUNT = 40
@@ -132,14 +132,14 @@ def test_what_a_dead_process_has_begun_is_begun_anew(tmp_path: Path, monkeypatch
     assert not left.exists()
 
 
-def test_nothing_to_do_starts_no_ray(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_nothing_to_do_starts_no_ray(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise(tmp_path / "photos", 1)
     assert call("compress", "photos", "-o", "archive", "-r", "--lossless", "--jobs", "1")[0] == 0
     monkeypatch.setitem(sys.modules, "ray", None)
     assert summary(call("compress", "photos", "--lossless", *RAY)[1]) == (0, 1, 0)
 
 
-def test_a_missing_extra_is_named(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_missing_extra_is_named(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise(tmp_path / "photos", 1)
     monkeypatch.setitem(sys.modules, "ray", None)
     code, out, err = call("compress", "photos", "--lossless", *RAY)
@@ -147,13 +147,13 @@ def test_a_missing_extra_is_named(call: Call, tmp_path: Path, monkeypatch: pytes
     assert error_line(err) == "ldcodec: error: --engine ray needs more packages: pip install 'ldcodec[ray]'\n"
 
 
-def test_an_address_without_ray_is_wrong_use(call: Call, tmp_path: Path) -> None:  # noqa: F811
+def test_an_address_without_ray_is_wrong_use(call: Call, tmp_path: Path) -> None:
     noise(tmp_path / "photos", 1)
     code, _, err = call("compress", "photos", "-r", "-o", "archive", "--lossless", "--address", "host:6379")
     assert code == 2 and "--address belongs to --engine ray" in error_line(err)
 
 
-def test_an_address_where_nobody_listens(ray: None, call: Call, tmp_path: Path) -> None:  # noqa: F811
+def test_an_address_where_nobody_listens(ray: None, call: Call, tmp_path: Path) -> None:
     noise(tmp_path / "photos", 1)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -3,7 +3,6 @@
 import io
 import json
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec import cli
 from ldcodec.bitstream import container, layout, slices
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
@@ -28,12 +26,11 @@ from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, SalvageWar
 from ldcodec.nets.model import Model
 from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture
-from tests.test_codec import texture
+from tests.commands import Call
+from tests.pictures import texture
 
 HEIGHT, WIDTH = 640, 200
 SLICES = 5  # of 128 pixel rows each
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +47,6 @@ def sound(model: Model) -> Container:
 def whole(sound: Container, model: Model) -> NDArray[np.uint8]:
     """Its picture."""
     return decode_array(container.write(sound), model=model)
-
-
-@pytest.fixture
-def call(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LDCODEC_MODELS", tiny_model)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = cli.run(list(arguments))
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 def starts(file: Container) -> list[int]:
@@ -243,7 +226,7 @@ def test_verify_compares_the_sizes_that_stored_pixels_claim(call: Call, tmp_path
     bad = {
         "webp": (Chunk("WEBP", planes.webp(PIXELS_3X2[:1])), "chunk WEBP is a picture of 3x1 pixels in a file of 3x2"),
         "png": (Chunk("PNGI", planes.png(PIXELS_3X2[:, :2])), "chunk PNGI is a picture of 2x2 pixels in a file of 3x2"),
-        "text": (Chunk("PNGI", b"no picture at all"), "chunk PNGI is no PNG data"),
+        "text": (Chunk("PNGI", b"no picture at all"), "chunk PNGI is not PNG data"),
     }
     for name, (chunk, reason) in bad.items():
         lying = replace(sound, chunks=(*sound.chunks[:-1], chunk))

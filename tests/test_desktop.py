@@ -19,7 +19,8 @@ from ldcodec import cli
 from ldcodec.cli import man
 from ldcodec.decoder.request import View
 from ldcodec.nets.model import Model
-from tests.test_cli import ROOT, command, environment, error_line, photo
+from tests.commands import ROOT, command, environment, error_line
+from tests.pictures import photo
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -15,7 +15,7 @@ from ldcodec.errors import LdcodecWarning
 from ldcodec.nets.model import Model
 from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture, Pixels
-from tests.test_codec import noise, texture
+from tests.pictures import noise, texture
 
 OVERHEAD = 60  # bytes of an .ldc file around lossless WebP
 

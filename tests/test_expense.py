@@ -18,7 +18,7 @@ from ldcodec.entropy.rangecoder import _golomb
 from ldcodec.entropy.tables import PRECISION, SCALE_COUNT
 from ldcodec.errors import ModelError
 from ldcodec.nets.model import Model
-from tests.test_codec import texture
+from tests.pictures import texture
 
 
 def test_bits_are_those_of_the_tables(model: Model) -> None:

@@ -24,8 +24,10 @@ from ldcodec.jobs.manifest import FILE_NAME, manifest_of
 from ldcodec.jobs.paths import Job, unfinished_path
 from ldcodec.jobs.work import Work
 from ldcodec.jobs.workers import Team, outcomes, team_of
+from tests.commands import command, environment, error_line, heed_interrupts, start
+from tests.pictures import png
 from tests.strange import strange
-from tests.test_cli import Terminal, command, environment, error_line, heed_interrupts, png, start
+from tests.test_cli import Terminal
 
 EXACT = ["-r", "--jobs", "1", "--lossless"]  # needs no model
 NAMES = ("2024/june/a.png", "2024/b.PNG", "c.png")

@@ -24,7 +24,7 @@ from ldcodec.decoder.request import View
 from ldcodec.decoder.reverse import parse
 from ldcodec.decoder.tiles import Latent
 from ldcodec.nets.model import Model, load_model
-from tests.test_codec import Pixels, psnr, texture
+from tests.pictures import Pixels, psnr, texture
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES: dict[str, tuple[Pixels, str]] = {

@@ -23,11 +23,9 @@ from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.codec import encode
 from ldcodec.nets.model import Model
 from ldcodec.pictures import planes
-from tests.test_cli import Call, call
-from tests.test_codec import texture
+from tests.commands import Call
+from tests.pictures import texture
 from tests.test_container import CRCS, EXTENDED, simple, start, with_header_crc
-
-__all__ = ["call"]  # a fixture
 
 SECONDS = 1.0  # of processor time a command may take
 MEGABYTES = 250  # of memory it may add to the largest amount before

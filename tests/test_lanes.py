@@ -23,7 +23,7 @@ from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.entropy.integer import Parsed
 from ldcodec.errors import DamagedError
 from ldcodec.nets.model import Model
-from tests.test_codec import texture
+from tests.pictures import texture
 
 
 @pytest.fixture(params=[1, 2, 5])

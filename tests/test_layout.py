@@ -18,7 +18,7 @@ from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.whole import Written
 from ldcodec.errors import FormatError
 from ldcodec.nets.model import Model
-from tests.test_codec import texture
+from tests.pictures import texture
 
 
 class NoFile(Exception):

@@ -23,7 +23,7 @@ from ldcodec.bitstream.slices import Span
 from ldcodec.codec import encode
 from ldcodec.jobs import memory
 from ldcodec.nets.model import Model
-from tests.test_codec import texture
+from tests.pictures import texture
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST = 300e6  # bytes of memory

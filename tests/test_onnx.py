@@ -36,9 +36,9 @@ from ldcodec.onnx.runtime import Graphs, OnnxModel, load
 from ldcodec.onnx.writer import export
 from ldcodec.pictures.picture import Picture
 from ldcodec.training.integers import integer_tensors
+from tests.commands import Call, environment, error_line
 from tests.conftest import TINY, tiny_networks
-from tests.test_cli import Call, call, environment, error_line, photo  # noqa: F401
-from tests.test_codec import texture
+from tests.pictures import texture
 
 pytest.importorskip("onnx", reason="the extra is not installed: pip install 'ldcodec[onnx]'")
 pytest.importorskip("onnxruntime", reason="the extra is not installed: pip install 'ldcodec[onnx]'")
@@ -258,7 +258,7 @@ def test_torch_would_be_missed(place: Path, original: Model, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def told(call: Call, original: Model, tmp_path: Path) -> Callable[..., str]:  # noqa: F811
+def told(call: Call, original: Model, tmp_path: Path) -> Callable[..., str]:
     """The one line that `decompress k.ldc` ends in with some options, and its exit code."""
     (tmp_path / "k.ldc").write_bytes(encode(texture(64, 64), quality=40, fallback=False, model=original))
 
@@ -332,7 +332,7 @@ def test_options_that_contradict_each_other_are_refused(told: Callable[..., str]
 
 def test_networks_beside_the_weights_are_found(
     told: Callable[..., str],
-    call: Call,  # noqa: F811
+    call: Call,
     place: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -349,7 +349,7 @@ def test_networks_beside_the_weights_are_found(
 
 def test_the_extra_is_named_where_it_is_missing(
     told: Callable[..., str],
-    call: Call,  # noqa: F811
+    call: Call,
     copied: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -361,7 +361,7 @@ def test_the_extra_is_named_where_it_is_missing(
 
 
 def test_the_command_exports_and_keeps_what_is_there(
-    call: Call,  # noqa: F811
+    call: Call,
     place: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

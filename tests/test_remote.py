@@ -23,9 +23,9 @@ from ldcodec.bitstream.reader import FIRST_BYTES, Reader
 from ldcodec.jobs import remote
 from ldcodec.jobs.manifest import FILE_NAME
 from ldcodec.nets.model import Model
+from tests.commands import Call, environment, error_line, start
+from tests.pictures import png, texture
 from tests.store import REASON, Store, store_of_objects
-from tests.test_cli import Call, call, environment, error_line, ldc, png, start  # noqa: F401 (fixtures)
-from tests.test_codec import texture
 from tests.test_folders import summary, wait_until
 from tests.test_slices import small_parts  # noqa: F401 (a fixture)
 
@@ -80,7 +80,7 @@ def test_what_a_url_is(name: str, found: bool) -> None:
     assert remote.is_remote(name) == found
 
 
-def test_there_and_back(call: Call, store: Store, bucket: str, tmp_path: Path) -> None:  # noqa: F811
+def test_there_and_back(call: Call, store: Store, bucket: str, tmp_path: Path) -> None:
     store.put(f"{bucket}/a.png", png())
     code, out, err = call("compress", f"{bucket}/a.png", "-o", f"{bucket}/new/a.ldc", *TINY)
     assert (code, err) == (0, "")
@@ -92,7 +92,7 @@ def test_there_and_back(call: Call, store: Store, bucket: str, tmp_path: Path) -
     assert store.keys(bucket) == ["a.png", "b.png", "new/a.ldc"]
 
 
-def test_local_to_remote_to_beside(call: Call, store: Store, bucket: str, tmp_path: Path) -> None:  # noqa: F811
+def test_local_to_remote_to_beside(call: Call, store: Store, bucket: str, tmp_path: Path) -> None:
     """Without -o the output stands beside its input; a slash at the end makes a folder of several."""
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(png())
@@ -102,7 +102,7 @@ def test_local_to_remote_to_beside(call: Call, store: Store, bucket: str, tmp_pa
     assert store.keys(bucket) == ["a.ldc", "x/a.ldc", "x/a.png", "x/b.ldc"]
 
 
-def test_nothing_is_overwritten_without_force(call: Call, store: Store, bucket: str) -> None:  # noqa: F811
+def test_nothing_is_overwritten_without_force(call: Call, store: Store, bucket: str) -> None:
     store.put(f"{bucket}/a.png", png())
     store.put(f"{bucket}/a.ldc", b"mine")
     code, out, err = call("compress", f"{bucket}/a.png", "--lossless")
@@ -133,7 +133,7 @@ def test_a_region_asks_for_the_slices_it_needs(
     assert (tmp_path / "remote.png").read_bytes() == (tmp_path / "local.png").read_bytes()
 
 
-def test_a_whole_file_is_asked_for_once(call: Call, store: Store, bucket: str, ldc: bytes) -> None:  # noqa: F811
+def test_a_whole_file_is_asked_for_once(call: Call, store: Store, bucket: str, ldc: bytes) -> None:
     """Though it is read twice: for its checksums and for its content."""
     store.put(f"{bucket}/a.ldc", ldc)
     store.requests.clear()
@@ -160,7 +160,7 @@ def test_info_reads_the_header(
     assert (code, out) == (1, "") and "cut short or has grown" in error_line(err)
 
 
-def test_damage_is_told(call: Call, store: Store, bucket: str, ldc: bytes) -> None:  # noqa: F811
+def test_damage_is_told(call: Call, store: Store, bucket: str, ldc: bytes) -> None:
     store.put(f"{bucket}/a.ldc", ldc[:-1] + bytes([ldc[-1] ^ 1]))
     store.put(f"{bucket}/b.ldc", b"text")
     code, out, _ = call("verify", f"{bucket}/a.ldc", "--quick")
@@ -202,7 +202,7 @@ def test_elsewhere_an_output_is_moved_to_its_name(protocol: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("url", ["memory://there/a.ldc", "memory://a.ldc"])
-def test_the_memory_of_fsspec(url: str, call: Call, tmp_path: Path) -> None:  # noqa: F811
+def test_the_memory_of_fsspec(url: str, call: Call, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
     assert call("compress", "a.png", "-o", url, "--lossless")[0] == 0
     assert call("decompress", url, "-o", "b.png")[0] == 0
@@ -228,7 +228,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_cannot_be_is_one_line(name: str, call: Call, store: Store, bucket: str) -> None:  # noqa: F811
+def test_what_cannot_be_is_one_line(name: str, call: Call, store: Store, bucket: str) -> None:
     pytest.importorskip("aiohttp", reason=REASON)
     if name == "another extra" and has_module("gcsfs"):
         pytest.skip("gcsfs is installed")
@@ -271,7 +271,7 @@ def test_no_credentials_is_one_line(store: Store, bucket: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["info", "{}"]], ids=str)
-def test_without_urls_nothing_of_it_is_loaded(arguments: list[str], ldc: bytes, tmp_path: Path) -> None:  # noqa: F811
+def test_without_urls_nothing_of_it_is_loaded(arguments: list[str], ldc: bytes, tmp_path: Path) -> None:
     (tmp_path / "k.ldc").write_bytes(ldc)
     told = [argument.format(tmp_path / "k.ldc") for argument in arguments]
     code = f"import sys, ldcodec.cli; ldcodec.cli.run({told!r}); print(*sys.modules)"
@@ -281,7 +281,7 @@ def test_without_urls_nothing_of_it_is_loaded(arguments: list[str], ldc: bytes, 
     assert not {"fsspec", "s3fs", "aiohttp", "botocore", "asyncio", "ray"} & loaded
 
 
-def test_a_tree_there_and_back(call: Call, store: Store, photos: str, bucket: str, tmp_path: Path) -> None:  # noqa: F811
+def test_a_tree_there_and_back(call: Call, store: Store, photos: str, bucket: str, tmp_path: Path) -> None:
     archive = f"{bucket}/archive"
     code, out, err = call("compress", photos, "-o", archive, *EXACT)
     assert (code, err, summary(out)) == (0, "", (3, 0, 0))
@@ -295,7 +295,7 @@ def test_a_tree_there_and_back(call: Call, store: Store, photos: str, bucket: st
     assert summary(call("decompress", archive, "-o", "back", "-r", "--jobs", "1")[1]) == (0, 3, 0)
 
 
-def test_what_is_done_is_not_done_again(call: Call, store: Store, photos: str, bucket: str) -> None:  # noqa: F811
+def test_what_is_done_is_not_done_again(call: Call, store: Store, photos: str, bucket: str) -> None:
     archive = f"{bucket}/archive/"
     assert call("compress", photos, "-o", archive, *EXACT)[0] == 0
     store.requests.clear()
@@ -312,7 +312,7 @@ def test_what_is_done_is_not_done_again(call: Call, store: Store, photos: str, b
 
 
 def test_failures_are_listed_and_the_rest_is_done(
-    call: Call, store: Store, photos: str, bucket: str  # noqa: F811
+    call: Call, store: Store, photos: str, bucket: str
 ) -> None:  # fmt: skip
     store.put(f"{photos}/bad.jpg", b"text")
     store.put(f"{bucket}/archive/c.ldc", b"mine")
@@ -325,7 +325,7 @@ def test_failures_are_listed_and_the_rest_is_done(
     assert code == 2 and "its files were made with strip False" in error_line(err)
 
 
-def test_an_output_folder_within_the_input(call: Call, store: Store, photos: str) -> None:  # noqa: F811
+def test_an_output_folder_within_the_input(call: Call, store: Store, photos: str) -> None:
     for expected in ((3, 0, 0), (0, 3, 0)):
         assert summary(call("compress", photos, "-o", f"{photos}/archive", *EXACT)[1]) == expected
     assert summary(call("decompress", f"{photos}/archive", "-o", f"{photos}/archive/png", "-r")[1]) == (3, 0, 0)
@@ -333,7 +333,7 @@ def test_an_output_folder_within_the_input(call: Call, store: Store, photos: str
 
 
 def test_a_key_does_not_leave_the_output_folder(
-    call: Call, store: Store, bucket: str, tmp_path: Path  # noqa: F811
+    call: Call, store: Store, bucket: str, tmp_path: Path
 ) -> None:  # fmt: skip
     """Keys are any text; a stranger may have chosen them. Hidden ones are passed over, a rooted one is a failure."""
     for key in ("photos/../../up.png", "photos//rooted.png", "photos/a\\..\\..\\up.png", "photos/c.png"):
@@ -344,7 +344,7 @@ def test_a_key_does_not_leave_the_output_folder(
     assert found == ["inner/archive/c.ldc"]
 
 
-def test_resuming_after_a_kill(call: Call, store: Store, photos: str, bucket: str, tmp_path: Path) -> None:  # noqa: F811
+def test_resuming_after_a_kill(call: Call, store: Store, photos: str, bucket: str, tmp_path: Path) -> None:
     """Killed after its first file: what is there is whole and, being begun by us, may be made again."""
     for name in NAMES:
         noise = np.random.default_rng(len(name)).integers(0, 256, (300, 300, 3)).astype(np.uint8)
@@ -419,7 +419,7 @@ def plain_web(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("block", [remote.BLOCK, 64], ids=["small files", "large files"])
 def test_a_web_server_that_sends_no_parts(
-    block: int, call: Call, plain_web: str, ldc: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    block: int, call: Call, plain_web: str, ldc: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     pytest.importorskip("aiohttp", reason=REASON)
     (tmp_path / "a.png").write_bytes(png())

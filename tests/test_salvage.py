@@ -14,10 +14,8 @@ from ldcodec.codec import encode
 from ldcodec.encoder import sliced
 from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture
-from tests.test_cli import TINY, Call, call, error_line
-from tests.test_codec import texture
-
-__all__ = ["call"]  # a fixture
+from tests.commands import TINY, Call, error_line
+from tests.pictures import texture
 
 WIDTH, HEIGHT = 150, 900
 ALPHA = np.tile(np.arange(WIDTH, dtype=np.uint8), (HEIGHT, 1))

@@ -18,10 +18,8 @@ from ldcodec.entropy.weightsfile import CHECK_FILE, FILE_NAME, find_file
 from ldcodec.nets.model import DEFAULT_MODEL, Model
 from ldcodec.training.__main__ import main
 from ldcodec.training.selfcheck import check_picture, write_check
-from tests.test_cli import Call, call, error_line
+from tests.commands import Call, error_line
 from tests.test_model import honest, stored
-
-__all__ = ["call"]  # a fixture
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from ldcodec.entropy.weightsfile import find_identity, is_too_small, least_hyper
 from ldcodec.errors import DamagedError, UsageError
 from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture
-from tests.test_codec import psnr, texture
+from tests.pictures import psnr, texture
 
 SAMPLE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
 Pixels = NDArray[np.uint8]

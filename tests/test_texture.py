@@ -21,7 +21,7 @@ from ldcodec.training.settings import Phase
 from ldcodec.training.start import load_networks
 from ldcodec.training.texture import TextureStage, perceived
 from ldcodec.training.trainer import WEIGHTS
-from tests.test_codec import texture
+from tests.pictures import texture
 from tests.test_training import SETTINGS, fresh, made_pictures, trainer
 
 

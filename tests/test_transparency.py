@@ -10,7 +10,7 @@ from ldcodec.nets.model import Model
 from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.read import from_image
-from tests.test_codec import texture
+from tests.pictures import texture
 from tests.test_pictures import colours, grey
 
 

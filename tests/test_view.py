@@ -27,7 +27,7 @@ from ldcodec.nets.model import Model
 from ldcodec.viewer import document, renderings
 from ldcodec.viewer.renderings import SHOWN_PIXELS, SHOWN_SIDE, reduction
 from tests.browser import BROWSER, Page
-from tests.test_codec import texture
+from tests.pictures import texture
 
 HEIGHT, WIDTH = 150, 200
 Call = Callable[..., tuple[int, str, str]]

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from ldcodec.codec import encode
-from tests.test_cli import Call, call, contents, environment
-
-__all__ = ["call"]  # a fixture
+from tests.commands import Call, environment
+from tests.test_cli import contents
 
 STOPPING = """
 import io, os, sys

@@ -1,8 +1,8 @@
-"""Time and memory of large pictures: `python -m tests.large [--megapixels 1,4,16,64,100] [--quality 40] [--threads 1]`.
+"""Time and memory of large pictures.
 
-Makes a square picture of each size from the sample (crops at random places, twice enlarged), compresses and
-decompresses it under GNU time, prints the commands and then the table of docs/large-pictures.md. `--make FILE` makes
-only the picture. Not a test: figures depend on the machine.
+`python -m tests.measure.large [--megapixels 1,4,16,64,100] [--quality 40] [--threads 1]` makes a square picture of each
+size from the sample (random crops, enlarged to twice their size), compresses and decompresses it under GNU time, and
+prints the commands and the table of docs/large-pictures.md. `--make FILE` only makes the picture.
 """
 
 import argparse
@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SAMPLE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
+SAMPLE = Path(__file__).resolve().parents[2] / "ldcodec" / "bench" / "landscape.png"
 CROP = 256
 TITLES = ("CPU s", "wall s", "peak MB", "beyond the picture")
 
 
 def mosaic(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
-    """A square picture (H, W, 3) of crops of the sample, each turned at random and enlarged to twice its size."""
+    """A square picture [H, W, 3] of random crops of the sample, some mirrored, enlarged to twice their size."""
     rng, side = np.random.default_rng(seed), round(math.sqrt(megapixels * 1e6))
     source = np.asarray(Image.open(SAMPLE).convert("RGB"))
     picture = np.empty((side, side, 3), np.uint8)
@@ -39,12 +39,12 @@ def mosaic(megapixels: float, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def make(megapixels: float, path: str) -> None:
-    """Writes the mosaic of a size as a picture file."""
+    """Write a mosaic as a picture file."""
     Image.fromarray(mosaic(megapixels)).save(path, compress_level=1)
 
 
 def run(command: list[str]) -> dict[str, float]:
-    """Runs a command under GNU time, prints it, and tells its seconds and its peak resident bytes."""
+    """Run a command under GNU time and return its CPU and wall seconds and its peak resident bytes."""
     print("$", shlex.join(["/usr/bin/time", "-v", "python", *command]), flush=True)
     done = subprocess.run(["/usr/bin/time", "-v", sys.executable, *command], capture_output=True, text=True, check=True)
     found = dict(re.findall(r"^\t(.+?)(?: \([^)]*\))?: (.+)$", done.stderr, re.MULTILINE))
@@ -54,9 +54,9 @@ def run(command: list[str]) -> dict[str, float]:
 
 
 def row(megapixels: float, target: list[str], threads: int, folder: Path) -> str:
-    """Compresses and decompresses a picture of a size and tells what it took."""
+    """Compress and decompress a picture of one size; the row of the table with what that took."""
     source, coded, restored = (str(folder / name) for name in ("large.png", "large.ldc", "restored.png"))
-    command = [sys.executable, "-m", "tests.large", "--make", source, "--megapixels", str(megapixels)]
+    command = [sys.executable, "-m", "tests.measure.large", "--make", source, "--megapixels", str(megapixels)]
     subprocess.run(command, check=True)
     side = round(math.sqrt(megapixels * 1e6))
     columns = [f"{megapixels:g}", f"{side}×{side}"]

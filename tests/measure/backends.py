@@ -1,7 +1,8 @@
-"""What decoding costs with torch and with ONNX: `python -m tests.backends DIR PICTURE... [--quality 50] [--runs 7]`.
+"""The cost of decoding with torch and with ONNX.
 
-DIR is a folder from `ldcodec export --onnx`. Everything runs on one thread; the figures are the least of several runs,
-in seconds of the processor, so that what else the machine does matters little. Not a test: they depend on the machine.
+`python -m tests.measure.backends DIR PICTURE... [--quality 50] [--runs 7]`, where DIR was written by
+`ldcodec export --onnx`. Everything runs on one thread. The figures are the minimum of several runs, in CPU seconds, so
+that other load on the machine matters little.
 """
 
 import argparse
@@ -21,7 +22,7 @@ VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def least(work: Callable[[], object], runs: int, clock: Callable[[], float]) -> float:
-    """The least of so many runs, after one that does not count."""
+    """The minimum over the runs, after one to warm up."""
     work()
     seconds = []
     for _ in range(runs):
@@ -32,13 +33,13 @@ def least(work: Callable[[], object], runs: int, clock: Callable[[], float]) -> 
 
 
 def children() -> float:
-    """Processor seconds of all processes that were waited for."""
+    """CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def peak(command: list[str]) -> float:
-    """Megabytes that a command takes at its peak, by a process of its own that waits for it."""
+    """Peak memory of a command in MB, measured from a parent process that has no other child."""
     code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True)\n"
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     found = subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True, text=True)
@@ -46,7 +47,7 @@ def peak(command: list[str]) -> float:
 
 
 def steps(data: bytes, model: Any, runs: int) -> str:
-    """What parsing and drawing take in this process."""
+    """CPU seconds of parsing and drawing in this process."""
     from ldcodec.bitstream.reader import Reader
     from ldcodec.decoder.reverse import DecodeSettings, condition, parse_slice, render
 

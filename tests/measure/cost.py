@@ -1,7 +1,7 @@
-"""What integers cost in bits: `python -m tests.cost PICTURE...`, with the default model at five qualities.
+"""The cost of integers in bits, for the default model at five qualities: `python -m tests.measure.cost PICTURE...`.
 
-Bits of the float rate model with its own scales are 100 %; beside them the same symbols under the 64 scales, then the
-real file without its header, coded with the integer networks. Not a test, but a measurement of one model.
+The bits of the float rate model with unrounded scales are 100 %. Compared with them are the same symbols with each
+scale rounded to one of the 64, and the real file without its header, coded with the integer networks.
 """
 
 import argparse
@@ -20,7 +20,7 @@ INDICES = (400, 1200, 2000, 2800, 3600)
 
 @dataclass(frozen=True)
 class Cost:
-    """Bits by free float scales, by the 64 scales and in the file; symbols on which integers and floats differ."""
+    """Bits with unrounded scales, with the 64 scales and in the file; symbols on which integers and floats differ."""
 
     free: float
     snapped: float
@@ -29,7 +29,7 @@ class Cost:
 
 
 class FreeScales:
-    """Stands in for the snapping of scales to the 64 values while it is entered."""
+    """Within this context, scales are not rounded to the 64 values."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
@@ -43,7 +43,7 @@ class FreeScales:
 
 @torch.no_grad()
 def cost(encoder: PictureEncoder, index: int) -> Cost:
-    """One picture at one quality index."""
+    """The cost for one picture at one quality index."""
     rated, _ = encoder._rated(index)
     with FreeScales(encoder.model.networks.rate):
         free, _ = encoder._rated(index)
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def show(name: str, costs: list[Cost]) -> None:
-    """One line of means."""
+    """Print one line of means."""
     free = sum(c.free for c in costs)
     snapped, written = (100 * (sum(getattr(c, key) for c in costs) / free - 1) for key in ("snapped", "written"))
     flipped = sum(c.flipped for c in costs) / len(costs)

@@ -1,7 +1,7 @@
-"""How long a picture takes: `python -m tests.speed PICTURE... [--rate 0.5] [--threads 2]`, medians of five runs.
+"""The time that one picture takes, as the median of five runs.
 
-In process, with the model loaded, then as whole processes with their CPU seconds. Not a test: figures depend on the
-machine and on what else it does.
+`python -m tests.measure.speed PICTURE... [--rate 0.5] [--threads 2]` measures within this process, with the model
+loaded, and then whole commands with their CPU seconds.
 """
 
 import argparse

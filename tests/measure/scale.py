@@ -1,8 +1,8 @@
-"""What Ray costs beside --jobs: `python -m tests.scale [--files 24] [--quality 50] [--actors 1,2]`.
+"""The cost of Ray compared with `--jobs`.
 
-Makes a folder of pictures from the sample, 768×512 each, compresses it in one process and then by Ray with so many
-actors, prints the commands and then the table of docs/scale.md. Processor seconds are those of the whole tree of
-processes, by /proc (Linux). Not a test: figures depend on the machine and on what else it does.
+`python -m tests.measure.scale [--files 24] [--quality 50] [--actors 1,2]` makes a folder of 768×512 pictures from the
+sample, compresses it in one process and then by Ray with each number of actors, and prints the commands and the table
+of docs/scale.md. CPU seconds are those of the whole process tree, read from /proc (Linux).
 """
 
 import argparse
@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SAMPLE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
+SAMPLE = Path(__file__).resolve().parents[2] / "ldcodec" / "bench" / "landscape.png"
 TITLES = ("way", "wall s", "to the first file s", "files/s from then on", "CPU s: program", "actors", "Ray itself")
 INTERVAL = 0.2  # seconds between two looks at the processes
 TICK = os.sysconf("SC_CLK_TCK")
 
 
 def make(folder: Path, count: int) -> None:
-    """Pictures that differ: the sample, turned and moved."""
+    """Write `count` different pictures: the sample, shifted and mirrored."""
     folder.mkdir()
     pixels = np.asarray(Image.open(SAMPLE).convert("RGB"))
     for number in range(count):
@@ -34,7 +34,7 @@ def make(folder: Path, count: int) -> None:
 
 
 def processes() -> dict[int, tuple[int, str, float]]:
-    """Every process: the one that began it, its command line, processor seconds so far."""
+    """Every process by number: its parent, its command line and its CPU seconds so far."""
     found = {}
     for entry in Path("/proc").iterdir():
         try:
@@ -47,7 +47,7 @@ def processes() -> dict[int, tuple[int, str, float]]:
 
 
 def seconds_below(process: int, seen: dict[int, tuple[str, float]]) -> None:
-    """Notes the seconds of a process and its descendants; those that have ended keep what they had."""
+    """Note the CPU seconds of a process and its descendants; those that have ended keep their last figure."""
     found = processes()
     for number, (above, name, seconds) in found.items():
         while above in found and number != process and above != process:
@@ -59,7 +59,7 @@ def seconds_below(process: int, seen: dict[int, tuple[str, float]]) -> None:
 
 
 def row(way: list[str], folder: Path) -> str:
-    """Compresses the folder in one way and tells what it took."""
+    """Compress the folder in one way; the row of the table with what that took."""
     archive = folder / "-".join(["archive", *way]).replace("--", "")
     command = ["compress", str(folder / "photos"), "-o", str(archive), "--recursive", "--no-preserve", "--quiet", *way]
     print("$", shlex.join(["ldcodec", *command]), flush=True)

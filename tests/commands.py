@@ -1,0 +1,54 @@
+"""The command `ldcodec` as a process, and what it says. The fixture `call` runs it within the process of the tests."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ["--quality", "50"]
+TINY = ["--model", "tiny"]
+
+Process = subprocess.CompletedProcess[bytes]
+Call = Callable[..., tuple[int, str, str]]  # a command line → exit code, standard output, standard error
+
+# On a full disk Python leaves half a compiled module and stumbles over it later.
+UNCACHED = {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def environment(models: Path | str = "") -> dict[str, str]:
+    """The environment of a command that finds this package and `models`, and keeps to one thread."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path, "LDCODEC_MODELS": str(models), "OMP_NUM_THREADS": "1", **UNCACHED}
+
+
+def start(*arguments: str | Path, models: Path | str = "", **options: Any) -> "subprocess.Popen[bytes]":
+    """The command as a process of its own; Ctrl-C is not ignored in it, whatever runs the tests."""
+    for name in ("stdout", "stderr"):
+        options.setdefault(name, subprocess.PIPE)
+    options.setdefault("preexec_fn", heed_interrupts)
+    command = [sys.executable, "-m", "ldcodec", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment(models), **options)
+
+
+def heed_interrupts() -> None:
+    """What a shell does for a command in the foreground."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def command(*arguments: str | Path, models: Path | str = "", input: bytes = b"", **options: Any) -> Process:
+    """Run the command to its end."""
+    process = start(*arguments, models=models, stdin=subprocess.PIPE, **options)
+    out, err = process.communicate(input, timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def error_line(stderr: str | bytes) -> str:
+    """The only line on standard error, which is an error message."""
+    text = stderr.decode() if isinstance(stderr, bytes) else stderr
+    assert re.fullmatch(r"ldcodec: error: [^\n]+\n", text), text
+    return text
