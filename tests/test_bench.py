@@ -18,15 +18,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec.bench import metrics, outputs, peers, plot, report, summary, table
-from ldcodec.bench.catalogue import NAMES, choose, codec
+from ldcodec.bench import codecs, metrics, outputs, plot, report, summary
+from ldcodec.bench.catalogue import NAMES, OwnOptions, choose, codec
 from ldcodec.bench.codecs import Codec, MissingCodecError
 from ldcodec.bench.curves import Curve, compare, curve_of, read_curves
-from ldcodec.bench.matching import exhibits, matched, setting_at
+from ldcodec.bench.matching import matched, setting_at, side_by_side
 from ldcodec.bench.measurement import Watch, measure
 from ldcodec.bench.rows import COLUMNS, Results, Row, read_rows
-from ldcodec.bench.subject import Subject
-from ldcodec.bench.sweep import Failure, Sweep, Way
+from ldcodec.bench.sweep import Failure, Setup, Sweep
 from ldcodec.bench.testset import Source, default_pictures, find_pictures, readable
 from ldcodec.errors import LdcodecError, PictureError, UsageError
 from ldcodec.pictures.picture import Pixels
@@ -73,21 +72,21 @@ class Silent:
     def advanced(self, rows: int) -> None:
         self.rows += rows
 
-    def spared(self, rows: int) -> None:
+    def skipped(self, rows: int) -> None:
         self.saved += rows
 
     def failed(self, failure: Failure) -> None:
         self.failures.append(failure)
 
 
-def swept(sources: list[Source], codecs: list[Codec], path: Path, way: Way, rows: list[Row] | None = None) -> Sweep:
-    sweep = Sweep(sources, codecs, way, Results(path, rows or []), Silent())
+def swept(sources: list[Source], codecs: list[Codec], path: Path, setup: Setup, rows: list[Row] | None = None) -> Sweep:
+    sweep = Sweep(sources, codecs, setup, Results(path, rows or []), Silent())
     sweep.run()
     return sweep
 
 
-def way(model: str = "", jobs: int = 1, measures: tuple[str, ...] = ()) -> Way:
-    return Way(Subject(model=model or None, qualities=(20.0, 50.0, 80.0)), measures, jobs=jobs)
+def setup_of(model: str = "", jobs: int = 1, measures: tuple[str, ...] = ()) -> Setup:
+    return Setup(OwnOptions(model=model or None, qualities=(20.0, 50.0, 80.0)), measures, jobs=jobs)
 
 
 # --- measures, against other computations ---------------------------------------------------------------------------
@@ -99,7 +98,7 @@ def test_squared_error_and_psnr_of_numbers_worked_out_by_hand() -> None:
     assert metrics.squared_error(a, b) == pytest.approx(65050 / 12)
     assert metrics.psnr(1.0) == pytest.approx(48.1308, abs=1e-4)
     assert metrics.psnr(65025.0) == 0
-    assert metrics.psnr(0.0) == metrics.MOST_DB
+    assert metrics.psnr(0.0) == metrics.MAX_PSNR
 
 
 def reference_ms_ssim(a: Pixels, b: Pixels) -> float:
@@ -189,7 +188,7 @@ def test_weights_that_would_run_code_are_refused(tmp_path: Path) -> None:
 def test_ssimulacra2_knows_good_from_bad() -> None:
     pytest.importorskip("ssimulacra2")
     a = made()
-    values = [metrics.ssimulacra2(a, through(peers.jpeg(), a, quality)) for quality in (10, 60, 95)]
+    values = [metrics.ssimulacra2(a, through(codecs.jpeg(), a, quality)) for quality in (10, 60, 95)]
     assert values == sorted(values)
     assert metrics.ssimulacra2(a, a) == pytest.approx(100)
 
@@ -209,10 +208,10 @@ def test_unknown_and_missing_measures_are_refused(monkeypatch: pytest.MonkeyPatc
 # --- codecs ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", peers.PEERS)
+@pytest.mark.parametrize("name", codecs.OTHERS)
 def test_every_codec_gives_the_picture_back_and_its_scale_rises(name: str) -> None:
     try:
-        peer = codec(name, Subject())
+        peer = codec(name, OwnOptions())
     except MissingCodecError as error:
         pytest.skip(str(error))
     pixels = made(0, (64, 80))
@@ -226,25 +225,25 @@ def test_every_codec_gives_the_picture_back_and_its_scale_rises(name: str) -> No
 def test_jpeg_is_what_pillow_writes_with_the_named_options() -> None:
     pixels, file = made(), io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=60, optimize=True, subsampling="4:4:4")
-    assert peers.jpeg("4:4:4").encode(pixels, 60) == file.getvalue()
+    assert codecs.jpeg("4:4:4").encode(pixels, 60) == file.getvalue()
 
 
 def test_a_codec_that_is_not_installed_is_named_and_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(peers, "import_module", missing)
+    monkeypatch.setattr(codecs, "import_module", missing)
     codec.cache_clear()
-    found, lines = choose(["jpeg", "jxl"], Subject())
+    found, lines = choose(["jpeg", "jxl"], OwnOptions())
     codec.cache_clear()
     assert [one.name for one in found] == ["jpeg"]
     assert lines == ["JPEG XL needs imagecodecs: pip install 'ldcodec[bench]'"]
     with pytest.raises(UsageError, match="unknown codec 'gif'"):
-        choose(["gif"], Subject())
+        choose(["gif"], OwnOptions())
 
 
 def test_ldcodec_at_constant_quality_and_at_constant_rate(tiny_model_folder: Path) -> None:
-    subject = Subject(str(tiny_model_folder / "tiny"), qualities=(30.0,), rates=(0.5,))
+    subject = OwnOptions(str(tiny_model_folder / "tiny"), qualities=(30.0,), rates=(0.5,))
     found, _ = choose(["webp", "ldcodec"], subject)
     assert [one.name for one in found] == ["ldcodec", "ldcodec-rate", "webp"]
     pixels = made()
@@ -258,7 +257,7 @@ def test_ldcodec_at_constant_quality_and_at_constant_rate(tiny_model_folder: Pat
 
 
 def test_a_row_tells_what_the_file_and_the_picture_say(sources: list[Source]) -> None:
-    peer = peers.webp()
+    peer = codecs.webp()
     row = measure(sources[0], peer, 30, ("ms_ssim",) if metrics.available("ms_ssim") else ())
     pixels = made(0)
     data = peer.encode(pixels, 30)
@@ -285,8 +284,8 @@ def test_the_watch_sees_memory_that_is_gone_again() -> None:
 
 
 def test_a_codec_that_gives_back_another_size_is_an_error(sources: list[Source]) -> None:
-    wrong = replace(peers.webp(), decode=lambda data: made(0, (8, 8)))
-    with pytest.raises(LdcodecError, match="gave back"):
+    wrong = replace(codecs.webp(), decode=lambda data: made(0, (8, 8)))
+    with pytest.raises(LdcodecError, match="returned"):
         measure(sources[0], wrong, 30)
 
 
@@ -296,7 +295,7 @@ def test_a_codec_that_gives_back_another_size_is_an_error(sources: list[Source])
 def test_rows_survive_the_file_and_a_cut_last_line_is_dropped(tmp_path: Path, sources: list[Source]) -> None:
     results = Results(tmp_path / "r.csv")
     for source in sources:
-        results.add(measure(source, peers.jpeg(), 50))
+        results.add(measure(source, codecs.jpeg(), 50))
     back = read_rows(results.path)
     assert [row.key for row in back] == [row.key for row in results.rows]
     assert back[0].psnr == pytest.approx(results.rows[0].psnr)
@@ -318,19 +317,19 @@ def test_another_or_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None
 def test_peers_stop_once_they_have_covered_ldcodecs_curve(
     tiny_model_folder: Path, sources: list[Source], tmp_path: Path
 ) -> None:
-    the_way = way(str(tiny_model_folder / "tiny"))
-    codecs, _ = choose(["ldcodec", "jpeg"], the_way.subject)
-    sweep = swept(sources, codecs, tmp_path / "r.csv", the_way)
+    setup = setup_of(str(tiny_model_folder / "tiny"))
+    chosen, _ = choose(["ldcodec", "jpeg"], setup.own)
+    sweep = swept(sources, chosen, tmp_path / "r.csv", setup)
     rows = sweep.held()
-    own, other = (summary.curve_of_rows(rows, one, len(sources)) for one in codecs)
+    own, other = (summary.curve_of_rows(rows, one, len(sources)) for one in chosen)
     assert len(own.points) == 3
-    assert len(other.points) < len(peers.JPEG_SCALE)
+    assert len(other.points) < len(codecs.JPEG_SCALE)
     best = own.points[-1]
     beyond = [p["bpp"] >= best["bpp"] and p["psnr"] >= best["psnr"] for p in other.points]
     assert beyond == [False] * (len(beyond) - 1) + [True]
     watcher = sweep.watcher
     assert isinstance(watcher, Silent)
-    assert watcher.rows + watcher.saved == 2 * (3 + len(peers.JPEG_SCALE))
+    assert watcher.rows + watcher.saved == 2 * (3 + len(codecs.JPEG_SCALE))
 
 
 def counting(peer: Codec, calls: list[float]) -> Codec:
@@ -346,7 +345,7 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Codec], None]:
     """Makes the sweep find this codec under its name."""
 
     def put(one: Codec) -> None:
-        monkeypatch.setattr("ldcodec.bench.sweep.codec_named", lambda name, subject: one)
+        monkeypatch.setattr("ldcodec.bench.sweep.codec_named", lambda name, own: one)
 
     return put
 
@@ -355,11 +354,11 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     sources: list[Source], tmp_path: Path, offer: Callable[[Codec], None]
 ) -> None:
     calls: list[float] = []
-    offer(peer := counting(peers.jpeg(), calls))
-    first = swept(sources, [peer], tmp_path / "r.csv", way())
+    offer(peer := counting(codecs.jpeg(), calls))
+    first = swept(sources, [peer], tmp_path / "r.csv", setup_of())
     assert calls == [20, 20, 50, 50]
     kept = read_rows(first.results.path)[:3]
-    again = swept(sources, [peer], tmp_path / "r.csv", way(), kept)
+    again = swept(sources, [peer], tmp_path / "r.csv", setup_of(), kept)
     assert calls[4:] == [50]
     assert sorted(row.key for row in again.held()) == sorted(row.key for row in first.held())
 
@@ -368,17 +367,17 @@ def test_rows_of_other_pictures_versions_or_measures_are_not_used(
     sources: list[Source], tmp_path: Path, offer: Callable[[Codec], None]
 ) -> None:
     calls: list[float] = []
-    offer(peer := counting(peers.jpeg(), calls))
-    rows = swept(sources, [peer], tmp_path / "r.csv", way()).held()
+    offer(peer := counting(codecs.jpeg(), calls))
+    rows = swept(sources, [peer], tmp_path / "r.csv", setup_of()).held()
     stale = [replace(rows[0], picture_crc="0"), replace(rows[1], version="older"), *rows[2:]]
     del calls[:]
-    sweep = swept(sources, [peer], tmp_path / "r.csv", way(), stale)
+    sweep = swept(sources, [peer], tmp_path / "r.csv", setup_of(), stale)
     assert len(calls) == 2
     assert len(sweep.held()) == 4
     if metrics.available("ms_ssim"):
         del calls[:]
         assert all(
-            r.ms_ssim for r in swept(sources, [peer], tmp_path / "r.csv", way(measures=("ms_ssim",)), rows).held()
+            r.ms_ssim for r in swept(sources, [peer], tmp_path / "r.csv", setup_of(measures=("ms_ssim",)), rows).held()
         )
         assert len(calls) == 4
 
@@ -386,7 +385,7 @@ def test_rows_of_other_pictures_versions_or_measures_are_not_used(
 def test_a_picture_that_one_codec_cannot_do_is_missing_from_all_means(
     sources: list[Source], tmp_path: Path, offer: Callable[[Codec], None]
 ) -> None:
-    good = replace(peers.jpeg(), scale=(20, 50))
+    good = replace(codecs.jpeg(), scale=(20, 50))
 
     def encode(pixels: Pixels, setting: float) -> bytes:
         if np.array_equal(pixels, made(1)):
@@ -394,7 +393,7 @@ def test_a_picture_that_one_codec_cannot_do_is_missing_from_all_means(
         return good.encode(pixels, setting)
 
     offer(replace(good, encode=encode))
-    sweep = swept(sources, [good], tmp_path / "r.csv", way())
+    sweep = swept(sources, [good], tmp_path / "r.csv", setup_of())
     assert [str(failure) for failure in sweep.failures] == ["p1.png: jpeg at 20: no more ink"]
     failed = {failure.source.name for failure in sweep.failures}
     made_of = summary.summarise(sweep.held(), [good], [], failed, left_out=(), anchor="jpeg", threads=1, jobs=1)
@@ -403,12 +402,12 @@ def test_a_picture_that_one_codec_cannot_do_is_missing_from_all_means(
 
 
 def test_several_processes_measure_the_same(tiny_model_folder: Path, sources: list[Source], tmp_path: Path) -> None:
-    the_way = replace(
-        way(str(tiny_model_folder / "tiny")), subject=Subject(str(tiny_model_folder / "tiny"), qualities=(40.0,))
+    setup = replace(
+        setup_of(str(tiny_model_folder / "tiny")), own=OwnOptions(str(tiny_model_folder / "tiny"), qualities=(40.0,))
     )
-    codecs, _ = choose(["ldcodec"], the_way.subject)
-    alone = swept(sources, codecs, tmp_path / "a.csv", the_way).held()
-    together = swept(sources, codecs, tmp_path / "b.csv", replace(the_way, jobs=2)).held()
+    chosen, _ = choose(["ldcodec"], setup.own)
+    alone = swept(sources, chosen, tmp_path / "a.csv", setup).held()
+    together = swept(sources, chosen, tmp_path / "b.csv", replace(setup, jobs=2)).held()
     assert [(row.key, row.file_bytes) for row in together] == [(row.key, row.file_bytes) for row in alone]
 
 
@@ -445,7 +444,7 @@ def test_published_curves_are_read_and_others_refused(tmp_path: Path) -> None:
     assert read_curves([tmp_path]) == [Curve("a", (POINTS[0],), "a", "paper")]
     for text in ("{}", "[]", '{"name": "a", "points": []}', '{"name": "a", "points": [{"bpp": 0}]}', "{"):
         (tmp_path / "a.json").write_text(text)
-        with pytest.raises(UsageError, match=r"a\.json: no curve"):
+        with pytest.raises(UsageError, match=r"a\.json: not a curve"):
             read_curves([tmp_path])
 
 
@@ -460,7 +459,7 @@ def test_files_that_are_no_pictures_are_named_and_skipped(folder: Path) -> None:
 
 
 def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match="empty folder"):
+    with pytest.raises(PictureError, match="folder is empty"):
         find_pictures([tmp_path])
     with pytest.raises(PictureError, match="no such file"):
         find_pictures([tmp_path / "none.png"])
@@ -494,7 +493,7 @@ def test_settings_are_found_between_measured_points() -> None:
 
 
 def test_a_match_has_about_the_bits_asked_for() -> None:
-    peer, pixels = peers.webp(), made()
+    peer, pixels = codecs.webp(), made()
     points = [(8 * len(peer.encode(pixels, q)) / pixels[..., 0].size, q) for q in (5.0, 80.0)]
     middle = math.sqrt(points[0][0] * points[1][0])
     reached = 8 * matched(peer, pixels, points, middle).file_bytes / pixels[..., 0].size
@@ -503,9 +502,9 @@ def test_a_match_has_about_the_bits_asked_for() -> None:
 
 @pytest.fixture
 def finished(tiny_model_folder: Path, sources: list[Source], tmp_path: Path) -> tuple[Sweep, summary.Summary]:
-    the_way = way(str(tiny_model_folder / "tiny"))
-    codecs, _ = choose(["ldcodec", "jpeg", "webp"], the_way.subject)
-    sweep = swept(sources, codecs, tmp_path / "r.csv", the_way)
+    setup = setup_of(str(tiny_model_folder / "tiny"))
+    chosen, _ = choose(["ldcodec", "jpeg", "webp"], setup.own)
+    sweep = swept(sources, chosen, tmp_path / "r.csv", setup)
     published = [curve_of("vtm", POINTS, note="<b>made up</b> & short")]
     details = {"left_out": ("x.png: <broken>",), "anchor": "jpeg", "threads": 1, "jobs": 1}
     return sweep, summary.summarise(sweep.held(), sweep.codecs, published, set(), **details)
@@ -521,7 +520,7 @@ def test_the_summary_can_be_read_as_curves(finished: tuple[Sweep, summary.Summar
 
 
 def test_the_table_names_every_curve_and_the_range(finished: tuple[Sweep, summary.Summary]) -> None:
-    lines = table.comparison(finished[1])
+    lines = summary.comparison(finished[1])
     assert [line.split("  ")[0] for line in lines[1:]] == ["ldcodec", "JPEG 4:2:0", "WebP", "vtm"]
     if finished[1].comparisons:
         assert re.search(r"[+-]\d+\.\d %\s+[+-]\d\.\d\d dB\s+\d\d\.\d-\d\d\.\d", lines[3])
@@ -541,7 +540,7 @@ def test_the_report_stands_alone_and_escapes_what_it_is_told(
 ) -> None:
     pytest.importorskip("plotly")
     sweep, made_of = finished
-    shown = list(exhibits(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.way))
+    shown = list(side_by_side(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.setup))
     assert [[one.codec for one in exhibit.shown] for exhibit in shown] == [["original", "ldcodec", "jpeg", "webp"]] * 2
     report.write(made_of, shown, tmp_path / "report.html", "</script><i>", "ldcodec bench <x>")
     page = (tmp_path / "report.html").read_text()
@@ -566,7 +565,7 @@ OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "
 def test_a_browser_without_a_network_draws_the_report(finished: tuple[Sweep, summary.Summary], tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     sweep, made_of = finished
-    shown = list(exhibits(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.way))
+    shown = list(side_by_side(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.setup))
     report.write(made_of, shown, tmp_path / "report.html", "made pictures", "ldcodec bench")
     profile, page = f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "report.html").as_uri()
     command = [str(BROWSER), "--headless=new", *OFFLINE, profile, "--virtual-time-budget=5000", "--dump-dom", page]
@@ -643,7 +642,7 @@ def test_the_command_from_pictures_to_report(folder: Path, tiny_model: str, tmp_
         (["--codecs", "gif"], "unknown codec"),
         (["--metrics", "beauty"], "unknown measure"),
         (["--qualities", "20,x"], "list of numbers"),
-        (["--qualities", "120"], "0 to 100"),
+        (["--qualities", "120"], "from 0 to 100"),
         (["--rates", "0"], "above 0"),
         (["--anchor", "vtm", "--codecs", "jpeg"], "no curve is called"),
     ],

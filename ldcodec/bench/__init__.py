@@ -1,5 +1,5 @@
-"""Measure ldcodec beside other codecs, through files that are written, read and decoded (docs/bench.md).
+"""Compare ldcodec with other codecs, through files that are written, read and decoded (docs/bench.md).
 
-pictures ─► sweep ─► rows (results.csv) ─► summary (means, Bjontegaard deltas) ─► table, plot, report
-               └ codec × picture × setting, in `measurement`
+pictures ─► sweep ─► rows (results.csv) ─► summary (means, Bjontegaard deltas) ─► tables, plot, report
+              └ codec × setting × picture, in `measurement`
 """

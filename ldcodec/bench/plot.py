@@ -1,12 +1,12 @@
-"""rd.png and rd.svg: PSNR over bits a pixel, a line for each curve."""
+"""rd.png and rd.svg: PSNR over bits per pixel, one line for each curve."""
 
 from pathlib import Path
 
-from ldcodec.bench.subject import NAME
+from ldcodec.bench.catalogue import OWN
 from ldcodec.bench.summary import Summary
 
 FILES = ("rd.png", "rd.svg")
-COLOURS = (  # Wong 2011, and four
+COLOURS = (  # six of Wong (2011) for colour-blind readers, and four more
     "#0072b2",
     "#d55e00",
     "#009e73",
@@ -20,21 +20,21 @@ COLOURS = (  # Wong 2011, and four
 )
 OWN_COLOUR = "#111111"
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8)
-MANY = 8  # curves, from which their names stand beside the plot
-MARGIN = 1.25  # the axis of bits ends at so many times the most and the fewest of ldcodec's own
+MANY = 8  # with more curves than this, the legend stands beside the plot
+MARGIN = 1.25  # factor: how far the axis of bits extends beyond the ends of ldcodec's own curve
 
 
 def colours(summary: Summary) -> dict[str, str]:
-    """A colour for each curve's name: ldcodec's is always the same, published curves, dashed, begin anew."""
-    found = {NAME: OWN_COLOUR}
+    """A colour for each curve's name; measured and published curves (dashed) each start from the first colour."""
+    found = {OWN: OWN_COLOUR}
     for curves in (summary.measured, summary.published):
-        others = [curve.name for curve in curves if curve.name != NAME]
+        others = [curve.name for curve in curves if curve.name != OWN]
         found |= {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(others)}
     return found
 
 
 def draw(summary: Summary, folder: Path, title: str) -> list[Path]:
-    """Writes both files and returns their paths. Raises ImportError without matplotlib."""
+    """Write both files and return their paths. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
     crowded = len(summary.curves) > MANY
@@ -44,7 +44,7 @@ def draw(summary: Summary, folder: Path, title: str) -> list[Path]:
     published = {curve.name for curve in summary.published}
     for curve in summary.curves:
         bits, quality = curve.of("psnr")
-        own = curve.name == NAME
+        own = curve.name == OWN
         style = {"linestyle": "--", "linewidth": 1.1} if curve.name in published else {"linewidth": 2.4 if own else 1.4}
         marker = {} if curve.name in published else {"marker": "o", "markersize": 5 if own else 3}
         axes.plot(bits, quality, color=chosen[curve.name], label=curve.title, zorder=3 if own else 2, **style, **marker)  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def _frame(axes, summary: Summary) -> None:  # type: ignore[no-untyped-def]
 
 
 def limits(summary: Summary) -> tuple[float, float]:
-    """Range of bits a pixel to show: ldcodec's own with a margin, or that of all measured curves without it."""
-    own = [curve for curve in summary.measured if curve.name == NAME] or list(summary.measured)
+    """The range of bits per pixel to show: that of ldcodec's curve, or else of all measured ones, with a margin."""
+    own = [curve for curve in summary.measured if curve.name == OWN] or list(summary.measured)
     bits = [point["bpp"] for curve in own for point in curve.points]
     return min(bits) / MARGIN, max(bits) * MARGIN

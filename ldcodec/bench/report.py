@@ -1,4 +1,4 @@
-"""report.html: one file that opens without a network, with curves, tables, and each picture through every codec."""
+"""report.html: one page that needs no network, with curves, tables, and each picture through every codec."""
 
 import base64
 import json
@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from ldcodec import __version__
+from ldcodec.bench.catalogue import OWN
 from ldcodec.bench.curves import METHOD, Curve
-from ldcodec.bench.matching import Exhibit, Shown
+from ldcodec.bench.matching import Shown, SideBySide
 from ldcodec.bench.metrics import MEASURES, goodness
 from ldcodec.bench.plot import colours, limits
-from ldcodec.bench.subject import NAME
-from ldcodec.bench.summary import Summary, machine
-from ldcodec.bench.table import mean_cost
+from ldcodec.bench.summary import Summary, machine, mean_cost
+from ldcodec.bitstream.atomic import replaced
 
 TEMPLATE = "report.html.jinja"
 COSTS = ("encode_s", "encode_cpu_s", "decode_s", "decode_cpu_s", "encode_mb", "decode_mb")
 
 
-def write(summary: Summary, exhibits: Sequence[Exhibit], path: Path, title: str, command: str) -> None:
-    """Writes the report; the file appears whole. Raises ImportError without jinja2 or plotly."""
+def write(summary: Summary, pictures: Sequence[SideBySide], path: Path, title: str, command: str) -> None:
+    """Write the report. Raises ImportError without jinja2 or plotly."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
@@ -41,20 +41,19 @@ def write(summary: Summary, exhibits: Sequence[Exhibit], path: Path, title: str,
         summary=summary,
         costs=[(curve, [mean_cost(curve, key) for key in COSTS]) for curve in summary.measured],
         plotly=get_plotlyjs(),
-        data=page_data(summary, exhibits),
+        data=page_data(summary, pictures),
     )
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
+    with replaced(path) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
 
 
-def page_data(summary: Summary, exhibits: Sequence[Exhibit]) -> dict[str, Any]:
-    """What the page's script reads: curves of each measure, deltas, pictures as data URIs."""
+def page_data(summary: Summary, pictures: Sequence[SideBySide]) -> dict[str, Any]:
+    """What the page's script reads: the curves of each measure, deltas, and pictures as data URIs."""
     measures = ["psnr", *(m for m in MEASURES if any(curve.has(m) for curve in summary.curves))]
     chosen = colours(summary)
     published = {curve.name for curve in summary.published}
     return {
-        "own": NAME,
+        "own": OWN,
         "anchor": summary.anchor,
         "limits": limits(summary),
         "measures": [{"name": m, "label": _label(m)} for m in measures],
@@ -74,7 +73,7 @@ def page_data(summary: Summary, exhibits: Sequence[Exhibit]) -> dict[str, Any]:
         "titles": {codec.name: codec.title for codec in summary.codecs} | {"original": "Original"},
         "exhibits": [
             {"picture": e.picture, "width": e.width, "height": e.height, "shown": [_shown(s) for s in e.shown]}
-            for e in exhibits
+            for e in pictures
         ],
     }
 
@@ -105,7 +104,7 @@ def _shown(shown: Shown) -> dict[str, Any]:
 
 
 def _script(value: Any) -> Any:
-    """JSON that may stand inside <script>: nothing in it can end the element."""
+    """JSON for a <script> element, with nothing in it that could end the element."""
     from markupsafe import Markup
 
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -1,4 +1,4 @@
-"""results.csv: a row for each picture, codec and setting, appended as soon as it is measured."""
+"""results.csv: one row for each picture, codec and setting, appended as soon as it is measured."""
 
 import csv
 import math
@@ -7,16 +7,17 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+from ldcodec.bitstream.atomic import replaced
 from ldcodec.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture through one codec at one setting, as a file.
+    """One picture through one codec at one setting.
 
     picture_crc: CRC-32 of its RGB samples, 8 hexadecimal digits; version: `Codec.version`; file_bytes: of the whole
-    file; bpp: bits a pixel; mse: of 8-bit RGB; psnr: dB; seconds of wall clock and of CPU, of all threads; mb: 10⁶
-    bytes of memory at the peak beyond what the process held before; threads: what the codec was allowed.
+    file; bpp: bits per pixel; mse: of 8-bit RGB; psnr: dB; *_s, *_cpu_s: seconds of wall clock and of CPU, all threads;
+    *_mb: the peak of memory in 10⁶ bytes beyond what the process held before; threads: how many the codec may use.
     """
 
     picture: str
@@ -43,7 +44,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str, str, float]:
-        """What two rows of the same measurement share."""
+        """What two rows of the same measurement have in common."""
         return self.picture, self.picture_crc, self.codec, self.version, self.setting
 
 
@@ -51,27 +52,25 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 
 class Results:
-    """The rows of a file, old and new; what is added is on disk before `add` returns."""
+    """The rows of a results file; a row is on disk before `add` returns."""
 
     def __init__(self, path: Path, rows: Iterable[Row] = ()) -> None:
-        """Writes a new file with these rows; the one before stays until the new one is whole."""
+        """Write a new file with these rows; an older one stays until the new one is complete."""
         self.path, self.rows = path, list(rows)
-        unfinished = path.with_name(path.name + ".part")
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
+        with replaced(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(_texts(row) for row in self.rows)
-        unfinished.replace(path)
 
     def add(self, row: Row) -> None:
-        """Appends a row."""
+        """Append a row to the file."""
         self.rows.append(row)
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(_texts(row))
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a results file, without a last line that was cut short. Raises UsageError if it is another file."""
+    """Read a results file, without a last line that was cut short. Raises UsageError for any other file."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))

@@ -1,4 +1,4 @@
-"""Rows → means at each setting, curves, Bjontegaard deltas of every pair: what table, plot and report are made of."""
+"""Rows → means at each setting, curves and Bjontegaard deltas of every pair, and the tables that the terminal shows."""
 
 import os
 import platform
@@ -12,12 +12,23 @@ from ldcodec.bench.curves import METHOD, Curve, Delta, Point, compare
 from ldcodec.bench.metrics import MEASURES, psnr
 from ldcodec.bench.rows import Row
 
+RunColumns = tuple[tuple[str, str, int], ...]
+RUN_COLUMNS: RunColumns = (  # key of a point, heading, decimals
+    ("bpp", "bpp", 4),
+    ("psnr", "PSNR dB", 2),
+    ("psnr_of_mean_mse", "of mean", 2),
+    ("ms_ssim", "MS-SSIM", 4),
+    ("lpips", "LPIPS", 4),
+    ("ssimulacra2", "SSIMU 2", 2),
+    ("encode_s", "encode s", 3),
+    ("decode_s", "decode s", 3),
+)
 MEASURED = ("bpp", "psnr", *MEASURES, "encode_s", "encode_cpu_s", "decode_s", "decode_cpu_s", "encode_mb", "decode_mb")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A Delta with the names of its curves and its measure."""
+    """A Delta with the names of its two curves and of its measure."""
 
     anchor: str
     test: str
@@ -27,7 +38,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """curves: measured, then published; comparisons: of every pair and measure, empty without `bjontegaard`;
+    """The results of a bench.
+
+    comparisons: of every pair of curves and every measure, empty without the package `bjontegaard`.
     left_out: a line for each picture, codec or row that is missing from the means.
     """
 
@@ -43,11 +56,11 @@ class Summary:
 
     @property
     def curves(self) -> tuple[Curve, ...]:
-        """All of them."""
+        """The measured curves, then the published ones."""
         return self.measured + self.published
 
     def delta(self, anchor: str, test: str, measure: str = "psnr") -> Delta | None:
-        """The deltas of a pair, None if there are none."""
+        """The deltas of a pair; None if they were not computed."""
         for c in self.comparisons:
             if (c.anchor, c.test, c.measure) == (anchor, test, measure):
                 return c.delta
@@ -55,8 +68,9 @@ class Summary:
 
 
 def mean_point(rows: Sequence[Row]) -> Point:
-    """Means over the pictures at one setting, of memory the most; psnr_of_mean_mse: of the mean squared error, the
-    lower figure. A measure that some picture lacks is left out.
+    """Means over the pictures at one setting, but the maximum of memory. Measures that a picture lacks are left out.
+
+    psnr_of_mean_mse: the PSNR of the mean of the squared errors, which is below the mean of the PSNRs.
     """
     point: Point = {"setting": rows[0].setting, "pictures": len(rows)}
     for name in MEASURED:
@@ -68,7 +82,7 @@ def mean_point(rows: Sequence[Row]) -> Point:
 
 
 def curve_of_rows(rows: list[Row], codec: Codec, pictures: int) -> Curve:
-    """The means of each setting that all pictures have gone through."""
+    """The means at each setting that all pictures have gone through."""
     settings = sorted({row.setting for row in rows if row.codec == codec.name})
     groups = [[row for row in rows if row.codec == codec.name and row.setting == s] for s in settings]
     points = [mean_point(group) for group in groups if len(group) == pictures]
@@ -82,8 +96,9 @@ def summarise(
     failed: set[str],
     **details: Any,
 ) -> Summary:
-    """failed: pictures that some codec could not do: they are left out of all means, so that all curves are means over
-    the same pictures; details: the fields of Summary that are not computed here.
+    """Compute a summary; details: the fields of Summary that are not computed here.
+
+    failed: pictures that some codec could not handle; they are left out, so that all means are over the same pictures.
     """
     kept = [row for row in rows if row.picture not in failed]
     pictures = tuple(dict.fromkeys(row.picture for row in kept))
@@ -105,7 +120,7 @@ def _comparisons(curves: list[Curve]) -> list[Comparison]:
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """Plain values for summary.json; its curves have the form that `curves.read_curves` reads."""
+    """The values of summary.json; `curves.read_curves` can read its curves."""
     return {
         "pictures": list(summary.pictures),
         "left_out": list(summary.left_out),
@@ -117,7 +132,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         ],
         "bjontegaard": {
             "method": f"{METHOD} over log rate, over the range of quality that both curves cover",
-            "quality": "psnr in dB; ms_ssim as -10*log10(1 - x); lpips negated; ssimulacra2 as it is",
+            "quality": "psnr in dB; ms_ssim as -10*log10(1 - x); lpips negated; ssimulacra2 unchanged",
             "deltas": [
                 {"anchor": c.anchor, "test": c.test, "measure": c.measure, **asdict(c.delta)}
                 for c in summary.comparisons
@@ -127,10 +142,73 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What the seconds depend on."""
+    """The machine that the seconds were measured on."""
     return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
     }
+
+
+def run_columns(measures: tuple[str, ...]) -> RunColumns:
+    """The columns of the table that grows while the bench runs."""
+    return tuple(column for column in RUN_COLUMNS if column[0] not in MEASURES or column[0] in measures)
+
+
+def run_head(columns: RunColumns) -> str:
+    """The headings above the lines of `run_line`."""
+    return f"{'codec':<14}{'setting':>8}" + "".join(f"{title:>10}" for _, title, _ in columns)
+
+
+def run_line(codec: Codec, point: Point, columns: RunColumns) -> str:
+    """The means at one setting."""
+    cells = [f"{point[key]:10.{places}f}" if key in point else f"{'-':>10}" for key, _, places in columns]
+    return f"{codec.name:<14}{point['setting']:>8g}" + "".join(cells)
+
+
+def comparison(summary: Summary) -> list[str]:
+    """The table at the end: for each curve the deltas against the anchor, seconds and memory."""
+    head = f"{'against ' + summary.anchor:<27}{'BD-rate':>10}{'BD-PSNR':>10}{'over dB':>12}"
+    costs = "".join(f"{title:>9}" for title in ("enc s", "dec s", "enc MB", "dec MB"))
+    return [head + costs, *(_comparison_line(summary, curve) for curve in summary.curves)]
+
+
+def _comparison_line(summary: Summary, curve: Curve) -> str:
+    delta = summary.delta(summary.anchor, curve.name)
+    cells = f"{'anchor':>10}{'':>10}{'':>12}" if curve.name == summary.anchor else delta_cells(delta)
+    places = {"encode_s": 3, "decode_s": 3, "encode_mb": 0, "decode_mb": 0}
+    costs = [(mean_cost(curve, key), digits) for key, digits in places.items()]
+    texts = [f"{'-':>9}" if cost is None else f"{cost:9.{digits}f}" for cost, digits in costs]
+    return f"{curve.title[:26]:<27}{cells}" + "".join(texts)
+
+
+def delta_cells(delta: Delta | None) -> str:
+    """BD-rate, BD-PSNR and the range of PSNR that they cover, 32 characters in all."""
+    if delta is None:
+        return f"{'-':>10}{'-':>10}{'-':>12}"
+    rate = "-" if delta.rate is None else f"{delta.rate:+.1f} %"
+    gain = "-" if delta.gain is None else f"{delta.gain:+.2f} dB"
+    shared = f"{delta.low:.1f}-{delta.high:.1f}" if delta.low < delta.high else "none"
+    return f"{rate:>10}{gain:>10}{shared:>12}"
+
+
+def mean_cost(curve: Curve, key: str) -> float | None:
+    """The mean of a cost over a curve's settings, or its maximum for memory; None if the curve does not have it."""
+    values = [point[key] for point in curve.points if key in point]
+    if not values:
+        return None
+    return max(values) if key.endswith("_mb") else sum(values) / len(values)
+
+
+def notes(summary: Summary) -> list[str]:
+    """How the deltas, seconds and memory of the table are to be read."""
+    deltas = [
+        "BD-rate: bits at equal PSNR, negative is better; BD-PSNR: dB at equal bits. "
+        f"{METHOD.capitalize()} interpolation over log rate, within the range of PSNR shown."
+    ]
+    threads = f"{summary.threads} thread{'' if summary.threads == 1 else 's'} per codec"
+    return (deltas if summary.comparisons else []) + [
+        f"Seconds: means over settings and pictures, in process, {threads}, {summary.jobs} at a time. "
+        "MB: the most that one picture took."
+    ]

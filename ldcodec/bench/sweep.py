@@ -1,8 +1,7 @@
 """Every picture through every codec at the settings that are needed, in this process or in several.
 
-A codec is swept from its smallest files upwards, one setting for all pictures at a time, until its means have passed
-those of ldcodec's best setting: its curve then covers the same range, and no time goes into what nothing is compared
-with.
+A codec starts with its smallest files and goes through one setting at a time, for all pictures, until its means exceed
+those of ldcodec's best setting. Its curve then covers the same range, and larger files would have no counterpart.
 """
 
 import os
@@ -16,24 +15,24 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Protocol
 
+from ldcodec.bench.catalogue import OWN, OWN_RATE, OwnOptions
 from ldcodec.bench.catalogue import codec as codec_named
 from ldcodec.bench.codecs import Codec
 from ldcodec.bench.curves import Point
 from ldcodec.bench.measurement import measure
 from ldcodec.bench.metrics import applies
 from ldcodec.bench.rows import Results, Row
-from ldcodec.bench.subject import NAME, RATE_NAME, Subject
 from ldcodec.bench.summary import mean_point
 from ldcodec.bench.testset import Source
 from ldcodec.errors import LdcodecError
 
-AHEAD = 2  # tasks handed to the pool for each process: enough to keep it busy, few enough to stop soon
+AHEAD = 2  # tasks per process that are queued: enough to keep it busy, few enough to stop soon
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A row to be measured."""
+    """A row to measure."""
 
     source: Source
     codec: str
@@ -54,29 +53,29 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Way:
-    """How rows are measured. measures: beside PSNR; threads: of torch in a process; jobs: processes, 1 for this one."""
+class Setup:
+    """How rows are measured. measures: besides PSNR; threads: of torch in each process; jobs: processes, 1 for this."""
 
-    subject: Subject
+    own: OwnOptions
     measures: tuple[str, ...] = ()
     threads: int = 1
     jobs: int = 1
 
 
 class Watcher(Protocol):
-    """Who is told how a sweep goes."""
+    """What a sweep reports its progress to."""
 
     def finished(self, codec: Codec, point: Point) -> None:
-        """The means of a setting are known."""
+        """The means at a setting are known."""
 
     def advanced(self, rows: int) -> None:
-        """So many rows more are done."""
+        """This many more rows are done."""
 
-    def spared(self, rows: int) -> None:
-        """So many rows are not needed."""
+    def skipped(self, rows: int) -> None:
+        """This many rows turned out not to be needed."""
 
     def failed(self, failure: Failure) -> None:
-        """A row cannot be measured."""
+        """A row could not be measured."""
 
 
 Run = Callable[[Task], Row | Failure]
@@ -85,37 +84,37 @@ Pool = Callable[[Sequence[Task]], Iterator[Row | Failure]]
 
 @dataclass
 class Sweep:
-    """The work of one bench; `run` fills `results`, and `failures` with what could not be done."""
+    """The work of a bench: `run` adds rows to `results`, and to `failures` those that could not be measured."""
 
     sources: list[Source]
     codecs: list[Codec]
-    way: Way
+    setup: Setup
     results: Results
     watcher: Watcher
     failures: list[Failure] = field(default_factory=list)
 
     def run(self) -> None:
-        """Measures what the results do not hold yet. Raises LdcodecError if a process of the pool dies."""
+        """Measure what the results do not hold yet. Raises LdcodecError if a process of the pool dies."""
         reach: Point | None = None
-        with _pool(self.way) as pool:
+        with _pool(self.setup) as pool:
             for codec in self.codecs:
                 for done, setting in enumerate(codec.scale, 1):
                     point = self._setting(codec, setting, pool)
-                    if point is None or (codec.name not in (NAME, RATE_NAME) and _beyond(point, reach)):
-                        self.watcher.spared(len(self.sources) * (len(codec.scale) - done))
+                    if point is None or (codec.name not in (OWN, OWN_RATE) and _beyond(point, reach)):
+                        self.watcher.skipped(len(self.sources) * (len(codec.scale) - done))
                         break
-                    reach = point if codec.name == NAME else reach
+                    reach = point if codec.name == OWN else reach
 
     def held(self) -> list[Row]:
-        """The rows of the results that are of these pictures and codecs as they are now and have all measures."""
-        return held_rows(self.results.rows, self.sources, self.codecs, self.way.measures)
+        """The rows of the results that are still valid, see `held_rows`."""
+        return held_rows(self.results.rows, self.sources, self.codecs, self.setup.measures)
 
     def _setting(self, codec: Codec, setting: float, pool: Pool) -> Point | None:
-        """Means of one setting over all pictures; None once every picture has failed with this codec."""
+        """The means of one setting over all pictures; None once every picture has failed with this codec."""
         failed = {failure.source.name for failure in self.failures if failure.codec == codec.name}
         sources = [source for source in self.sources if source.name not in failed]
         tasks = [Task(source, codec.name, setting) for source in sources]
-        held = held_rows(self.results.rows, self.sources, [codec], self.way.measures)
+        held = held_rows(self.results.rows, self.sources, [codec], self.setup.measures)
         old = {row.picture: row for row in held if row.setting == setting}
         self.watcher.advanced(len(self.sources) - len(tasks) + len(old))
         for outcome in pool([task for task in tasks if task.source.name not in old]):
@@ -134,7 +133,7 @@ class Sweep:
 
 
 def held_rows(rows: list[Row], sources: list[Source], codecs: list[Codec], measures: Sequence[str]) -> list[Row]:
-    """The rows that are of these pictures and codecs as they are now and have all measures, each once, the latest."""
+    """The latest row of each measurement that has all measures and matches the pictures and codecs as they are now."""
     crcs, versions = {s.name: s.crc for s in sources}, {c.name: c.version for c in codecs}
     held = {
         row.key: row
@@ -150,43 +149,46 @@ def _beyond(point: Point, reach: Point | None) -> bool:
     return reach is not None and point["bpp"] >= reach["bpp"] and point["psnr"] >= reach["psnr"]
 
 
-def perform(task: Task, way: Way) -> Row | Failure:
-    """Measures one row; what a library raises becomes a Failure, for one picture must not end the whole."""
+def perform(task: Task, setup: Setup) -> Row | Failure:
+    """Measure one row; any exception becomes a Failure, since one picture must not end the whole run."""
     try:
-        codec = codec_named(task.codec, way.subject)
-        return measure(task.source, codec, task.setting, way.measures, way.threads)
+        codec = codec_named(task.codec, setup.own)
+        return measure(task.source, codec, task.setting, setup.measures, setup.threads)
     except MemoryError:
         reason = "not enough memory"
-    except Exception as error:  # codecs of many libraries: no narrower class would do
+    except Exception as error:  # libraries of many codecs: nothing narrower will do
         reason = " ".join(str(error).split()) or type(error).__name__
     return Failure(task.source, task.codec, task.setting, reason)
 
 
 @contextmanager
-def _pool(way: Way) -> Iterator[Pool]:
-    run = partial(perform, way=way)
-    if way.jobs == 1:
-        _begin(way.threads)
+def _pool(setup: Setup) -> Iterator[Pool]:
+    run = partial(perform, setup=setup)
+    if setup.jobs == 1:
+        _begin(setup.threads)
         yield lambda tasks: map(run, tasks)
         return
-    executor = processes(way)
+    executor = processes(setup)
     try:
-        yield lambda tasks: _in_order(executor, run, tasks, AHEAD * way.jobs)
+        yield lambda tasks: _in_order(executor, run, tasks, AHEAD * setup.jobs)
     except BrokenExecutor as error:
-        raise LdcodecError("a process of the bench ended unexpectedly; fewer --jobs need less memory") from error
+        raise LdcodecError("a process of the bench died; fewer --jobs need less memory") from error
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def processes(way: Way) -> ProcessPoolExecutor:
-    """Fresh processes, each with its own model; they inherit the number of threads before any library starts some."""
+def processes(setup: Setup) -> ProcessPoolExecutor:
+    """A pool of fresh processes, each with its own model.
+
+    The variables are set here because libraries read them when they start their threads.
+    """
     for name in THREAD_VARIABLES:
-        os.environ[name] = str(way.threads)
-    return ProcessPoolExecutor(way.jobs, get_context("spawn"), initializer=_begin_worker, initargs=(way.threads,))
+        os.environ[name] = str(setup.threads)
+    return ProcessPoolExecutor(setup.jobs, get_context("spawn"), initializer=_begin_worker, initargs=(setup.threads,))
 
 
 def _begin_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent handles it
     _begin(threads)
 
 

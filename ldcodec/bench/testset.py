@@ -1,4 +1,4 @@
-"""The pictures of a bench: those named, or natural ones out of installed packages and the project's own sample."""
+"""The pictures of a bench: those on the command line, or else photographs from scikit-image, or the sample."""
 
 import warnings
 import zlib
@@ -21,9 +21,7 @@ SAMPLE = Path(__file__).with_name("landscape.png")
 
 @dataclass(frozen=True)
 class Source:
-    """A picture file that can be read. name: how results call it, unlike any other's; width and height in pixels; crc:
-    of its RGB samples (`crc_of`).
-    """
+    """A readable picture file. name: unique, in results; width, height: in pixels; crc: of its samples (`crc_of`)."""
 
     path: Path
     name: str
@@ -33,7 +31,7 @@ class Source:
 
 
 def default_pictures() -> list[Path]:
-    """Photographs of scikit-image where it is installed, else the project's sample."""
+    """The photographs of scikit-image if it is installed, else the sample that ldcodec ships."""
     package = find_spec(PACKAGE)
     places = [Path(place, FOLDER) for place in (package.submodule_search_locations or [])] if package else []
     found = [place / name for place in places for name in PHOTOGRAPHS if (place / name).is_file()]
@@ -41,16 +39,16 @@ def default_pictures() -> list[Path]:
 
 
 def find_pictures(arguments: Sequence[Path]) -> list[Path]:
-    """Files as named, and every file in folders, those in hidden or deeper folders left out.
+    """The files named, and every file directly in the folders named, except hidden ones.
 
-    Raises PictureError for what is missing and for a folder with no file in it.
+    Raises PictureError for a missing path and for a folder without files.
     """
     files: list[Path] = []
     for argument in arguments:
         if argument.is_dir():
             inner = sorted(p for p in argument.iterdir() if p.is_file() and not p.name.startswith("."))
             if not inner:
-                raise PictureError(f"{argument}: an empty folder")
+                raise PictureError(f"{argument}: the folder is empty")
             files += inner
         elif argument.exists():
             files.append(argument)
@@ -59,39 +57,39 @@ def find_pictures(arguments: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def readable(files: list[Path], tell: Callable[[str], None]) -> list[Source]:
-    """The files that are pictures; `tell` gets a line for each that is not. Raises PictureError if none is."""
+def readable(files: list[Path], report: Callable[[str], None]) -> list[Source]:
+    """The files that are pictures; `report` gets a line for each that is not. Raises PictureError if none is."""
     names = [file.name for file in files]
     kept = []
     for file in files:
         try:
             pixels = read(file)
         except (LdcodecError, OSError) as error:
-            tell(f"left out: {error}")
+            report(f"left out: {error}")
             continue
         name = file.name if names.count(file.name) == 1 else str(file)
         kept.append(Source(file, name, pixels.shape[1], pixels.shape[0], crc_of(pixels)))
     if not kept:
-        raise PictureError("none of the files is a picture that can be read")
+        raise PictureError("none of the files is a readable picture")
     return kept
 
 
 def crc_of(pixels: Pixels) -> str:
-    """CRC-32 of the samples, 8 hexadecimal digits: it tells whether two runs saw the same picture."""
+    """CRC-32 of the samples, 8 hexadecimal digits, by which two runs know that they saw the same picture."""
     return f"{zlib.crc32(pixels.tobytes()):08x}"
 
 
 @lru_cache(maxsize=2)
 def read(path: Path) -> Pixels:
-    """uint8 (H, W, 3); a grey picture gets three equal channels, since every codec is to do the same work.
+    """A picture as uint8 (H, W, 3); grey becomes three equal channels, so that all codecs do the same work.
 
-    Raises PictureError as `pictures.read.read` does, and for transparency, which not every codec can hold; warnings of
-    what a file holds beside pixels do not matter here.
+    Raises PictureError as `pictures.read.read` does, and for transparency, which some codecs cannot hold. Warnings are
+    dropped, since they concern only what a file holds besides pixels.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LdcodecWarning)
         found = picture_files.read(path)
     if found.alpha is not None:
-        raise PictureError(f"{path}: it is transparent in places, and not every codec can hold that")
+        raise PictureError(f"{path}: the picture has transparency, which some codecs cannot hold")
     pixels = found.pixels
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""`ldcodec bench`: bits and quality of pictures through ldcodec and the codecs that people use."""
+"""`ldcodec bench`: bits and quality of pictures through ldcodec and other codecs."""
 
 import math
 import os
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from ldcodec.bench.codecs import Codec
     from ldcodec.bench.curves import Curve, Point
-    from ldcodec.bench.matching import Exhibit
+    from ldcodec.bench.matching import SideBySide
     from ldcodec.bench.summary import Summary
-    from ldcodec.bench.sweep import Failure, Sweep, Way
+    from ldcodec.bench.sweep import Failure, Setup, Sweep
     from ldcodec.bench.testset import Source
 
 FOLDER = Path("ldcodec-bench")
@@ -28,14 +28,15 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
-    """Rising numbers out of a list with commas: qualities from 0 to 100, rates above 0."""
+    """Parse numbers separated by commas and sort them: qualities from 0 to 100, rates above 0."""
     try:
         numbers = tuple(sorted({float(text) for text in value.split(",")})) if value else ()
     except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no list of numbers; write it like 20,40,60", ctx, param) from error
+        raise click.BadParameter(f"{value!r} is not a list of numbers like 20,40,60", ctx, param) from error
     quality = param.name == "qualities"
     if not all(0 <= n <= 100 if quality else 0 < n < math.inf for n in numbers):
-        raise click.BadParameter(f"{value!r}: {'0 to 100' if quality else 'above 0'} is the range", ctx, param)
+        allowed = "from 0 to 100" if quality else "above 0"
+        raise click.BadParameter(f"{value!r}: numbers must be {allowed}", ctx, param)
     return numbers
 
 
@@ -43,13 +44,13 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return tuple(dict.fromkeys(text.strip() for text in value.split(",") if text.strip())) if value else ()
 
 
-@click.command(short_help="Bits and quality beside other codecs.")
+@click.command(short_help="Compare with other codecs.")
 @click.argument("pictures", nargs=-1, type=click.Path(path_type=Path), metavar="[PICTURE|FOLDER]...")
 @click.option(
     "--codecs",
     callback=_names,
     metavar="A,B,...",
-    help="Of ldcodec jpeg jpeg444 webp jp2 avif avif-psnr jxl heic heic-psnr; or all.  "
+    help="From ldcodec jpeg jpeg444 webp jp2 avif avif-psnr jxl heic heic-psnr; or all.  "
     "[default: ldcodec,jpeg,webp,jp2,avif,jxl,heic]",
 )
 @click.option("--qualities", callback=_numbers, metavar="Q,Q,...", help="Points of ldcodec's curve, 0 to 100.")
@@ -58,71 +59,82 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "--metrics",
     callback=_names,
     metavar="A,B,...",
-    help="Beside PSNR: ms_ssim lpips ssimulacra2.  [default: ms_ssim, if installed]",
+    help="Besides PSNR: ms_ssim lpips ssimulacra2.  [default: ms_ssim, if installed]",
 )
 @click.option(
     "--curves",
     multiple=True,
     type=click.Path(path_type=Path, exists=True),
-    help="Published curves, a JSON file or a folder of them; repeatable.",
+    help="Published curves: a JSON file or a folder of them; repeatable.",
 )
-@click.option("--anchor", metavar="NAME", help="Curve to compare with.  [default: jpeg, or another that is there]")
+@click.option("--anchor", metavar="NAME", help="Curve to compare with.  [default: jpeg, if it is there]")
 @click.option(
     "--out", "folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Folder for all output."
 )
-@click.option("--resume", is_flag=True, help="Keep the rows of an earlier run in --out, finished or not.")
+@click.option("--resume", is_flag=True, help="Continue an earlier run in --out, finished or not.")
 @click.option("--force", "-f", is_flag=True, help="Overwrite an earlier run in --out.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, 256),
     metavar="N",
-    help="Processes; 1 gives undisturbed times.  [default: the cores, at most 4]",
+    help="Processes; 1 gives undisturbed times.  [default: the number of cores, at most 4]",
 )
 @click.option(
-    "--threads", type=click.IntRange(1, 256), default=1, metavar="N", help="Of ldcodec in each process.  [default: 1]"
+    "--threads",
+    type=click.IntRange(1, 256),
+    default=1,
+    metavar="N",
+    help="CPU threads of ldcodec in each process.  [default: 1]",
 )
 @click.option(
-    "--compare-at", type=POSITIVE, default=0.25, show_default=True, metavar="BPP", help="Bits of the report's pictures."
+    "--compare-at",
+    type=POSITIVE,
+    default=0.25,
+    show_default=True,
+    metavar="BPP",
+    help="Bits per pixel of the pictures in the report.",
 )
-@click.option("--model", metavar="NAME|PATH", help="Model of ldcodec.")
+@click.option("--model", metavar="NAME|PATH", help="Model for ldcodec.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Of ldcodec's reverse diffusion.")
-@click.option("--realism", type=click.FloatRange(0, 1), default=0.0, metavar="0..1", help="Of ldcodec.  [default: 0]")
-@click.option("--effort", type=click.IntRange(1, 9), default=1, show_default=True, help="Of ldcodec's encoder.")
+@click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Steps of ldcodec's reverse diffusion.")
+@click.option(
+    "--realism", type=click.FloatRange(0, 1), default=0.0, metavar="0..1", help="Realism of ldcodec.  [default: 0]"
+)
+@click.option("--effort", type=click.IntRange(1, 9), default=1, show_default=True, help="Effort of ldcodec's encoder.")
 def bench(pictures: tuple[Path, ...], folder: Path, resume: bool, force: bool, **options: Any) -> int:
-    """Measure codecs on pictures, by default on a few that come with the installed packages.
+    """Compare codecs on pictures, by default on a few that come with installed packages.
 
-    Every file is written, read and decoded. The folder --out gets results.csv (a row for each picture, codec and
-    setting), summary.json, rd.png, rd.svg and report.html, as far as the extra `bench` is installed.
+    Every file is written, read and decoded. The folder --out receives results.csv (one row for each picture, codec and
+    setting), summary.json, and, with the extra `bench`, rd.png, rd.svg and report.html.
     """
     from ldcodec.bench import outputs
     from ldcodec.bench.sweep import Sweep
 
     terminal = Terminal()
-    way = _way(options)
-    codecs = _codecs(options["codecs"], way, terminal)
+    setup = _setup(options)
+    codecs = _codecs(options["codecs"], setup, terminal)
     published = _published(options["curves"], codecs)
     anchor = _anchor(options["anchor"], [codec.name for codec in codecs], [curve.name for curve in published])
     sources = _sources(pictures, terminal)
-    sweep = Sweep(sources, codecs, way, outputs.begin(folder, resume, force), terminal)
+    sweep = Sweep(sources, codecs, setup, outputs.begin(folder, resume, force), terminal)
     terminal.measure(sweep)
     summary = _summary(sweep, published, terminal.left_out, anchor)
-    exhibits = terminal.collect(sweep, options["compare_at"]) if outputs.has_report() else []
-    paths = outputs.write(folder, summary, exhibits, _title(pictures, summary), shlex.join(["ldcodec", *sys.argv[1:]]))
+    shown = terminal.collect(sweep, options["compare_at"]) if outputs.has_report() else []
+    paths = outputs.write(folder, summary, shown, _title(pictures, summary), shlex.join(["ldcodec", *sys.argv[1:]]))
     terminal.conclude(summary, [sweep.results.path, *paths])
     return 1 if terminal.left_out else 0
 
 
 class Terminal:
-    """What the command shows: a table that grows and a progress bar while it works, a comparison at the end."""
+    """What the command prints: a growing table and a progress bar while it works, a comparison at the end."""
 
     def __init__(self) -> None:
-        self.left_out: list[str] = []  # pictures and rows that are missing from the means
+        self.left_out: list[str] = []  # one line for each picture and row that is missing from the means
         self.bar: tqdm[Any] | None = None
         self.columns: Any = ()
 
     def say(self, line: str = "", error: bool = False) -> None:
-        """A line on standard output or standard error that leaves a progress bar whole."""
+        """Print a line to standard output or standard error without disturbing a progress bar."""
         stream = sys.stderr if error else sys.stdout
         if self.bar is None:
             click.echo(line, file=stream)
@@ -131,64 +143,65 @@ class Terminal:
         stream.flush()
 
     def leave_out(self, line: str) -> None:
-        """Tells of something that will be missing, now and in the summary."""
+        """Report something that will be missing, now and in the summary."""
         self.left_out.append(line)
         self.say(f"ldcodec: error: {line}", error=True)
 
     def measure(self, sweep: "Sweep") -> None:
-        """Runs the sweep under a progress bar."""
-        from ldcodec.bench import table
+        """Run the sweep with a progress bar."""
+        from ldcodec.bench.summary import run_columns, run_head
 
-        self.columns = table.run_columns(sweep.way.measures)
-        self.say(table.run_head(self.columns))
+        self.columns = run_columns(sweep.setup.measures)
+        self.say(run_head(self.columns))
         with self._bar(len(sweep.sources) * sum(len(codec.scale) for codec in sweep.codecs), "measuring"):
             sweep.run()
 
-    def collect(self, sweep: "Sweep", bpp: float) -> "list[Exhibit]":
-        """The pictures of the report, under a progress bar."""
-        from ldcodec.bench.matching import exhibits
+    def collect(self, sweep: "Sweep", bpp: float) -> "list[SideBySide]":
+        """Make the pictures of the report, with a progress bar."""
+        from ldcodec.bench.matching import side_by_side
 
         found = []
         with self._bar(len(sweep.sources), "pictures for the report"):
-            for exhibit in exhibits(sweep.sources, sweep.codecs, sweep.held(), bpp, sweep.way):
-                found.append(exhibit)
+            for shown in side_by_side(sweep.sources, sweep.codecs, sweep.held(), bpp, sweep.setup):
+                found.append(shown)
                 self.advanced(1)
         return found
 
     def conclude(self, summary: "Summary", paths: Sequence[Path]) -> None:
-        """The comparison, where the files are, and what this installation lacks."""
-        from ldcodec.bench import outputs, table
+        """Print the comparison, the paths of the files, and what this installation lacks."""
+        from ldcodec.bench.outputs import missing
+        from ldcodec.bench.summary import comparison, notes
 
         if summary.measured:
             self.say()
-            for line in [*table.comparison(summary), *table.note(summary)]:
+            for line in [*comparison(summary), *notes(summary)]:
                 self.say(line)
         self.say()
         for path in paths:
             self.say(str(path))
-        lacking = outputs.missing()
+        lacking = missing()
         if lacking:
             self.say(lacking)
 
     def finished(self, codec: "Codec", point: "Point") -> None:
-        """A line of the table."""
-        from ldcodec.bench.table import run_line
+        """Print a line of the table."""
+        from ldcodec.bench.summary import run_line
 
         self.say(run_line(codec, point, self.columns))
 
     def advanced(self, rows: int) -> None:
-        """So many rows are done."""
+        """Advance the progress bar."""
         if self.bar is not None:
             self.bar.update(rows)
 
-    def spared(self, rows: int) -> None:
-        """So many rows need not be done."""
+    def skipped(self, rows: int) -> None:
+        """Shorten the progress bar by rows that are not needed."""
         if self.bar is not None:
             self.bar.total -= rows
             self.bar.refresh()
 
     def failed(self, failure: "Failure") -> None:
-        """A row could not be measured."""
+        """Report a row that could not be measured."""
         self.leave_out(f"{failure}; the picture is left out of all means")
 
     @contextmanager
@@ -203,10 +216,10 @@ class Terminal:
             self.bar = None
 
 
-def _way(options: dict[str, Any]) -> "Way":
+def _setup(options: dict[str, Any]) -> "Setup":
     from ldcodec.bench import metrics
-    from ldcodec.bench.subject import QUALITIES, Subject
-    from ldcodec.bench.sweep import Way
+    from ldcodec.bench.catalogue import QUALITIES, OwnOptions
+    from ldcodec.bench.sweep import Setup
     from ldcodec.jobs.cores import cores
     from ldcodec.jobs.workers import MOST_JOBS
 
@@ -214,7 +227,7 @@ def _way(options: dict[str, Any]) -> "Way":
     metrics.require(measures)
     if not measures and metrics.available("ms_ssim"):
         measures = ("ms_ssim",)
-    subject = Subject(
+    own = OwnOptions(
         options["model"],
         options["steps"],
         options["realism"],
@@ -223,24 +236,24 @@ def _way(options: dict[str, Any]) -> "Way":
         options["device"],
         options["effort"],
     )
-    return Way(subject, measures, options["threads"], options["jobs"] or min(MOST_JOBS, cores()))
+    return Setup(own, measures, options["threads"], options["jobs"] or min(MOST_JOBS, cores()))
 
 
-def _codecs(names: Sequence[str], way: "Way", terminal: Terminal) -> "list[Codec]":
-    """The codecs that are there; one that is not is told of and missed."""
+def _codecs(names: Sequence[str], setup: "Setup", terminal: Terminal) -> "list[Codec]":
+    """The installed codecs; reports the others."""
     from ldcodec.bench import catalogue
 
-    wanted = list(catalogue.NAMES) if "all" in names else list(names or catalogue.USUAL)
-    found, missing = catalogue.choose(wanted, way.subject)
+    wanted = list(catalogue.NAMES) if "all" in names else list(names or catalogue.DEFAULT_NAMES)
+    found, missing = catalogue.choose(wanted, setup.own)
     for line in missing:
-        terminal.say(f"without {line}", error=True)
+        terminal.say(f"warning: left out: {line}", error=True)
     if not found:
         raise UsageError("none of the codecs is installed")
     return found
 
 
 def _published(paths: Sequence[Path], codecs: "list[Codec]") -> "list[Curve]":
-    """Published curves; one that is called as a codec is renamed."""
+    """Read published curves; those that share their name with a codec are renamed."""
     from dataclasses import replace
 
     from ldcodec.bench.curves import read_curves
@@ -263,7 +276,7 @@ def _anchor(wanted: str | None, codecs: Sequence[str], published: Sequence[str])
     if wanted is None:
         return "jpeg" if "jpeg" in names else next((name for name in names if name != "ldcodec"), names[0])
     if wanted not in names:
-        raise UsageError(f"no curve is called {wanted!r}; there are {', '.join(names)}")
+        raise UsageError(f"no curve is called {wanted!r}; choose from {', '.join(names)}")
     return wanted
 
 
@@ -277,7 +290,7 @@ def _summary(sweep: "Sweep", published: "list[Curve]", left_out: list[str], anch
     from ldcodec.bench.summary import summarise
 
     failed = {failure.source.name for failure in sweep.failures}
-    way = sweep.way
+    setup = sweep.setup
     return summarise(
         sweep.held(),
         sweep.codecs,
@@ -285,8 +298,8 @@ def _summary(sweep: "Sweep", published: "list[Curve]", left_out: list[str], anch
         failed,
         left_out=tuple(left_out),
         anchor=anchor,
-        threads=way.threads,
-        jobs=way.jobs,
+        threads=setup.threads,
+        jobs=setup.jobs,
     )
 
 

@@ -1,7 +1,7 @@
 """Measured points as tables of text."""
 
 from ldcodec.bench.curves import Curve, compare
-from ldcodec.bench.table import delta_cells
+from ldcodec.bench.summary import delta_cells
 from ldcodec.training.evaluation import Point
 
 COLUMNS = ("quality", "index", "bpp", "PSNR", "of mean MSE", "centroid", "rounded", "encode s")
