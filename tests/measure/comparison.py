@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import ldcodec
-from ldcodec.bench.codecs import Codec
+from ldcodec.bench.codecs import Codec, avif
 from ldcodec.bench.metrics import psnr, squared_error, ssimulacra2
-from ldcodec.bench.codecs import avif
 from ldcodec.pictures.picture import Pixels
 
 OUTPUT = Path(__file__).resolve().parents[2] / "docs" / "comparison.webp"
