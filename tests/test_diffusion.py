@@ -11,21 +11,21 @@ from torch import Tensor
 
 from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.noise import gaussian, logarithm, normal_quantile, philox
-from ldcodec.diffusion.posterior import known_of
+from ldcodec.diffusion.posterior import FARTHEST, known_of, moments
 from ldcodec.diffusion.samplers import SAMPLERS, Denoise, Sampler, sample_ddim, sample_ddpm, sample_heun, sample_sde
 from ldcodec.diffusion.schedule import alpha_sigma, times
+from ldcodec.entropy.cells import edges
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import Parsed
+from ldcodec.entropy.tables import SCALE_COUNT, SCALES
 from ldcodec.errors import UsageError
 from ldcodec.nets.denoiser import Denoiser
 from ldcodec.nets.gaussian import scale_of
-from ldcodec.nets.quantise import cells
-from ldcodec.nets.truncated import truncated_moments
+from ldcodec.nets.quantise import centroid, deviation
 
 TINY = Config(latent=8, denoiser=16, denoiser_blocks=2)
 EVERY_SAMPLER = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-SCALES = [0.01, 0.05, 0.11, 0.2, 0.35, 0.6, 1, 2, 5, 20, 256, 3000, 1e4]
-SYMBOLS = [0, 1, -1, 2, 3, -7, 20, 150, -1000, 32767]
+MAGNITUDES = np.array([0, 1, 2, 3, 7, 16, 20, 150, 1000, 32767])
 
 
 @pytest.fixture(autouse=True)
@@ -33,52 +33,47 @@ def fixed_seed() -> None:
     torch.manual_seed(0)
 
 
-def reference_moments(symbol: int, scale: float) -> tuple[float, float]:
+def reference_moments(inner: float, outer: float, scale: float) -> tuple[float, float]:
     """Mean and deviation by 400-node quadrature in float64 over the part of the cell that has any density."""
-    edge = abs(symbol) - 0.5
-    slope, bend = edge / scale**2, 0.5 / scale**2
+    start = -outer if inner == 0 else inner
+    slope, bend = start / scale**2, 0.5 / scale**2
     nodes, weights = np.polynomial.legendre.leggauss(400)
-    y = (nodes + 1) / 2 * (min(1.0, 60 / slope) if slope > 0 else 1.0)
+    y = (nodes + 1) / 2 * (min(outer - start, 60 / slope) if slope > 0 else outer - start)
     exponent = -slope * y - bend * y * y
     density = weights * np.exp(exponent - exponent.max())
     density /= density.sum()
     offset = float(density @ y)
-    return math.copysign(edge + offset, symbol), math.sqrt(float(density @ (y - offset) ** 2))
+    return start + offset, math.sqrt(float(density @ (y - offset) ** 2))
 
 
 # posterior
 
 
 def test_reference_agrees_with_scipy_where_scipy_is_exact() -> None:
-    for symbol, scale in [(0, 0.2), (1, 0.6), (2, 1.0), (-7, 5.0), (3, 2.0)]:
-        cut = stats.truncnorm((symbol - 0.5) / scale, (symbol + 0.5) / scale, scale=scale)
-        assert reference_moments(symbol, scale) == pytest.approx((cut.mean(), cut.std()), rel=1e-6)
+    for inner, outer, scale in [(0, 0.7, 0.2), (0.6, 1.6, 0.6), (1.5, 2.5, 1.0), (6.5, 7.5, 5.0), (2.7, 3.6, 2.0)]:
+        low = -outer if inner == 0 else inner
+        cut = stats.truncnorm(low / scale, outer / scale, scale=scale)
+        assert reference_moments(inner, outer, scale) == pytest.approx((cut.mean(), cut.std()), rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_moments_follow_the_integral_into_far_tails(scale: float) -> None:
-    mean, deviation = truncated_moments(torch.tensor(SYMBOLS), torch.full((len(SYMBOLS),), scale))
-    for symbol, m, d in zip(SYMBOLS, mean.tolist(), deviation.tolist(), strict=True):
-        expected_mean, expected_deviation = reference_moments(symbol, scale)
-        assert m == pytest.approx(expected_mean, rel=2e-7, abs=2e-7)
-        assert d == pytest.approx(expected_deviation, rel=5e-6)
+def test_moments_follow_the_integral_into_far_tails() -> None:
+    index = np.arange(0, SCALE_COUNT, 3)
+    magnitude, index = (x.ravel() for x in np.meshgrid(MAGNITUDES, index))
+    cells = zip(*edges(magnitude, index), np.array(SCALES)[index], strict=True)
+    expected = np.array([reference_moments(*cell) for cell in cells])
+    mean, deviation = moments(magnitude, index)
+    assert np.allclose(mean, expected[:, 0], rtol=2e-7, atol=2e-7)
+    assert np.allclose(deviation, expected[:, 1], rtol=5e-6)
 
 
 def test_moments_stay_in_their_cell_for_every_symbol_and_scale() -> None:
-    scale = torch.logspace(-2, 4, 61)
-    symbol = torch.cat([torch.arange(-70, 71), torch.tensor([255, 4096, -20000, 32767, -32767])])
-    grid_s, grid_scale = (x.contiguous() for x in torch.meshgrid(symbol.float(), scale, indexing="ij"))
-    mean, deviation = truncated_moments(grid_s, grid_scale)
-    assert mean.dtype == deviation.dtype == torch.float32 and mean.shape == grid_s.shape
-    assert torch.all((mean - grid_s).abs() <= 0.5)
-    assert torch.all(mean.abs() <= grid_s.abs())
-    assert torch.all(deviation > 0) and torch.all(deviation <= (1 + 1e-6) / math.sqrt(12))
-
-
-def test_moments_are_odd_and_even_in_the_symbol() -> None:
-    symbol, scale = torch.randint(1, 40, (2, 8, 5, 7)), 0.1 + 10 * torch.rand(2, 8, 5, 7)
-    plus, minus = truncated_moments(symbol, scale), truncated_moments(-symbol, scale)
-    assert torch.equal(plus[0], -minus[0]) and torch.equal(plus[1], minus[1])
+    magnitude = np.concatenate([np.arange(71), [255, 4096, 20000, 32767]])
+    magnitude, index = (x.ravel() for x in np.meshgrid(magnitude, np.arange(SCALE_COUNT)))
+    inner, outer = edges(magnitude, index)
+    mean, deviation = moments(magnitude, index)
+    assert np.all((inner <= mean) & (mean <= outer))
+    width = np.where(magnitude == 0, 2 * outer, outer - inner)
+    assert np.all(deviation > 0) and np.all(deviation <= (1 + 1e-6) * width / math.sqrt(12))
 
 
 # schedule
@@ -174,9 +169,9 @@ def test_noise_refuses_a_seed_out_of_range(seed: int) -> None:
 
 def some_condition(latent: int = TINY.latent) -> Condition:
     shape = (2, latent, 6, 5)
-    symbol, scale = torch.randint(-3, 4, shape), 0.1 + 4 * torch.rand(shape)
-    mean, deviation = truncated_moments(symbol, scale)
-    return Condition(mean + torch.randn(shape), deviation, scale, torch.tensor([0.2, 0.9]))
+    symbol, index = torch.randint(-3, 4, shape), torch.randint(SCALE_COUNT // 2, shape)
+    centre = centroid(symbol, index) + torch.randn(shape)
+    return Condition(centre, deviation(symbol, index), scale_of(index), torch.tensor([0.2, 0.9]))
 
 
 def trained_denoiser() -> Denoiser:
@@ -205,9 +200,10 @@ def test_untrained_decoder_is_the_centroid_after_one_step(sampler: Sampler) -> N
 def test_hidden_signals_of_the_untrained_denoiser_have_unit_order() -> None:
     config = Config()
     denoiser, shape = Denoiser(config), (1, config.latent, 8, 8)
-    scale = torch.logspace(-2.2, 5, shape[1], math.e)[:, None, None].expand(shape)
-    mean, deviation = truncated_moments((torch.randn(shape) * scale).round(), scale)
-    prepared = denoiser.prepare(Condition(mean, deviation, scale, torch.tensor([0.5])))
+    index = torch.linspace(0, SCALE_COUNT - 7, shape[1]).round()[:, None, None].expand(shape)
+    symbol = (torch.randn(shape) * scale_of(index)).round()
+    known = centroid(symbol, index), deviation(symbol, index), scale_of(index), torch.tensor([0.5])
+    prepared = denoiser.prepare(Condition(*known))
     hidden = denoiser.blocks(denoiser.noisy(torch.randn(shape)) + prepared.features)
     assert torch.all(prepared.factor == 1)
     assert 0.5 < float(hidden.detach().std()) < 4
@@ -254,19 +250,28 @@ def test_denoiser_in_bfloat16_and_channels_last_stays_near_float32() -> None:
     assert float((rough - exact).detach().norm() / exact.detach().norm()) < 0.05
 
 
-def test_what_a_file_tells_is_what_the_tensors_tell() -> None:
-    """Every pair of symbol and scale index, large symbols too, through NumPy's table and through torch."""
-    values = np.concatenate([np.arange(-40, 41), [-32767, -500, 300, 32767]]).astype(np.int32)
-    symbols, index = np.meshgrid(values, np.arange(64, dtype=np.uint8))
+def test_a_file_tells_the_decoder_what_encoder_and_training_assume() -> None:
+    """Every pair of symbol and scale index, through the decoder's arrays and through the table in torch."""
+    values = np.arange(-FARTHEST, FARTHEST + 1, dtype=np.int32)
+    symbols, index = np.meshgrid(values, np.arange(SCALE_COUNT, dtype=np.uint8))
     mean = np.random.default_rng(0).integers(-3000, 3000, symbols.shape).astype(np.int32)
     known = known_of(Parsed(symbols[None], mean[None], index[None]))
-    s, scale = torch.from_numpy(symbols).float(), scale_of(torch.from_numpy(index))
-    centroid, deviation = truncated_moments(s, scale, cells(s, scale))
+    s, i = torch.from_numpy(symbols).float(), torch.from_numpy(index)
     assert known.centre.dtype == known.deviation.dtype == known.scale.dtype == np.float32
-    assert np.allclose(known.scale[0], scale, rtol=1e-6)
-    assert np.allclose(known.deviation[0], deviation, rtol=2e-5)
-    centre = torch.from_numpy(mean).double() / 512 + centroid
-    assert np.allclose(known.centre[0], centre, rtol=1e-6, atol=1e-5)
+    assert np.allclose(known.scale[0], scale_of(i), rtol=1e-6)
+    assert np.allclose(known.deviation[0], deviation(s, i), rtol=1e-6)
+    assert np.allclose(known.centre[0], torch.from_numpy(mean) / 512 + centroid(s, i), rtol=1e-6, atol=1e-5)
+
+
+def test_symbols_beyond_the_table_differ_little() -> None:
+    """All that lie within eight σ."""
+    magnitude, index = np.meshgrid(np.arange(FARTHEST + 1, 2049), np.arange(SCALE_COUNT))
+    near = magnitude < 8 * np.array(SCALES)[index]
+    magnitude, index = magnitude[near], index[near]
+    s, i = torch.from_numpy(magnitude), torch.from_numpy(index)
+    mean, width = moments(magnitude, index)
+    assert np.abs(centroid(-s, i).numpy() + mean).max() < 0.006
+    assert np.abs(deviation(s, i).numpy() / width - 1).max() < 1e-3
 
 
 # samplers

@@ -11,21 +11,18 @@ It works on squares of the picture with a margin around them, so that memory doe
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ldcodec.bitstream import layout, quality
 from ldcodec.bitstream.slices import PIXELS, UNIT, Area, Span
-from ldcodec.diffusion.posterior import moments
-from ldcodec.entropy.tables import SCALE_COUNT, SCALE_MIN, SKIPPED_SCALES
+from ldcodec.entropy.tables import SCALE_MIN, SKIPPED_SCALES
 from ldcodec.nets.gaussian import information, lower_bound, nearest_scale, scale_of
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.padding import pixels_of
-from ldcodec.nets.quantise import inner_edge
+from ldcodec.nets.quantise import centroid, inner_edge
 from ldcodec.nets.rate import by_step, whole
 from ldcodec.pictures.picture import Pixels
 
@@ -33,7 +30,6 @@ SIDE, MARGIN = 48, 8  # latent rows and columns of a square, and those around it
 STEPS = {2: 80, 3: 100, 4: 120, 5: 150, 6: 200, 7: 250, 8: 320, 9: 400}  # of each effort above 1; fewer gain nothing
 RATE, HYPER_RATE = 0.01, 0.005  # Adam's on the latent, in steps of the quantiser, and on the hyper-latent
 BETAS = (0.9, 0.98)
-FARTHEST = 63  # the largest |s| whose centroid is told from that of larger ones
 WARM, COLD = 0.5, 0.1  # temperatures of the first and the last step
 
 
@@ -113,7 +109,6 @@ class Cost:
             self.scales = networks.scales(task.quality)
             self.hyper_scale = scale_of(nearest_scale(networks.rate.hyper_scale().log()))[:, None, None]
         self.shown = F.interpolate(task.coded[None, None], scale_factor=PIXELS)[0]
-        self.inwards = _inwards().to(task.scaled.device)
         self.weight = quality.multiplier(task.quality) * 255**2
 
     def of(self, y: Tensor, z: Tensor, temperature: float) -> Tensor:
@@ -145,15 +140,9 @@ class Cost:
             symbol = (below + share) * kept
             bits.append((information(symbol, scale) * kept).sum())
             seen[k] = (mean + symbol) / floor
-            low, high = (self._centroid(s * kept, index) for s in (below, below + 1))
+            low, high = (centroid(s * kept, index) for s in (below, below + 1))
             known.append(mean + low + (high - low) * share)
         return torch.stack(bits).sum(), whole(torch.stack(known), size)
-
-    def _centroid(self, symbol: Tensor, index: Tensor) -> Tensor:
-        """What a decoder takes a symbol for, measured from the mean."""
-        magnitude = symbol.abs()
-        place = magnitude.clamp(max=FARTHEST) * SCALE_COUNT + index
-        return symbol.sign() * (magnitude - self.inwards[place.long()])
 
     def _rounded(self, values: Tensor, temperature: float, index: Tensor | None) -> tuple[Tensor, Tensor]:
         """The whole number below each value, and the share 0..1, random, that the one above it has: as probable as the
@@ -175,10 +164,3 @@ def _edge(below: Tensor, index: Tensor) -> Tensor:
     outer = torch.maximum(below.abs(), (below + 1).abs())
     moved = inner_edge(outer, index) - outer + 1
     return torch.where(below < 0, 1 - moved, moved)
-
-
-@lru_cache
-def _inwards() -> Tensor:
-    """How much nearer to the mean the centroid of |s| = 0 … FARTHEST lies, under each scale: [(FARTHEST + 1)·64]."""
-    magnitude, index = np.divmod(np.arange((FARTHEST + 1) * SCALE_COUNT), SCALE_COUNT)
-    return torch.from_numpy(magnitude - moments(magnitude, index)[0]).float()

@@ -22,11 +22,11 @@ from ldcodec.encoder.refine import refined_rows
 from ldcodec.entropy.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT
 from ldcodec.nets.analysis import Base
+from ldcodec.nets.gaussian import nearest_scale
 from ldcodec.nets.model import Model
 from ldcodec.nets.padding import padded
-from ldcodec.nets.quantise import cells, quantise
+from ldcodec.nets.quantise import centroid, deviation, quantise
 from ldcodec.nets.rate import Rated
-from ldcodec.nets.truncated import truncated_moments
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class PictureEncoder:
 
 def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condition[Tensor]:
     """Symbols, means and scales [1, M, h, w] of the float rate model and t [1] → what a decoder would know."""
-    centroid, deviation = truncated_moments(symbols, scale, cells(symbols, scale))
-    return Condition(mean + centroid, deviation, scale, t)
+    index = nearest_scale(scale.log())
+    return Condition(mean + centroid(symbols, index), deviation(symbols, index), scale, t)
 
 
 @torch.no_grad()

@@ -10,13 +10,13 @@ posterior better (`cells`). What it saves, and how much of that by the decoder's
 """
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ldcodec.entropy.cells import REACH, SPREAD, shifts
+from ldcodec.diffusion.posterior import moment_table
+from ldcodec.entropy.cells import SPREAD, shifts
 from ldcodec.entropy.tables import spread_scales
 from ldcodec.nets.gaussian import lower_bound, nearest_scale
 
@@ -60,13 +60,35 @@ def cell_information(symbols: Tensor, scale: Tensor) -> Tensor:
     return -torch.log2(lower_bound(mass, 1e-9))
 
 
+def centroid(symbols: Tensor, index: Tensor) -> Tensor:
+    """Mean of the values that became a symbol, from the mean of its Gaussian; whole numbers and scale indices 0..63."""
+    magnitude = symbols.abs()
+    return symbols.sign() * (magnitude - _looked_up("inwards", magnitude, index))
+
+
+def deviation(symbols: Tensor, index: Tensor) -> Tensor:
+    """Standard deviation > 0 of those values, float32."""
+    return _looked_up("deviation", symbols.abs(), index)
+
+
 def _shift(magnitude: Tensor, index: Tensor) -> Tensor:
     """How far the inner edge of a symbol lies beyond that of rounding."""
-    table = _shifts().to(magnitude.device)
-    return table[(index.long() * (REACH + 1)).add_(magnitude.long().clamp_(max=REACH))]
+    return _looked_up("shift", magnitude, index)
 
 
-@lru_cache
-def _shifts() -> Tensor:
-    """The table of `cells.shifts`, flattened: [64·17] float32."""
-    return torch.from_numpy(shifts()).flatten()
+def _looked_up(name: str, magnitude: Tensor, index: Tensor) -> Tensor:
+    """The entry of a table at scale index and magnitude; what lies beyond the last column takes that."""
+    table = _tables(magnitude.device)[name]
+    width = table.shape[1]
+    return table.flatten()[(index.long() * width).add_(magnitude.clamp(max=width - 1).long())]
+
+
+_TABLES: dict[torch.device, dict[str, Tensor]] = {}  # torch.compile reads a dictionary but ignores lru_cache
+
+
+def _tables(device: torch.device) -> dict[str, Tensor]:
+    """`cells.shifts` [64, 17] and `posterior.moment_table` [64, FARTHEST + 1] on a device, float32."""
+    if device not in _TABLES:
+        arrays = dict(zip(("shift", "inwards", "deviation"), (shifts(), *moment_table()), strict=True))
+        _TABLES[device] = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    return _TABLES[device]

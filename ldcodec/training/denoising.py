@@ -11,9 +11,9 @@ from ldcodec.bitstream import quality
 from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.schedule import alpha_sigma
 from ldcodec.nets.denoiser import Prepared
+from ldcodec.nets.gaussian import nearest_scale
 from ldcodec.nets.networks import Networks
-from ldcodec.nets.quantise import cells
-from ldcodec.nets.truncated import truncated_moments
+from ldcodec.nets.quantise import centroid, deviation
 from ldcodec.training.settings import Denoiser
 from ldcodec.training.stages import Result, Stage, balance, squared_error
 
@@ -24,7 +24,6 @@ class DenoiserStage(Stage):
     """Encoder and rate model stay as they are, bit for bit, and so does the parse id."""
 
     name = "denoiser"
-    steady = False  # the posterior looks for the symbols that are not zero
 
     def __init__(self, networks: Networks, settings: Denoiser) -> None:
         super().__init__(networks, (settings.velocity, settings.picture), settings.shortcut_rate)
@@ -64,9 +63,9 @@ class DenoiserStage(Stage):
         scales = networks.scales(t)
         y = networks.analysis(x, t, networks.std) * scales.gain
         rated = networks.rate(y, t, scales.expected)
-        mean, deviation = truncated_moments(rated.symbols, rated.scale, cells(rated.symbols, rated.scale))
-        centre = rated.mean + mean
-        return Condition(centre, deviation, rated.scale, t), (y - centre) / deviation, rated.bits
+        index = nearest_scale(rated.scale.log())
+        centre, width = rated.mean + centroid(rated.symbols, index), deviation(rated.symbols, index)
+        return Condition(centre, width, rated.scale, t), (y - centre) / width, rated.bits
 
     def decode(self, known: Condition[Tensor]) -> Tensor:
         """The picture [B, 3, H, W] that decoding in one step gives."""

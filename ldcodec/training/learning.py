@@ -42,6 +42,7 @@ class Learner:
             return self._learn(self.stage.loss, x, t, phase)
         key = phase, x.shape
         if key not in self.recordings:
+            self.stage.loss(x, t, phase)  # builds the tables that compiled code expects to find
             self.recordings = {key: self._recording(phase)}  # the memory of the last one is free again
         return self.recordings[key].run(x, t)
 

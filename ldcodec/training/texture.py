@@ -33,7 +33,7 @@ class TextureStage(Stage):
     """
 
     name = "texture"
-    steady = False  # as for the denoiser
+    steady = False  # crops for LPIPS are drawn on the CPU
 
     def __init__(self, networks: Networks, settings: Texture) -> None:
         networks.add_texture()
