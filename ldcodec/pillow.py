@@ -1,11 +1,11 @@
-"""A plugin that lets Pillow open and save .ldc files, and with it whatever reads pictures through Pillow.
+"""A plugin with which Pillow, and whatever reads pictures through it, opens and saves .ldc files.
 
     import ldcodec.pillow                       or ldcodec.register()
-    Image.open("photo.ldc")                     size, mode and metadata at once; pixels, and torch, on first use
+    Image.open("photo.ldc")                     reads size, mode and metadata; pixels are decoded on first use
     image.save("photo.ldc", rate=0.5)           or size=, psnr=, quality=, lossless=True
 
-Errors are Pillow's: UnidentifiedImageError for a header that cannot be read, OSError for what cannot be decoded or
-stored, ValueError for options that are wrong.
+Errors are those of Pillow's own formats: UnidentifiedImageError for an unreadable header, OSError for a file that
+cannot be decoded or a picture that cannot be stored, ValueError for wrong options.
 """
 
 import warnings
@@ -18,16 +18,16 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from ldcodec.bitstream import chunktypes
 from ldcodec.bitstream.layout import MAGIC, Header
 from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream.slices import PREVIEW_SCALES
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, UsageError
 
 FORMAT = "LDC"
 EXTENSION = ".ldc"
 MIME = "image/x-ldc"
-DEFAULT_QUALITY = 60.0  # where `save` is given no target
+DEFAULT_QUALITY = 60.0  # if `save` is given no target
 TARGETS = ("rate", "size", "psnr", "quality", "lossless")
-SETTINGS = ("strip", "fallback", "effort", "model")  # of `ldcodec.encode`, which `save` passes on
-METADATA = ("exif", "xmp", "icc_profile")  # what `save` takes in place of the image's own, as other formats do
-SCALES = (16, 8, 4, 2)  # previews, the smallest first (view.SCALES)
+SETTINGS = ("strip", "fallback", "effort", "model")  # options that `save` passes on to `ldcodec.encode`
+METADATA = ("exif", "xmp", "icc_profile")  # options of `save` that replace the image's own metadata
 
 _KEYS = {chunktypes.ICC: "icc_profile", chunktypes.EXIF: "exif", chunktypes.XMP: "xmp"}
 
@@ -35,30 +35,30 @@ _KEYS = {chunktypes.ICC: "icc_profile", chunktypes.EXIF: "exif", chunktypes.XMP:
 class LdcImageFile(ImageFile.ImageFile):
     """An .ldc file as a Pillow image of mode L, LA, RGB or RGBA; its pixels are decoded when they are first used.
 
-    `info` holds icc_profile, exif and xmp where the file does. `draft`, which `thumbnail` calls, turns the image into a
-    preview at 1/2 to 1/16 of the size, decoded without diffusion. ImageFile.LOAD_TRUNCATED_IMAGES restores what damage
-    has left. The weights a file names must be on the search path.
+    `info` holds icc_profile, exif and xmp if the file does. `draft`, which `thumbnail` calls, turns the image into a
+    preview at 1/2 to 1/16 of the size, decoded without diffusion. With ImageFile.LOAD_TRUNCATED_IMAGES, the intact
+    parts of a damaged file are restored. The weights that a file names must be on the search path.
     """
 
     format = FORMAT
     format_description = "ldcodec learned image"
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> tuple[str, tuple[int, int, float, float]] | None:
-        """Choose the smallest preview that is at least of a size, (width, height) in pixels; as Pillow's JPEG does.
+        """Choose the smallest preview that is not smaller than `size`, (width, height) in pixels, as for JPEG.
 
-        Returns the mode and the box of the picture in pixels of the preview, None if there is nothing to choose.
+        Returns the mode and the box of the picture in pixels of the preview, or None if a preview was chosen already.
         """
         width, height = self.size
         if size is None or len(self.tile) != 1 or self.tile[0].args != (1,):
             return None
         reduction = min(width // max(1, size[0]), height // max(1, size[1]))
-        scale = next((scale for scale in SCALES if scale <= reduction), 1)
+        scale = max((scale for scale in PREVIEW_SCALES if scale <= reduction), default=1)
         self._size = -(-width // scale), -(-height // scale)
         self._set_tile(scale)
         return self.mode, (0, 0, width / scale, height / scale)
 
     def load_seek(self, pos: int) -> None:
-        """The decoder finds its place itself; that this exists tells ImageFile.Parser to wait for the whole file."""
+        """Nothing to seek; but the presence of this method makes ImageFile.Parser wait for the whole file."""
 
     def _open(self) -> None:
         try:
@@ -77,7 +77,7 @@ class LdcImageFile(ImageFile.ImageFile):
         self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self.size), 0, (scale,))]
 
     def _keep(self, key: str, source: Reader, number: int) -> None:
-        """A chunk of text into `info`; a damaged one is told and left out, since the picture may be sound."""
+        """Copy a chunk of text into `info`; a damaged one is left out with a warning, as the picture may be intact."""
         try:
             text = chunktypes.unpack(source.chunk(number).data)
         except DamagedError:
@@ -89,7 +89,7 @@ class LdcImageFile(ImageFile.ImageFile):
 
 
 class LdcDecoder(ImageFile.PyDecoder):
-    """Pillow's decoder of the pixels; its argument is the scale, 1 for the picture itself."""
+    """Pillow's decoder of the pixels; its argument is the scale of the preview, 1 for the picture itself."""
 
     _pulls_fd = True
 
@@ -101,14 +101,14 @@ class LdcDecoder(ImageFile.PyDecoder):
         view = View(scale=self.args[0], salvage=ImageFile.LOAD_TRUNCATED_IMAGES)
         with _pillow_errors():
             image = decode(Reader(cast(BinaryIO, self.fd)), view=view)
-        if image.mode != self.mode:  # a salvaged file whose alpha plane was lost
+        if image.mode != self.mode:  # a damaged file whose alpha plane was lost
             image = image.convert(self.mode)
         self.set_as_raw(image.tobytes())
         return -1, 0
 
 
 def register() -> None:
-    """Let Pillow open and save .ldc files from here on; importing this module does so too."""
+    """Register the format with Pillow; importing this module does it."""
     Image.register_open(FORMAT, LdcImageFile, _accept)
     Image.register_decoder(FORMAT, LdcDecoder)
     Image.register_save(FORMAT, _save)
@@ -121,7 +121,6 @@ def _accept(prefix: bytes) -> bool:
 
 
 def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
-    """Nothing is written before all is encoded."""
     from ldcodec.codec import encode
 
     options = {name: value for name, value in image.encoderinfo.items() if name in TARGETS + SETTINGS}
@@ -133,9 +132,9 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
 
 
 def _described(image: Image.Image) -> Image.Image:
-    """The image with the metadata that `save` was given in place of its own; None or nothing drops it.
+    """The image with the metadata given to `save` in place of its own; an empty value removes it.
 
-    A given Exif orientation holds for the pixels as they are, as in any other format.
+    As in Pillow's own formats, a given Exif orientation applies to the pixels as they are.
     """
     given = {key: image.encoderinfo[key] for key in METADATA if key in image.encoderinfo}
     if not given:
@@ -144,7 +143,7 @@ def _described(image: Image.Image) -> Image.Image:
 
     exif = given.pop("exif", metadata.exif_of(image))
     given["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
-    described = image.copy()  # which knows no format any more, so that TIFF's own tags are not asked again
+    described = image.copy()  # a copy has no format, so that a TIFF image's own tags are not read again
     described.info.update(given)
     described.info = {key: value for key, value in described.info.items() if value}
     return described
@@ -156,7 +155,7 @@ def _mode(header: Header, alpha: bool) -> str:
 
 @contextmanager
 def _pillow_errors() -> Iterator[None]:
-    """Our errors as the ones that callers of Pillow expect: ValueError for wrong use, else OSError."""
+    """Turn our errors into those that callers of Pillow expect: ValueError for wrong use, else OSError."""
     try:
         yield
     except UsageError as error:

@@ -29,11 +29,10 @@ from ldcodec.entropy.config import Config
 from ldcodec.errors import LdcodecError, ModelError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model
 from ldcodec.nets.networks import Networks
-from ldcodec.onnx import runtime
-from ldcodec.onnx import writer as exporting
+from ldcodec.onnx import exporter
+from ldcodec.onnx.exporter import export
 from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, describe, graph_names
 from ldcodec.onnx.runtime import Graphs, OnnxModel, load
-from ldcodec.onnx.writer import export
 from ldcodec.pictures.picture import Picture
 from ldcodec.training.integers import integer_tensors
 from tests.commands import Call, environment, error_line
@@ -299,7 +298,7 @@ SPOILT: list[tuple[str, Callable[[Path], Any], str]] = [
     ("a wrong type", spoil_halo, "not readable"),
     ("no JSON", cut(DESCRIPTION), "not readable"),
     ("too deep", lambda folder: (folder / DESCRIPTION).write_text("[" * 100_000), "not readable"),
-    ("another stamp", spoil_stamp, "not of this export"),
+    ("another stamp", spoil_stamp, "belongs to another export"),
     ("integers cut", cut(INTEGERS), "safetensors"),
     ("no integers", lambda folder: (folder / INTEGERS).unlink(), "safetensors"),
     ("a graph cut", cut("synthesis.onnx"), "not a readable ONNX graph"),
@@ -320,7 +319,7 @@ def test_files_of_another_export_are_not_mixed_in(told: Callable[..., str], copi
     for name in ("synthesis.onnx", INTEGERS):
         kept = (copied / name).read_bytes()
         shutil.copy(copied.parent / "other" / name, copied / name)
-        assert f"{name}: not of this export" in told("--onnx", copied)
+        assert f"{name}: belongs to another export" in told("--onnx", copied)
         (copied / name).write_bytes(kept)
     assert "was written with model" in told("--onnx", copied.parent / "other")
 
@@ -355,7 +354,7 @@ def test_the_extra_is_named_where_it_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert "pip install 'ldcodec[onnx]'" in told("--onnx", copied)
-    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    monkeypatch.setattr(exporter, "find_spec", lambda name: None)
     code, _, err = call("export", "--onnx", "net2", "--model", "tiny")
     assert code == 1 and "onnx and onnxruntime: pip install 'ldcodec[onnx]'" in error_line(err)
 
@@ -403,4 +402,3 @@ def test_what_onnxruntime_refuses_ends_in_one_line(exported: OnnxModel, monkeypa
     wrong = np.zeros((1, 3, 4, 4), np.float32)
     with pytest.raises(LdcodecError, match=r"synthesis\.onnx: onnxruntime failed: [^\n]+$"):
         exported.networks.drawn(wrong, wrong, np.ones(1, np.float32), 0.0)
-    assert runtime._first_line(ValueError("one\ntwo")) == "one" and runtime._first_line(ValueError()) == "ValueError"

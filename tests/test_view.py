@@ -24,8 +24,9 @@ from ldcodec.decoder.reverse import parse_slice
 from ldcodec.decoder.tiles import Latent
 from ldcodec.entropy.integer import Parsed
 from ldcodec.nets.model import Model
+from ldcodec.pictures.planes import WEBP_SIDE
 from ldcodec.viewer import document, renderings
-from ldcodec.viewer.renderings import SHOWN_PIXELS, SHOWN_SIDE, reduction
+from ldcodec.viewer.renderings import SHOWN_PIXELS, reduction
 from tests.browser import BROWSER, Page
 from tests.pictures import texture
 
@@ -161,10 +162,10 @@ def test_a_region_is_shown_in_full(call: Call, folder: Path, sound: bytes, model
 def test_what_is_reduced_fits(width: int, height: int) -> None:
     factor = reduction(width, height)
     assert -(-width // factor) * -(-height // factor) <= SHOWN_PIXELS + max(width, height) and factor >= 1
-    assert -(-max(width, height) // factor) <= SHOWN_SIDE
+    assert -(-max(width, height) // factor) <= WEBP_SIDE
     if factor > 1:
         less = factor - 1
-        assert width * height > less**2 * SHOWN_PIXELS or max(width, height) > less * SHOWN_SIDE
+        assert width * height > less**2 * SHOWN_PIXELS or max(width, height) > less * WEBP_SIDE
 
 
 def test_a_large_picture_is_reduced_and_says_so(
@@ -231,7 +232,7 @@ def test_a_picture_without_loss_has_one_rendering(call: Call, tmp_path: Path, fo
     shown = pixels_of(data["choices"][0]["src"])
     assert np.array_equal(shown[..., 1], pixels if form == "grey" else pixels[..., 0 if "grey" in form else 1])
     assert ("alpha" not in form) or np.array_equal(shown[..., 3], pixels[..., -1])
-    assert dict(data["fields"])["Model"] == "none is needed"
+    assert dict(data["fields"])["Model"] == "not needed"
 
 
 def test_the_page_is_opened_in_the_browser(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ SLICE_AREA = 3 << 12  # latent positions, each of 16×16 pixels
 PARSED_AT_ONCE = 2 * SLICE_AREA  # latent positions: so many are parsed side by side where there are threads for it
 UNIT = 4  # a hyper-latent row covers four latent rows
 PIXELS = 16  # of the picture's rows for each latent row
+PREVIEW_SCALES = (2, 4, 8, 16)  # a preview has 1/scale of the size
 
 
 @dataclass(frozen=True)

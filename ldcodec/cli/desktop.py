@@ -10,7 +10,6 @@ import click
 
 from ldcodec.jobs.paths import created, opened
 
-MIME = "image/x-ldc"
 MIME_TYPE = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <mime-info xmlns="http://www.freedesktop.org/standards/shared-mime-info">

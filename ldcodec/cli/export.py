@@ -1,4 +1,4 @@
-"""`ldcodec export`: a model as ONNX graphs, for decoders without torch."""
+"""`ldcodec export`: a model as ONNX graphs, for decoding without torch."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ from ldcodec.errors import LdcodecError
 from ldcodec.jobs.messages import PATH
 
 
-@click.command(short_help="A model as ONNX graphs.")
+@click.command(short_help="Write a model as ONNX graphs.")
 @click.option("--onnx", type=PATH, required=True, metavar="DIR", help="The folder to write.")
-@click.option("--model", metavar="NAME|PATH", help="Which model.  [default: base]")
+@click.option("--model", metavar="NAME|PATH", help="The model to export.  [default: base]")
 @click.option("--force", "-f", is_flag=True, help="Replace an older export.")
 def export(onnx: str, model: str | None, force: bool) -> int:
-    """Write the networks of a model that decoding needs as ONNX graphs, and its integers, into a folder.
+    """Write what decoding needs of a model into a folder: its networks as ONNX graphs, and its integer tensors.
 
-    `ldcodec decompress --backend onnx --onnx DIR` decodes with them, without torch. Before the folder appears, its
-    pictures are compared with torch's through onnxruntime, and the symbols of the model's check file with their
-    checksum. Needs the extra: pip install 'ldcodec[onnx]'.
+    `ldcodec decompress --backend onnx --onnx DIR` decodes with them, without torch. The folder appears only after its
+    pictures have been compared with torch's, and the symbols of the model's check file with their checksum. Needs the
+    extra: pip install 'ldcodec[onnx]'.
     """
     from ldcodec.nets.model import DEFAULT_MODEL
-    from ldcodec.onnx.writer import export as write
+    from ldcodec.onnx.exporter import export as write
 
     name = model or DEFAULT_MODEL
     try:

@@ -1,4 +1,4 @@
-"""`ldcodec view`: one page of one file, with its renderings, an original beside it, and where its bits went."""
+"""`ldcodec view`: a page that shows a file with several settings, beside its original, and where its bits went."""
 
 import os
 from pathlib import Path
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from ldcodec.decoder.request import View
     from ldcodec.decoder.reverse import DecoderModel
     from ldcodec.pictures.picture import Picture
-    from ldcodec.viewer.renderings import Exhibit
+    from ldcodec.viewer.renderings import PageContent
 
 
-@click.command(short_help="A page that shows a file.")
+@click.command(short_help="Show a file in the browser.")
 @click.argument("source", type=PATH, metavar="FILE")
-@click.option("--original", type=PATH, metavar="PICTURE", help="What the file was made of, to compare with.")
-@click.option("-o", "--output", type=PATH, metavar="PAGE", help="The page to write.  [default: a temporary one]")
-@click.option("--no-open", is_flag=True, help="Write the page without opening it in the browser.")
+@click.option("--original", type=PATH, metavar="PICTURE", help="What the file was made from, to compare with.")
+@click.option("-o", "--output", type=PATH, metavar="PAGE", help="The page to write.  [default: a temporary file]")
+@click.option("--no-open", is_flag=True, help="Do not open the page in the browser.")
 @region_option
 @click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one the file names.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -48,9 +48,9 @@ def view(
 ) -> int:
     """Show an .ldc file (- for standard input) in the browser, as one page that needs neither server nor network.
 
-    The page holds the picture to zoom into, with realism 0, 0.5 and 1 in one step and in four, the original behind a
-    border that moves, a map of where the bits went, and what the header says. Pictures above 4.2 megapixels are reduced
-    to that and rendered once; --region shows a part of them in full.
+    The page shows the picture with realism 0, 0.5 and 1 in one step and in four, the original behind a movable border,
+    a map of where the bits went, and the header. Pictures above 4.2 megapixels are reduced to that size and rendered
+    once; --region shows a part of them in full.
     """
     if source == STREAM and original == STREAM:
         raise UsageError("standard input can be read only once")
@@ -69,7 +69,7 @@ def view(
 
 
 def _temporary(source: str) -> str:
-    """A page in a new folder that only this user can read; it stays, since a browser reads it when it likes."""
+    """A path in a new folder that only this user can read. It is never removed: a browser may read it at any time."""
     import tempfile
 
     name = "page" if source == STREAM else os.path.splitext(os.path.basename(source))[0]
@@ -96,16 +96,15 @@ def _page(
         claims.of_file(source, region, 1, models.weights(source.header.parse_id))
         model = None if source.lossless else models.of_file(source.header.parse_id)
         from ldcodec.decoder.request import View
-        from ldcodec.viewer.document import Subject, document
+        from ldcodec.viewer.document import Names, document
 
         before = None if original is None else _original(original, claims)
-        exhibit = _exhibit(source, model, View(region), before, batch)
-        subject = Subject(os.path.basename(job.source_name), None if model is None else model.name)
-        return document(subject, source, exhibit)
+        content = _content(source, model, View(region), before, batch)
+        names = Names(os.path.basename(job.source_name), None if model is None else model.name)
+        return document(names, source, content)
 
 
 def _original(path: str, claims: Claims) -> "Picture":
-    """The picture that the file was made of."""
     from ldcodec.jobs.stderr import foreign_lines_as_warnings
     from ldcodec.pictures.read import read
 
@@ -114,13 +113,13 @@ def _original(path: str, claims: Claims) -> "Picture":
         return read(stream, name_of(path))
 
 
-def _exhibit(
+def _content(
     source: "Reader", model: "DecoderModel | None", view: "View", original: "Picture | None", batch: Batch
-) -> "Exhibit":
-    """The exhibit, with a progress bar over its renderings where there is a terminal."""
+) -> "PageContent":
+    """What the page shows, with a progress bar over its renderings on a terminal."""
     from tqdm import tqdm
 
-    from ldcodec.viewer.renderings import exhibit_of
+    from ldcodec.viewer.renderings import content_of
 
     with tqdm(unit="rendering", leave=False, disable=not batch.shows_progress) as bar:
-        return exhibit_of(source, model, view, original, bar.update)
+        return content_of(source, model, view, original, bar.update)

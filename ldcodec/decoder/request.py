@@ -6,11 +6,11 @@ import numpy as np
 from PIL import Image
 
 from ldcodec.bitstream.layout import Header
-from ldcodec.bitstream.slices import Area
+from ldcodec.bitstream.slices import PREVIEW_SCALES, Area
 from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Pixels
 
-SCALES = (1, 2, 4, 8, 16)
+SCALES = (1, *PREVIEW_SCALES)
 
 
 @dataclass(frozen=True)

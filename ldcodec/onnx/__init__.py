@@ -1,1 +1,1 @@
-"""Decoding without torch: the float networks as ONNX graphs, the integers as they are, in one folder."""
+"""Decoding without torch: a folder with the float networks as ONNX graphs and the integer tensors unchanged."""

@@ -1,6 +1,6 @@
-"""The folder that `ldcodec export --onnx` writes: graphs, integer tensors, and model.json that says what they are.
+"""The folder that `ldcodec export --onnx` writes: graphs, integer tensors, and model.json, which describes them.
 
-It is read with the standard library alone. All files of one export bear its stamp, so that two are never mixed.
+model.json needs only the standard library. Every file of an export carries its stamp, so that two are never mixed.
 """
 
 import json
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from ldcodec.bitstream.slices import PREVIEW_SCALES
 from ldcodec.entropy.config import Config, from_mapping
 from ldcodec.entropy.weightsfile import search_path
 from ldcodec.errors import ModelError
@@ -15,18 +16,18 @@ from ldcodec.errors import ModelError
 FORMAT = "ldcodec-onnx-1"
 DESCRIPTION = "model.json"
 INTEGERS = "integers.safetensors"
-STAMP = "ldcodec-stamp"  # the name under which graphs and tensors hold the stamp in their metadata
-PLACE = "onnx"  # where the folder lies beside a weights file
+STAMP = "ldcodec-stamp"  # the key of the stamp in the metadata of graphs and tensors
+PLACE = "onnx"  # name of the folder next to a weights file
 ADVICE = "`ldcodec export --onnx DIR` writes them"
 DESCRIPTION_LIMIT = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class Description:
-    """What model.json tells.
+    """The contents of model.json.
 
-    name: of the model; parse_id: in hex; stamp: of the export, in hex; textured: whether there is a second synthesis;
-    denoiser_halo, synthesis_halo: latent rows and columns that the networks see around a position; config: sizes.
+    name: of the model; parse_id: in hex; stamp: of the export, in hex; textured: whether it has a second synthesis;
+    denoiser_halo, synthesis_halo: how far the networks see, in latent positions; config: sizes of the networks.
     """
 
     name: str
@@ -38,23 +39,23 @@ class Description:
     config: Config
 
     def text(self) -> str:
-        """The file's text."""
+        """The text of the file."""
         return json.dumps({"format": FORMAT} | asdict(self), indent=2) + "\n"
 
 
 def graph_names(textured: bool) -> list[str]:
-    """The names of the graphs of a model; each is the file NAME.onnx."""
-    previews = [preview_name(scale) for scale in (2, 4, 8, 16)]
+    """The names of a model's graphs; each is stored as NAME.onnx."""
+    previews = [preview_name(scale) for scale in PREVIEW_SCALES]
     return ["condition", "denoiser", "synthesis", *(["texture"] if textured else []), *previews]
 
 
 def preview_name(scale: int) -> str:
-    """The graph of a preview at 1/scale of the size."""
+    """The name of the graph for previews at 1/scale of the size."""
     return f"preview{scale}"
 
 
 def describe(folder: Path) -> Description:
-    """What a folder holds. Raises ModelError where it is missing, or holds no export that this version can read."""
+    """Read the description of a folder. Raises ModelError if it holds no export that this version can read."""
     path = folder / DESCRIPTION
     if not path.is_file():
         raise ModelError(f"{folder}: holds no ONNX networks; {ADVICE}")
@@ -62,7 +63,7 @@ def describe(folder: Path) -> Description:
         with path.open("rb") as file:
             found = json.loads(file.read(DESCRIPTION_LIMIT))
         if found.pop("format") != FORMAT:
-            raise ModelError(f"{path}: not of format {FORMAT}; export the model again")
+            raise ModelError(f"{path}: not in the format {FORMAT}; export the model again")
         return _checked(Description(**found | {"config": from_mapping(found["config"])}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: not readable as the description of ONNX networks") from error
@@ -80,7 +81,7 @@ def _checked(description: Description) -> Description:
 
 
 def find_folder(parse_id: bytes) -> Path:
-    """The folder for a parse id: on the search path of models, `onnx` beside a weights file or a folder of its own.
+    """Find the export for a parse id on the search path of models: MODEL/onnx next to a weights file, or MODEL itself.
 
     Raises ModelError if there is none.
     """

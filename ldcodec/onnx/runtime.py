@@ -1,4 +1,4 @@
-"""An exported model ready to decode: graphs through onnxruntime on the CPU, integers through NumPy, without torch."""
+"""An exported model that decodes without torch: graphs through onnxruntime on the CPU, integers through NumPy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.weights import parse_id, rate_model, read_integers
 from ldcodec.errors import LdcodecError, ModelError
 from ldcodec.onnx.folder import INTEGERS, STAMP, Description, describe, preview_name
+from ldcodec.pictures.guard import first_line
 
 EXTRA = "pip install 'ldcodec[onnx]'"
 
@@ -23,21 +24,21 @@ Floats = NDArray[np.float32]
 
 
 class Graphs:
-    """The float networks of a folder, as `decoder.FloatNetworks`; each graph is loaded when it is first needed."""
+    """The float networks of a folder (`decoder.reverse.FloatNetworks`); each graph is loaded when first needed."""
 
     def __init__(self, folder: Path, description: Description, threads: int) -> None:
-        """threads: of each graph. Raises LdcodecError without onnxruntime."""
+        """threads: for each graph. Raises LdcodecError without onnxruntime."""
         self._folder, self._description = folder, description
         self._session = cache(_opener(threads))
         self.textured = description.textured
         self.denoiser_halo, self.synthesis_halo = description.denoiser_halo, description.synthesis_halo
 
     def array(self, values: Floats) -> Floats:
-        """As they are."""
+        """The values unchanged: the arrays of this backend are NumPy's."""
         return values
 
     def denoise(self, condition: Condition[Floats]) -> Callable[[Floats, float], Floats]:
-        """With the condition prepared."""
+        """The velocity of the reverse diffusion, a function of (u, time); the condition is prepared once."""
         centre, deviation, scale = condition.centre, condition.deviation, condition.scale
         features, factor = self._run(
             "condition", centre=centre, deviation=deviation, scale=scale, quality=condition.quality
@@ -49,7 +50,7 @@ class Graphs:
         return velocity
 
     def drawn(self, latent: Floats, grained: Floats, quality: Floats, texture: float) -> Floats:
-        """Through one synthesis or both."""
+        """Synthesise a picture: the smooth one, the textured one, or a mixture of both."""
         if not self.textured or texture == 0:
             return self._run("synthesis", latent=latent, quality=quality)[0]
         natural = self._run("texture", latent=grained, quality=quality)[0]
@@ -61,11 +62,11 @@ class Graphs:
         return natural
 
     def preview(self, latent: Floats, quality: Floats, scale: int) -> Floats:
-        """A graph for each scale."""
+        """Synthesise a preview at 1/scale of the size."""
         return self._run(preview_name(scale), latent=latent, quality=quality)[0]
 
     def levels(self, picture: Floats, grey: bool) -> NDArray[np.uint8]:
-        """Rounded to even where it lies half-way, as torch does."""
+        """8-bit pixels of a picture [3, H, W] in 0..1; halves are rounded to even, as torch does."""
         shown = picture.mean(0) if grey else picture.transpose(1, 2, 0)
         shown = np.multiply(shown, np.float32(255), order="C")
         np.rint(shown, out=shown)
@@ -76,14 +77,14 @@ class Graphs:
         session = self._session(path, self._description.stamp)
         try:
             found: list[Floats] = session.run(None, inputs)
-        except Exception as error:  # the library's own, of several kinds
-            raise LdcodecError(f"{path}: onnxruntime failed: {_first_line(error)}") from error
+        except Exception as error:  # onnxruntime raises several classes of its own
+            raise LdcodecError(f"{path}: onnxruntime failed: {first_line(error)}") from error
         return found
 
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A model that decodes without torch; see `decoder.DecoderModel`."""
+    """A model that decodes without torch; see `decoder.reverse.DecoderModel`."""
 
     name: str
     parse_id: bytes
@@ -93,10 +94,10 @@ class OnnxModel:
 
 
 def load(folder: Path, threads: int) -> OnnxModel:
-    """The model of a folder, its integers tested and its graphs left until they are needed.
+    """Load the model of a folder. Its integers are checked now, its graphs when they are first needed.
 
-    threads: of each graph; NumPy's follow the environment. Raises ModelError for a folder that is missing, of another
-    version or not what it claims to be, LdcodecError without onnxruntime.
+    threads: for each graph; NumPy's follow the environment. Raises ModelError for a folder that is missing, of another
+    version or inconsistent, and LdcodecError without onnxruntime.
     """
     description = describe(folder)
     networks = Graphs(folder, description, threads)
@@ -104,35 +105,31 @@ def load(folder: Path, threads: int) -> OnnxModel:
     arrays, metadata = read_integers(path)
     identity = parse_id(arrays)
     if identity.hex() != description.parse_id or metadata.get(STAMP) != description.stamp:
-        raise ModelError(f"{path}: not of this export; export the model again")
+        raise ModelError(f"{path}: belongs to another export; export the model again")
     integers, coder = rate_model(path, description.config, arrays, NumpyArithmetic())
     return OnnxModel(description.name, identity, networks, integers, coder)
 
 
 def _opener(threads: int) -> Callable[[Path, str], Any]:
-    """A function that opens a graph of an export. Raises LdcodecError without onnxruntime."""
+    """A function that opens a graph and checks its stamp. Raises LdcodecError without onnxruntime."""
     try:
         import onnxruntime
     except ImportError as error:
         raise LdcodecError(f"ONNX networks need onnxruntime: {EXTRA}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.enable_cpu_mem_arena = False  # which would keep the most that any tile ever took
-    options.log_severity_level = 3  # errors alone, which are raised as well
+    options.enable_cpu_mem_arena = False  # the arena would keep as much memory as the largest tile ever took
+    options.log_severity_level = 3  # only errors, which are raised as exceptions anyway
 
     def opened(path: Path, stamp: str) -> Any:
         if not path.is_file():
             raise ModelError(f"{path}: missing; export the model again")
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the library's own, of several kinds
-            raise ModelError(f"{path}: not a readable ONNX graph: {_first_line(error)}") from error
+        except Exception as error:  # onnxruntime raises several classes of its own
+            raise ModelError(f"{path}: not a readable ONNX graph: {first_line(error)}") from error
         if session.get_modelmeta().custom_metadata_map.get(STAMP) != stamp:
-            raise ModelError(f"{path}: not of this export; export the model again")
+            raise ModelError(f"{path}: belongs to another export; export the model again")
         return session
 
     return opened
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

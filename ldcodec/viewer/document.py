@@ -1,4 +1,4 @@
-"""The page as one HTML document that needs neither a server nor a network: pictures inside it, its script by hash."""
+"""The page: one HTML document with its pictures and scripts inside, which needs neither a server nor a network."""
 
 import base64
 import hashlib
@@ -17,77 +17,77 @@ from ldcodec import __version__
 from ldcodec.bitstream.layout import MAX_QUALITY
 from ldcodec.bitstream.reader import Reader
 from ldcodec.pictures.colour import space
-from ldcodec.viewer.renderings import BitMap, Exhibit, Rendering
+from ldcodec.viewer.renderings import BitMap, PageContent, Rendering
 
-EXACT_PIXELS = 3 << 19  # of pictures that are embedded without loss: 1.5 megapixels
-LOSSY = {"quality": 95, "method": 4}  # WebP of larger ones; all of a page then take less than 30 MB
-UNIT = 1000  # numbers of the bit map are whole thousandths of a bit a pixel
+EXACT_PIXELS = 3 << 19  # pictures of up to 1.5 megapixels are embedded losslessly
+LOSSY = {"quality": 95, "method": 4}  # WebP for larger ones, so that a page stays below 30 MB
+UNIT = 1000  # the bit map is stored in thousandths of a bit per pixel
 REALISM_NAMES = {0.0: "least error", 0.5: "between", 1.0: "natural"}
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a page is about: how the file is called, and the model's name, None for a picture stored without loss."""
+class Names:
+    """What the page calls the file, and its model; None for a lossless file, which needs none."""
 
     name: str
     model: str | None
 
 
-def document(subject: Subject, source: Reader, exhibit: Exhibit) -> str:
-    """The page of a file. It holds no address of anything outside itself, and tells the browser to load nothing."""
+def document(names: Names, source: Reader, content: PageContent) -> str:
+    """The page of a file. It refers to nothing outside itself, and its policy forbids the browser to load anything."""
     style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("view.css", "view.js"))
     page = Template(files(__package__).joinpath("view.html").read_text(encoding="utf-8"))
     return page.substitute(
-        title=html.escape(subject.name),
+        title=html.escape(names.name),
         style=style,
         style_hash=_hash(style),
         script=script,
         script_hash=_hash(script),
-        data=_script_text(page_data(subject, source, exhibit)),
+        data=_script_text(page_data(names, source, content)),
     )
 
 
-def page_data(subject: Subject, source: Reader, exhibit: Exhibit) -> dict[str, Any]:
-    """What the page's script reads: pictures as data URIs, the bit map, lines of text."""
-    width, height = exhibit.renderings[0].image.size
+def page_data(names: Names, source: Reader, content: PageContent) -> dict[str, Any]:
+    """What the page's script reads: pictures as data URIs, the bit map, and texts."""
+    width, height = content.renderings[0].image.size
     return {
         "width": width,
         "height": height,
         "summary": _summary(source),
-        "choices": [_choice(rendering) for rendering in exhibit.renderings],
-        "reduced": exhibit.factor,
-        "original": None if exhibit.original is None else data_uri(exhibit.original),
-        "bits": None if exhibit.bits is None else _bits(exhibit.bits),
-        "fields": fields(subject, source, exhibit),
-        "notes": _notes(exhibit),
+        "choices": [_choice(rendering) for rendering in content.renderings],
+        "reduced": content.factor,
+        "original": None if content.original is None else data_uri(content.original),
+        "bits": None if content.bits is None else _bits(content.bits),
+        "fields": fields(names, source, content),
+        "notes": _notes(content),
     }
 
 
-def fields(subject: Subject, source: Reader, exhibit: Exhibit) -> list[tuple[str, str]]:
-    """What the header says, each as a name and a text."""
+def fields(names: Names, source: Reader, content: PageContent) -> list[tuple[str, str]]:
+    """The facts about the file, as pairs of name and text."""
     header, slices, chunks = source.header, len(source.spans), range(source.chunk_count)
     payload = sum(source.payload_length(number) for number in range(slices))
     colours = "grey" if header.grey else "RGB"
-    told = [("Size", f"{header.width} × {header.height} pixels, {colours}")]
-    told.append(("File", f"{source.length:,} bytes"))
-    told.append(("Rate", f"{8 * source.length / (header.width * header.height):.3f} bits per pixel"))
+    facts = [("Size", f"{header.width} × {header.height} pixels, {colours}")]
+    facts.append(("File", f"{source.length:,} bytes"))
+    facts.append(("Rate", f"{8 * source.length / (header.width * header.height):.3f} bits per pixel"))
     if source.lossless:
-        told.append(("Quality", "every pixel exact"))
+        facts.append(("Quality", "every pixel exact"))
     else:
-        told.append(("Quality", f"{100 * header.quality / MAX_QUALITY:.1f} of 100 (index {header.quality})"))
-        told.append(("Payload", f"{payload:,} bytes"))
-    if exhibit.bits is not None:
-        told.append(("Side information", f"{exhibit.bits.hyper:.1%} of the bits"))
-    told.append(("Model", subject.model or "none is needed"))
+        facts.append(("Quality", f"{100 * header.quality / MAX_QUALITY:.1f} of 100 (index {header.quality})"))
+        facts.append(("Payload", f"{payload:,} bytes"))
+    if content.bits is not None:
+        facts.append(("Side information", f"{content.bits.hyper:.1%} of the bits"))
+    facts.append(("Model", names.model or "not needed"))
     if not source.lossless:
-        told.append(("Parse id", header.parse_id.hex()))
-    told.append(("Slices", f"{slices}"))
-    told.append(("Chunks", ", ".join(_chunk(source, number) for number in chunks) or "none"))
-    return told
+        facts.append(("Parse id", header.parse_id.hex()))
+    facts.append(("Slices", f"{slices}"))
+    facts.append(("Chunks", ", ".join(_chunk(source, number) for number in chunks) or "none"))
+    return facts
 
 
 def data_uri(image: Image.Image) -> str:
-    """An image as a data URI: lossless WebP up to EXACT_PIXELS, WebP of high quality above, its profile with it."""
+    """An image with its profile as a data URI: lossless WebP up to EXACT_PIXELS, lossy WebP above."""
     icc = image.info.get("icc_profile")
     kept = {} if icc is None or space(icc) == b"GRAY" else {"icc_profile": icc}  # WebP's pixels are always RGB
     coding: dict[str, Any] = {"lossless": True, "exact": True} if is_exact(image) else LOSSY
@@ -98,13 +98,13 @@ def data_uri(image: Image.Image) -> str:
 
 
 def is_exact(image: Image.Image) -> bool:
-    """Whether a page holds every pixel of an image as it is."""
+    """Whether a page holds an image losslessly."""
     return image.width * image.height <= EXACT_PIXELS
 
 
 def _choice(rendering: Rendering) -> dict[str, Any]:
     realism, steps = rendering.realism, rendering.steps
-    text = "stored without loss"
+    text = "lossless"
     if realism is not None:
         text = f"realism {realism:g} · {steps} step{'' if steps == 1 else 's'}"
     return {
@@ -133,7 +133,7 @@ def _bits(bits: BitMap) -> dict[str, Any]:
 
 
 def _round_top(value: float) -> float:
-    """The least of 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten that is not below a value; 0.01 at least."""
+    """Round up to 1, 1.5, 2, 3, 4, 5, 6 or 8 times a power of ten; at least 0.01."""
     steps = (mantissa * 10.0**power for power in range(-2, 3) for mantissa in (1, 1.5, 2, 3, 4, 5, 6, 8))
     return next((step for step in steps if step >= value), value)
 
@@ -145,22 +145,22 @@ def _summary(source: Reader) -> str:
     return f"{header.width} × {header.height} · {rate:.3f} bits per pixel · {size}"
 
 
-def _notes(exhibit: Exhibit) -> list[str]:
+def _notes(content: PageContent) -> list[str]:
     notes = []
-    if exhibit.factor > 1:
+    if content.factor > 1:
         notes.append(
-            f"Reduced to 1/{exhibit.factor} of its size for this page, with the default settings alone; "
-            "ldcodec view --region X,Y,W,H shows a part with every pixel and choice."
+            f"Reduced to 1/{content.factor} of its size, with the default settings only; "
+            "ldcodec view --region X,Y,W,H shows a part with every pixel and setting."
         )
-    shown = exhibit.renderings[0].image
+    shown = content.renderings[0].image
     notes.append(
-        "Pictures in this page are exact."
+        "The pictures on this page are exact."
         if is_exact(shown)
-        else "Pictures in this page are WebP of quality 95, so fine colour is softer than the decoder makes it."
+        else "The pictures on this page are WebP of quality 95: fine colour is softer than the decoder makes it."
     )
-    if (exhibit.factor > 1 or not is_exact(shown)) and any(r.psnr is not None for r in exhibit.renderings):
-        notes.append("PSNR is of the exact pixels" + (", before they were reduced." if exhibit.factor > 1 else "."))
-    return [*notes, f"Made by ldcodec {__version__}."]
+    if (content.factor > 1 or not is_exact(shown)) and any(r.psnr is not None for r in content.renderings):
+        notes.append("PSNR is measured on the exact pixels" + (", before reduction." if content.factor > 1 else "."))
+    return [*notes, f"Made with ldcodec {__version__}."]
 
 
 def _chunk(source: Reader, number: int) -> str:
@@ -176,5 +176,5 @@ def _base64(data: bytes) -> str:
 
 
 def _script_text(value: Any) -> str:
-    """JSON that may stand inside <script>: nothing in it can end the element."""
+    """JSON for a <script> element, with nothing in it that could end the element."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""What a page shows of a file: its picture with every choice of settings, the original, the map of bits."""
+"""What a page shows of a file: its picture with several settings, the original, and the map of bits."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.quality import psnr
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import PIXELS, Area, meeting
 from ldcodec.decoder.bitmap import Bits, expense_of, per_pixel
@@ -17,22 +18,22 @@ from ldcodec.decoder.reverse import DecoderModel, DecodeSettings
 from ldcodec.decoder.stored import exact_picture
 from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Picture
+from ldcodec.pictures.planes import WEBP_SIDE
 from ldcodec.pictures.write import to_image
 
 REALISMS = (0.0, 0.5, 1.0)
 STEPS = (1, 4)
-SHOWN_PIXELS = 1 << 22  # of a page's picture at most: larger ones are reduced
-SHOWN_SIDE = 16383  # WebP's limit
+SHOWN_PIXELS = 1 << 22  # larger pictures are reduced
 
 OnRendering = Callable[[], object]
-Made = tuple[float | None, int | None]  # realism and steps
+Made = tuple[float | None, int | None]  # realism and steps, None for a lossless picture
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """One picture of a file as a page shows it, and its PSNR in dB against the original, if there is one.
+    """A picture of the file as the page shows it.
 
-    realism and steps are those it was made with; None for a picture stored without loss.
+    psnr: in dB against the original, None without one; realism, steps: its settings, None for a lossless picture.
     """
 
     image: Image.Image
@@ -43,9 +44,10 @@ class Rendering:
 
 @dataclass(frozen=True)
 class BitMap:
-    """Bits a pixel of the squares of a grid whose first one begins `left` and `top` pixels before the shown picture.
+    """Bits per pixel on a grid of squares; the first one begins `left` and `top` pixels outside the shown picture.
 
-    cell: the squares' side in shown pixels; hyper: the share 0..1 of the hyper-latent in the bits of the slices here.
+    values: float [rows, columns]; cell: side of the squares in shown pixels; hyper: the hyper-latent's share of the
+    bits, 0..1.
     """
 
     values: Bits
@@ -56,8 +58,8 @@ class BitMap:
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """All that a page shows of a file. factor: by how much the picture was reduced, 1 for every pixel."""
+class PageContent:
+    """All that a page shows of a file; factor: by how much its pictures were reduced, 1 for not at all."""
 
     renderings: tuple[Rendering, ...]
     original: Image.Image | None
@@ -66,19 +68,18 @@ class Exhibit:
 
 
 def reduction(width: int, height: int) -> int:
-    """By what whole number a picture's sides are divided for a page, 1 where it fits."""
+    """The whole number by which the sides of a picture are divided to fit a page, 1 if it does."""
     area = math.isqrt(max(0, width * height - 1) // SHOWN_PIXELS) + 1
-    return max(area, -(-max(width, height) // SHOWN_SIDE))
+    return max(area, -(-max(width, height) // WEBP_SIDE))
 
 
-def exhibit_of(
+def content_of(
     source: Reader, model: DecoderModel | None, view: View, original: Picture | None, done: OnRendering | None = None
-) -> Exhibit:
-    """A file's exhibit. model: the one it needs, None for a file without loss; view: the whole or a region; done:
-    called after each rendering.
+) -> PageContent:
+    """Render what a page shows of a file, with all of REALISMS and STEPS unless the picture must be reduced.
 
-    A picture that must be reduced is rendered with the default settings alone, others with all of REALISMS and STEPS.
-    Raises UsageError for an original of another size, DamagedError and ModelError as `restore`.
+    model: the one the file needs, None for a lossless file; view: the whole picture or a region; done: called after
+    each rendering. Raises UsageError for an original of another size, DamagedError and ModelError as `restore`.
     """
     header = source.header
     part = None if original is None else _part(original, view, header)
@@ -87,30 +88,28 @@ def exhibit_of(
     factor = reduction(*size)
     shown = []
     for picture, settings in _pictures(source, model, view, factor):
-        psnr = None if part is None else psnr_of(picture, part)
-        shown.append(Rendering(_reduced(picture, factor), psnr, *settings))
+        match = None if part is None else psnr_of(picture, part)
+        shown.append(Rendering(_reduced(picture, factor), match, *settings))
         if done is not None:
             done()
     bits = None if model is None else _bit_map(source, model, view, factor)
-    return Exhibit(tuple(shown), None if part is None else _reduced(part, factor), bits, factor)
+    return PageContent(tuple(shown), None if part is None else _reduced(part, factor), bits, factor)
 
 
 def choices(factor: int) -> list[DecodeSettings]:
-    """The settings a picture that is reduced by a factor is rendered with."""
+    """The settings to render; only the default ones for a picture that is reduced."""
     if factor > 1:
         return [DecodeSettings(1)]
     return [DecodeSettings(steps, realism) for steps in STEPS for realism in REALISMS]
 
 
 def psnr_of(picture: Picture, original: Picture) -> float | None:
-    """PSNR in dB of a picture against one of its size; None where alpha hides some of it, only one of them is grey, or
-    nothing differs.
-    """
+    """PSNR in dB against an original of the same size; None with alpha, if only one is grey, or if nothing differs."""
     if picture.alpha is not None or original.alpha is not None or picture.grey != original.grey:
         return None
     difference = picture.pixels.astype(np.float32) - original.pixels
     error = float(np.square(difference).mean(dtype=np.float64))
-    return 10 * math.log10(255**2 / error) if error else None
+    return psnr(error) if error else None
 
 
 def _pictures(source: Reader, model: DecoderModel | None, view: View, factor: int) -> Iterator[tuple[Picture, Made]]:
@@ -136,7 +135,7 @@ def _reduced(picture: Picture, factor: int) -> Image.Image:
 
 
 def _bit_map(source: Reader, model: DecoderModel, view: View, factor: int) -> BitMap:
-    """The grid begins with the block that holds the first pixel shown."""
+    """The grid begins with the latent position of the first shown pixel."""
     height, width = source.header.height, source.header.width
     area = view.area(source.header) or Area(0, height, 0, width)
     top, bottom, left, right = (edge // PIXELS for edge in (area.top, area.bottom + 15, area.left, area.right + 15))

@@ -1,4 +1,4 @@
-"""A model → a folder of ONNX graphs and integer tensors, compared with the model before it counts."""
+"""A model → a folder of ONNX graphs and integer tensors, which is compared with the model before it is kept."""
 
 import hashlib
 import os
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ldcodec.bitstream import container, layout
+from ldcodec.bitstream.slices import PREVIEW_SCALES
 from ldcodec.decoder import reverse
 from ldcodec.decoder.reverse import DecodeSettings
 from ldcodec.diffusion.condition import Condition
@@ -26,29 +27,29 @@ from ldcodec.errors import LdcodecError, ModelError
 from ldcodec.nets.denoiser import Prepared
 from ldcodec.nets.model import Model, load_model
 from ldcodec.nets.networks import Networks
-from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, STAMP, Description, graph_names
+from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, STAMP, Description, graph_names, preview_name
 from ldcodec.onnx.runtime import EXTRA, OnnxModel, load
 
 OPSET = 18
-EXAMPLE = 4, 8  # rows and columns of the latent that the exporter follows; the graphs take any
-COMPARED = (4, 4), (12, 8)  # of the latents by which graphs and torch are compared
-SMALL = 1024  # elements: smaller weights stay in single precision
-TOLERANCE = 1.0  # levels of 8 bits
+EXAMPLE = 4, 8  # rows and columns of the latent that is traced; the graphs accept any size
+COMPARED = (4, 4), (12, 8)  # rows and columns of the latents on which graphs and torch are compared
+SMALL = 1024  # elements: weights up to this size stay in single precision
+TOLERANCE = 1.0  # 8-bit levels
 
 Apply = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: bytes of all files, and by how many levels of 8 bits a picture differs from torch's at most."""
+    """size: bytes of all files; difference: by how many 8-bit levels a picture differs from torch's at most."""
 
     size: int
     difference: float
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """One graph: what it computes, its inputs by name with an example, and the names of its outputs."""
+class _GraphSpec:
+    """What a graph computes, an example of each input by name, and the names of its outputs."""
 
     function: Apply
     inputs: dict[str, Tensor]
@@ -56,7 +57,7 @@ class _Plan:
 
 
 class _Graph(nn.Module):
-    """A function of the networks as a module, as the exporter wants it."""
+    """A function of the networks as a module, which is what torch's exporter takes."""
 
     def __init__(self, networks: Networks, function: Apply) -> None:
         super().__init__()
@@ -67,17 +68,17 @@ class _Graph(nn.Module):
 
 
 def export(name_or_path: str, folder: Path, force: bool = False) -> Exported:
-    """Writes the folder of a model, which appears whole or not at all; with `force` in place of an older export.
+    """Write the folder of a model, whole or not at all; `force` replaces an older export.
 
-    Raises LdcodecError where something else has its name, the extra is not installed or nothing can be written;
-    ModelError for a model that cannot be loaded, or whose graphs do not draw what torch does.
+    Raises LdcodecError if the path is taken by anything else, the extra is not installed or nothing can be written;
+    ModelError if the model cannot be loaded or its graphs do not compute torch's pictures.
     """
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise LdcodecError(f"the export needs {' and '.join(missing)}: {EXTRA}")
     if os.path.lexists(folder) and not (force and (folder / DESCRIPTION).is_file()):
         advice = "it holds no export that --force could replace" if force else "--force replaces an older export"
-        raise LdcodecError(f"{folder}: exists already; {advice}")
+        raise LdcodecError(f"{folder}: already exists; {advice}")
     weights = find_file(name_or_path)
     model = load_model(str(weights), "cpu")
     try:
@@ -104,9 +105,9 @@ def _write(model: Model, weights: Path, folder: Path) -> None:
 
     stamp = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     networks = model.networks
-    plans = _plans(networks)
+    specs = _graph_specs(networks)
     for name in graph_names(networks.textured):
-        _write_graph(networks, plans[name], folder / f"{name}.onnx", stamp)
+        _write_graph(networks, specs[name], folder / f"{name}.onnx", stamp)
     arrays, metadata = read_integers(weights)
     (folder / INTEGERS).write_bytes(save(arrays, metadata=metadata | {STAMP: stamp}))
     description = Description(
@@ -121,45 +122,45 @@ def _write(model: Model, weights: Path, folder: Path) -> None:
     (folder / DESCRIPTION).write_text(description.text(), encoding="utf-8")
 
 
-def _plans(networks: Networks) -> dict[str, _Plan]:
+def _graph_specs(networks: Networks) -> dict[str, _GraphSpec]:
     latent, one = torch.ones(1, networks.config.latent, *EXAMPLE), torch.ones(1)
     known = {"centre": latent, "deviation": latent, "scale": latent, "quality": one}
     prepared = networks.denoiser.prepare(Condition(*known.values()))
     drawn = {"latent": latent, "quality": one}
-    plans = {
-        "condition": _Plan(lambda *given: networks.denoiser.prepare(Condition(*given)), known, Prepared._fields),
-        "denoiser": _Plan(
+    specs = {
+        "condition": _GraphSpec(lambda *given: networks.denoiser.prepare(Condition(*given)), known, Prepared._fields),
+        "denoiser": _GraphSpec(
             lambda u, time, *given: networks.denoiser(u, time, Prepared(*given)),
             {"u": latent, "time": one, **prepared._asdict()},
             ("v",),
         ),
-        "synthesis": _Plan(lambda latent, t: networks.picture(latent, t), drawn, ("picture",)),
-        "texture": _Plan(lambda latent, t: networks.picture(latent, t, 1.0), drawn, ("picture",)),
+        "synthesis": _GraphSpec(lambda latent, t: networks.picture(latent, t), drawn, ("picture",)),
+        "texture": _GraphSpec(lambda latent, t: networks.picture(latent, t, 1.0), drawn, ("picture",)),
     }
-    for scale in (2, 4, 8, 16):
-        plans[f"preview{scale}"] = _Plan(_preview(networks, scale), drawn, ("picture",))
-    return plans
+    for scale in PREVIEW_SCALES:
+        specs[preview_name(scale)] = _GraphSpec(_preview(networks, scale), drawn, ("picture",))
+    return specs
 
 
 def _preview(networks: Networks, scale: int) -> Apply:
     return lambda latent, t: networks.linear(latent, t, scale)
 
 
-def _write_graph(networks: Networks, plan: _Plan, path: Path, stamp: str) -> None:
+def _write_graph(networks: Networks, spec: _GraphSpec, path: Path, stamp: str) -> None:
     import onnx
 
-    spatial = {name: {2: "rows", 3: "columns"} for name, x in plan.inputs.items() if x.dim() == 4 and x.shape[2] > 1}
+    spatial = {name: {2: "rows", 3: "columns"} for name, x in spec.inputs.items() if x.dim() == 4 and x.shape[2] > 1}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # that it is the older exporter, and that shapes are followed: they are
+        warnings.simplefilter("ignore")  # about the older exporter, and about traced shapes, which are dynamic
         torch.onnx.export(
-            _Graph(networks, plan.function).eval(),
-            tuple(plan.inputs.values()),
+            _Graph(networks, spec.function).eval(),
+            tuple(spec.inputs.values()),
             str(path),
-            input_names=list(plan.inputs),
-            output_names=list(plan.outputs),
+            input_names=list(spec.inputs),
+            output_names=list(spec.outputs),
             dynamic_axes=spatial,
             opset_version=OPSET,
-            dynamo=False,  # the newer one needs onnxscript
+            dynamo=False,  # the newer exporter needs onnxscript
         )
     graph = onnx.load(str(path))
     _halve(graph.graph)
@@ -169,8 +170,9 @@ def _write_graph(networks: Networks, plan: _Plan, path: Path, stamp: str) -> Non
 
 
 def _halve(graph: Any) -> None:
-    """Stores weights in half precision where that loses nothing, as in the weights files of releases; a Cast before
-    their first use, which the library does once, gives them back.
+    """Store weights in half precision where that loses nothing, as the weights files of releases do.
+
+    A Cast, which onnxruntime folds when it loads the graph, restores them.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -191,8 +193,9 @@ def _halve(graph: Any) -> None:
 
 
 def _compare(model: Model, weights: Path, folder: Path) -> float:
-    """The largest difference in levels between pictures of made-up symbols, at each realism and in two steps; the
-    model's check file must give its symbols. Raises ModelError.
+    """The largest difference in 8-bit levels between torch's pictures and the graphs', for made-up symbols.
+
+    Several realisms and a second step are tried, and the model's check file must parse. Raises ModelError.
     """
     other = load(folder, 1)
     check = weights.with_name(CHECK_FILE)
@@ -204,12 +207,12 @@ def _compare(model: Model, weights: Path, folder: Path) -> float:
         for settings in (DecodeSettings(), DecodeSettings(realism=0.5), DecodeSettings(2, 1.0, "heun"))
     )
     if not difference < TOLERANCE:
-        raise ModelError(f"{weights}: its graphs draw other pictures than torch, by up to {difference:.2f} levels")
+        raise ModelError(f"{weights}: its graphs compute other pictures than torch, by up to {difference:.2f} levels")
     return difference
 
 
 def _made_up(model: Model, seed: int, size: tuple[int, int]) -> Parsed:
-    """Symbols as a file might hold them, of one deviation for each channel."""
+    """Random symbols [C, h, w] as a file might hold them, with one deviation for each channel."""
     rng = np.random.default_rng(seed)
     shape = model.networks.config.latent, *size
     index = np.broadcast_to(rng.integers(0, SCALE_COUNT // 2, shape[0])[:, None, None], shape).astype(np.uint8)
