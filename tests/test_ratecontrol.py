@@ -1,5 +1,6 @@
-"""The search for a quality index, on functions made up for it."""
+"""The search for a quality index, on made-up functions of the index."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -27,33 +28,33 @@ STARTS = 0, 700, 2048, 4095
 
 
 def photograph(index: int) -> float:
-    """log(bytes) of an ordinary picture: nearly straight, a little steeper in the middle."""
+    """log(bytes) of an ordinary picture: nearly linear, a little steeper in the middle."""
     t = index / TOP_INDEX
     return 8.6 + 3.8 * t + 0.3 * math.sin(3 * t)
 
 
 def flat_start(index: int) -> float:
-    """Header and empty symbols cost the same over the lowest third, then the size grows fast."""
+    """Constant over the lowest third, where only the header and empty symbols cost anything, then steep growth."""
     return math.log(90 + 4000 * max(0.0, index / TOP_INDEX - 0.35) ** 2)
 
 
 def steep(index: int) -> float:
-    """A graphic: almost all of the growth within a fifth of the range."""
+    """A graphic: nearly all growth falls within a fifth of the range."""
     return 7 + 4 / (1 + math.exp(-(index - 2900) / 150))
 
 
 def noisy(index: int) -> float:
-    """Files grow in words and the encoder's choices jitter: ± 0.15 % around the trend."""
+    """Jitter of ± 0.15 % around the trend: files grow by words, and the encoder's choices jump."""
     return photograph(index) + 0.0015 * math.sin(index * 12.9898) * math.cos(index * 78.233)
 
 
 def straight_db(index: int) -> float:
-    """PSNR of a picture that grows by 20 dB."""
+    """PSNR that grows linearly by 20 dB."""
     return 24 + 20 * index / TOP_INDEX
 
 
 def bent_db(index: int) -> float:
-    """PSNR that levels off towards the top, as where the analysis cannot tell more."""
+    """PSNR that levels off at the top, where the analysis is the limit."""
     return 22 + 14 * (1 - math.exp(-3 * index / TOP_INDEX))
 
 
@@ -78,21 +79,19 @@ def sizes_within_reach(measure: Measure) -> list[Goal]:
     return [size_goal(round(lowest * (highest / lowest) ** share)) for share in np.linspace(0.02, 0.98, 25)]
 
 
-@pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("measure", [photograph, noisy])
-def test_sizes_within_reach_are_met(measure: Measure, start: int) -> None:
-    for goal in sizes_within_reach(measure):
+def test_sizes_within_reach_are_met(measure: Measure) -> None:
+    for goal, start in itertools.product(sizes_within_reach(measure), STARTS):
         ask, asked = counted(measure)
         search = find_index(ask, goal, start)
         check_probes(asked)
         assert goal.reached(search.values[search.nearest()])
 
 
-@pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("measure", [flat_start, steep])
-def test_sizes_on_sharp_bends_are_met_by_going_on(measure: Measure, start: int) -> None:
-    """Eight probes may not do here; the codings that follow in the codec continue the same search."""
-    for goal in sizes_within_reach(measure):
+def test_sizes_on_sharp_bends_are_met_by_going_on(measure: Measure) -> None:
+    """Eight probes may not suffice here; the codec continues the same search with real codings."""
+    for goal, start in itertools.product(sizes_within_reach(measure), STARTS):
         ask, asked = counted(measure)
         search = find_index(ask, goal, start)
         check_probes(asked)
@@ -104,10 +103,10 @@ def test_sizes_on_sharp_bends_are_met_by_going_on(measure: Measure, start: int) 
         assert len(set(asked)) == len(asked)
 
 
-@pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("measure", [straight_db, bent_db])
-def test_psnr_within_reach_is_met(measure: Measure, start: int) -> None:
-    for psnr in np.linspace(measure(0) + 0.2, measure(TOP_INDEX) - 0.2, 25):
+def test_psnr_within_reach_is_met(measure: Measure) -> None:
+    targets = np.linspace(measure(0) + 0.2, measure(TOP_INDEX) - 0.2, 25)
+    for psnr, start in itertools.product(targets, STARTS):
         ask, asked = counted(measure)
         search = find_index(ask, psnr_goal(float(psnr)), start)
         check_probes(asked)
@@ -116,7 +115,7 @@ def test_psnr_within_reach_is_met(measure: Measure, start: int) -> None:
 
 @pytest.mark.parametrize("measure", [photograph, noisy, straight_db])
 def test_a_good_start_needs_few_probes(measure: Measure) -> None:
-    """The search is not a disguised bisection of 4096 indices."""
+    """The search is more than a bisection of 4096 indices."""
     for middle in range(1600, 4000, 200):
         value = measure(middle)
         goal = psnr_goal(value) if measure is straight_db else size_goal(int(math.exp(value)))
@@ -125,25 +124,24 @@ def test_a_good_start_needs_few_probes(measure: Measure) -> None:
         assert len(asked) <= 5
 
 
-@pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("size, end", [(1, 0), (50, 0), (10**7, TOP_INDEX)])
-def test_what_is_out_of_reach_ends_at_the_nearest_end(size: int, end: int, start: int) -> None:
-    ask, asked = counted(photograph)
-    search = find_index(ask, size_goal(size), start)
-    check_probes(asked)
-    assert search.nearest() == end
+def test_what_is_out_of_reach_ends_at_the_nearest_end(size: int, end: int) -> None:
+    for start in STARTS:
+        ask, asked = counted(photograph)
+        search = find_index(ask, size_goal(size), start)
+        check_probes(asked)
+        assert search.nearest() == end, start
 
 
-@pytest.mark.parametrize("start", STARTS)
-def test_a_function_that_does_not_grow_ends(start: int) -> None:
-    for size in (40, 98, 100, 3000):
+def test_the_search_in_a_constant_function_ends() -> None:
+    for size, start in itertools.product((40, 98, 100, 3000), STARTS):
         ask, asked = counted(lambda index: math.log(100))
         find_index(ask, size_goal(size), start)
         check_probes(asked)
 
 
-def test_a_search_visits_every_index_once_if_asked_for_ever() -> None:
-    """Values of pure noise: the bracket shrinks with every probe, and no index comes twice."""
+def test_a_search_that_never_stops_probes_every_index_once() -> None:
+    """With pure noise for values, the bracket still shrinks with every probe and no index comes twice."""
     rng = np.random.default_rng(0)
     for trial in range(200):
         search = Search(Goal(-0.1, 0.1, 0.0, TYPICAL_SLOPE), int(rng.integers(0, TOP_INDEX + 1)))
@@ -166,15 +164,15 @@ def test_shifting_moves_what_the_goal_sees() -> None:
     assert search.propose() == 950
 
 
-@pytest.mark.parametrize("size", [1, 5, 9, 100, 799, 801, 50_000])
-def test_the_window_of_a_size(size: int) -> None:
-    goal = size_goal(size)
-    assert math.exp(goal.high) == pytest.approx(size)
-    allowed = max(size * SIZE_TOLERANCE, SLACK_BYTES)
-    assert math.exp(goal.low) == pytest.approx(max(1, size - allowed))
-    assert goal.low <= goal.aim <= goal.high
-    assert not goal.reached(math.log(size + 1))
-    assert goal.reached(math.log(size))
+def test_the_window_of_a_size() -> None:
+    for size in (1, 5, 9, 100, 799, 801, 50_000):
+        goal = size_goal(size)
+        assert math.exp(goal.high) == pytest.approx(size)
+        allowed = max(size * SIZE_TOLERANCE, SLACK_BYTES)
+        assert math.exp(goal.low) == pytest.approx(max(1, size - allowed))
+        assert goal.low <= goal.aim <= goal.high
+        assert not goal.reached(math.log(size + 1))
+        assert goal.reached(math.log(size))
 
 
 def test_the_window_of_a_psnr() -> None:
