@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 import ldcodec
@@ -185,7 +186,7 @@ def test_a_grey_picture_costs_no_more_than_the_same_in_rgb(model: Model) -> None
 
 def test_arrays_that_are_no_picture_are_refused(model: Model) -> None:
     shapes = [(8, 8, 5), (8, 8, 1), (8,), (2, 8, 8, 3), (0, 8, 3), (8, 0)]
-    wrong = [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint16)]
+    wrong: list[NDArray] = [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint16)]
     for array in [*wrong, *(np.zeros(shape, np.uint8) for shape in shapes)]:
         with pytest.raises(PictureError):
             encode(array, quality=50, model=model)
