@@ -4,6 +4,7 @@ LdcodecError                 1
 ├── PictureError             1   a picture cannot be read, is of an unknown kind, or cannot be written
 ├── FormatError              1   not an .ldc file, or one this version cannot read
 │   └── DamagedError         1   an .ldc file that is cut short or altered
+│       └── SalvageableError 1   … of which a part can be restored
 ├── ModelError               1   weights are missing, damaged, or not the ones a file names
 └── UsageError               2   options that contradict each other or are out of range
 
@@ -28,6 +29,10 @@ class FormatError(LdcodecError):
 
 class DamagedError(FormatError):
     """The data began as an .ldc file but is cut short or altered."""
+
+
+class SalvageableError(DamagedError):
+    """A damaged file of which a part can be restored: `ldcodec.decode` does so if its request salvages."""
 
 
 class ModelError(LdcodecError):

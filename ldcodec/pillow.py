@@ -96,11 +96,11 @@ class LdcDecoder(ImageFile.PyDecoder):
     def decode(self, buffer: Any) -> tuple[int, int]:
         """Decode the whole file. Raises OSError."""
         from ldcodec.codec import decode
-        from ldcodec.decoder.request import View
+        from ldcodec.decoder.request import Request
 
-        view = View(scale=self.args[0], salvage=ImageFile.LOAD_TRUNCATED_IMAGES)
+        request = Request(scale=self.args[0], salvage=ImageFile.LOAD_TRUNCATED_IMAGES)
         with _pillow_errors():
-            image = decode(Reader(cast(BinaryIO, self.fd)), view=view)
+            image = decode(Reader(cast(BinaryIO, self.fd)), request=request)
         if image.mode != self.mode:  # a damaged file whose alpha plane was lost
             image = image.convert(self.mode)
         self.set_as_raw(image.tobytes())

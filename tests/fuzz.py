@@ -25,8 +25,8 @@ with atheris.instrument_imports(include=["ldcodec"]):
     from ldcodec.bitstream.layout import Header
     from ldcodec.bitstream.reader import Chunk, Reader, Slice
     from ldcodec.codec import decode_picture
-    from ldcodec.decoder.request import View
-    from ldcodec.decoder.reverse import parse
+    from ldcodec.decoder.parse import parse
+    from ldcodec.decoder.request import Request
     from ldcodec.errors import LdcodecError
     from ldcodec.nets.model import Model, load_model
 
@@ -87,7 +87,7 @@ def _file(data: bytes, model: Model, salvage: bool) -> None:
         else:
             whole = container.read(data)
             coded = container.write(Container(named, whole.slices, whole.chunks))
-            decode_picture(coded, model=model, view=View(salvage=salvage, scale=8 if salvage else 1))
+            decode_picture(coded, model=model, request=Request(salvage=salvage, scale=8 if salvage else 1))
 
 
 def _header(part: Any, model: Model) -> Header:
@@ -110,7 +110,7 @@ def _chunk(part: Any, model: Model) -> None:
         header = Header(header.width, header.height, 0, header.grey, bytes(8))
     chunks = (Chunk(kind, part.ConsumeBytes(part.remaining_bytes())),)
     file = container.write(Container(header, (Slice(rows, b"", Agreeing(0)),), chunks))
-    decode_picture(file, model=model, view=View(scale=1 if exact else 16))
+    decode_picture(file, model=model, request=Request(scale=1 if exact else 16))
 
 
 def seeds(folder: Path) -> None:

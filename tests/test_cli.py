@@ -24,8 +24,7 @@ from ldcodec.bitstream import container
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
-from ldcodec.decoder.request import View
-from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.jobs.stderr import foreign_lines_as_warnings
 from ldcodec.pictures.picture import Picture
 from tests.commands import TARGET, TINY, Call, command, environment, error_line, heed_interrupts, start
@@ -625,7 +624,7 @@ def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch
     assert find(source.header.parse_id).parse_id == source.header.parse_id
     assert source.header == container.read((sound / "k.ldc").read_bytes()).header
     assert settings == DecodeSettings(steps=5, realism=0.25, sampler="heun", seed=7)
-    assert callable(given.pop("on_step")) and given == {"view": View()}
+    assert callable(given.pop("on_step")) and given == {"view": Request()}
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,11 @@ from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
 from ldcodec.bitstream.slices import PIXELS
 from ldcodec.codec import decode_array
-from ldcodec.decoder.request import View
-from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.tiles import halo_of
+from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.encoder.sliced import SlicedEncoder
-from ldcodec.encoder.whole import Written
-from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, SalvageWarning
+from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, SalvageableError, SalvageWarning
 from ldcodec.nets.model import Model
 from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture
@@ -39,7 +38,7 @@ def sound(model: Model) -> Container:
     encoder = SlicedEncoder(texture(HEIGHT, WIDTH), model)
     encoder.spans = slices.cut(WIDTH, HEIGHT, area=8 * 16)
     assert len(encoder.spans) == SLICES
-    written: Written = encoder.code(2000)
+    written: Coded = encoder.code(2000)
     return replace(written.container, chunks=(Chunk("note", b"taken at noon"),))
 
 
@@ -72,7 +71,7 @@ def cut_in(file: Container, number: int) -> bytes:
 
 def salvaged(data: bytes, model: Model) -> NDArray[np.uint8]:
     with pytest.warns(SalvageWarning):
-        return decode_array(data, model=model, view=View(salvage=True))
+        return decode_array(data, model=model, request=Request(salvage=True))
 
 
 def reach(model: Model) -> int:
@@ -82,7 +81,7 @@ def reach(model: Model) -> int:
 
 
 def test_what_is_damaged_is_told(sound: Container, model: Model) -> None:
-    with pytest.raises(DamagedError, match=r"slice 2 of 5 \(rows 128 to 255\) is altered .*--salvage") as caught:
+    with pytest.raises(SalvageableError, match=r"slice 2 of 5 \(rows 128 to 255\) is altered (?!.*--)") as caught:
         decode_array(altered(sound, 1), model=model)
     assert "slice 3" not in str(caught.value)
     with pytest.raises(DamagedError, match=r"slice 4 of 5 .* cut short; slice 5 of 5 \(rows 512 to 639\) is cut short"):
@@ -129,7 +128,7 @@ def test_symbols_that_differ_are_salvaged_like_altered_bytes(
 def test_salvage_of_a_sound_file_changes_nothing(sound: Container, whole: NDArray[np.uint8], model: Model) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = decode_array(container.write(sound), model=model, view=View(salvage=True))
+        found = decode_array(container.write(sound), model=model, request=Request(salvage=True))
     assert np.array_equal(found, whole)
 
 
@@ -138,20 +137,20 @@ def test_a_damaged_chunk_is_left_out(sound: Container, whole: NDArray[np.uint8],
     with pytest.raises(DamagedError, match="chunk note is altered"):
         decode_array(data, model=model)
     with pytest.warns(LdcodecWarning, match="chunk note is altered .* left out"):
-        found = decode_array(data, model=model, view=View(salvage=True))
+        found = decode_array(data, model=model, request=Request(salvage=True))
     assert np.array_equal(found, whole)
 
 
 def test_nothing_is_made_of_a_file_without_any_intact_slice(sound: Container, model: Model) -> None:
     for data in (altered(sound, *range(SLICES)), container.write(sound)[: starts(sound)[0]]):
         with pytest.raises(DamagedError, match="nothing can be restored"):
-            decode_array(data, model=model, view=View(salvage=True))
+            decode_array(data, model=model, request=Request(salvage=True))
 
 
 def test_a_salvaged_preview_and_region_tell_of_the_loss(sound: Container, model: Model) -> None:
-    for view in (View(scale=8, salvage=True), View(region=(0, 130, 50, 20), salvage=True)):
+    for view in (Request(scale=8, salvage=True), Request(region=(0, 130, 50, 20), salvage=True)):
         with pytest.warns(SalvageWarning, match="rows 128 to 255"):
-            decode_array(altered(sound, 1), model=model, view=view)
+            decode_array(altered(sound, 1), model=model, request=view)
 
 
 def test_salvage_on_the_command_line(sound: Container, whole: NDArray[np.uint8], call: Call, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 import ldcodec
 from ldcodec import cli
 from ldcodec.cli import man
-from ldcodec.decoder.request import View
+from ldcodec.decoder.request import Request
 from ldcodec.nets.model import Model
 from tests.commands import ROOT, command, environment, error_line
 from tests.pictures import photo
@@ -162,7 +162,7 @@ def test_a_thumbnail_as_a_file_manager_asks_for_it(
     subprocess.run(run, cwd=tmp_path, env=environment(tiny_model_folder) | {"PYTHONPATH": str(ROOT)}, check=True)
     with Image.open(io.BytesIO(target.read_bytes())) as thumbnail:
         assert (thumbnail.format, thumbnail.size) == ("PNG", (64, 40))
-        preview = ldcodec.decode(data, view=View(scale=2), model=model)
+        preview = ldcodec.decode(data, request=Request(scale=2), model=model)
         preview.thumbnail((64, 64))
         assert np.abs(np.asarray(thumbnail).astype(int) - np.asarray(preview)).mean() < 2
 

@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from ldcodec.bitstream import container
-from ldcodec.decoder import reverse
-from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.decoder import parse, reverse
+from ldcodec.decoder.request import DecodeSettings
 from ldcodec.encoder.whole import Latents, PictureEncoder
 from ldcodec.entropy.arithmetic import Arithmetic, NumpyArithmetic
 from ldcodec.entropy.config import Config
@@ -84,7 +84,7 @@ def saved_case(path: Path) -> Case:
 def outcome(case: Case, model: Model) -> tuple[dict[str, str], Pixels]:
     """What must not depend on the machine, as checksums; and the pixels, which may by one level."""
     source = container.read(case.file)
-    parsed = reverse.parse(source, model)
+    parsed = parse.parse(source, model)
     blank = np.zeros((source.header.height, source.header.width, 3), np.uint8)
     rewritten = PictureEncoder(blank, model).write(case.latents)
     exact = {
@@ -216,7 +216,7 @@ def test_instruction_sets_were_really_other_ones(reports: dict[str, Report]) -> 
 
 def test_cases_are_rich_enough_to_tell(cases: Path, model: Model) -> None:
     """Most scale indices occur, and a good share of the symbols is not zero."""
-    parsed = reverse.parse(container.read(saved_case(cases / "tiny-3300.npz").file), model)
+    parsed = parse.parse(container.read(saved_case(cases / "tiny-3300.npz").file), model)
     assert len(np.unique(parsed.index)) > 20
     assert (parsed.symbols != 0).mean() > 0.1
 
@@ -236,7 +236,7 @@ def test_parsing_ignores_autocast_and_precision(cases: Path, model: Model, repor
     torch.set_float32_matmul_precision("medium")
     try:
         with torch.autocast("cpu", torch.bfloat16):
-            parsed = reverse.parse(source, model)
+            parsed = parse.parse(source, model)
     finally:
         torch.set_float32_matmul_precision(before)
     assert digest(parsed.symbols) == first_results(reports["as it is"])["tiny-3300"][0]["symbols"]

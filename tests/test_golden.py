@@ -20,9 +20,9 @@ import pytest
 from ldcodec.bitstream import container
 from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array, decode_picture
-from ldcodec.decoder.request import View
-from ldcodec.decoder.reverse import parse
-from ldcodec.decoder.tiles import Latent
+from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.parse import parse
+from ldcodec.decoder.request import Request
 from ldcodec.nets.model import Model, load_model
 from tests.pictures import Pixels, psnr, texture
 
@@ -83,11 +83,10 @@ def test_a_picture_of_several_slices_of_version_0_1_decodes(golden_model: Model)
     original, data = texture(200, 70, 7), (GOLDEN / "sliced.ldc").read_bytes()
     source = Reader(io.BytesIO(data))
     latent = Latent(source, golden_model)
-    for number in range(len(source.spans)):
-        latent.parse(number)
+    list(latent.each(range(len(source.spans)), lambda parsed: None))
     told = [f"{source.slice(number).symbols_crc:08x}" for number in range(len(source.spans))]
     assert told == ["5fd661d3", "02e5c265", "814df048", "6d792c16"]
     found = decode_array(data, model=golden_model)
     assert found.shape == original.shape and psnr(found, original) > 19.5
-    part = decode_array(data, model=golden_model, view=View(region=(10, 100, 40, 60)))
+    part = decode_array(data, model=golden_model, request=Request(region=(10, 100, 40, 60)))
     assert np.abs(part.astype(int) - found[100:160, 10:50]).max() <= 1

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldcodec.bitstream import container
-from ldcodec.decoder import reverse
+from ldcodec.decoder import parse
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy import integer
 from ldcodec.entropy.arithmetic import Arithmetic, NumpyArithmetic
@@ -302,7 +302,7 @@ def test_one_other_weight_gives_another_parse_id_and_refuses_older_files(
     assert other.parse_id != model.parse_id
     written = PictureEncoder(picture(), model).code(2000).container
     with pytest.raises(ModelError, match=model.parse_id.hex()):
-        reverse.parse(written, other)
+        parse.parse(written, other)
 
 
 def test_weights_under_a_parse_id_that_is_not_theirs_are_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_machine_that_computes_otherwise_is_told(model: Model, tiny_model_fold
     """Other integers under the right id stand for a machine with wrong arithmetic: the CRC of the symbols tells."""
     other = load_model(str(altered_model(tiny_model_folder / "tiny", tmp_path, every_mean, honest=True)), "cpu")
     written = PictureEncoder(picture(), model).code(3000)
-    assert np.array_equal(reverse.parse(written.container, model).symbols, written.parsed.symbols)
+    assert np.array_equal(parse.parse(written.container, model).symbols, written.parsed.symbols)
     liar = replace(other, parse_id=model.parse_id)
     with pytest.raises(DamagedError):
-        reverse.parse(container.read(container.write(written.container)), liar)
+        parse.parse(container.read(container.write(written.container)), liar)

@@ -14,11 +14,12 @@ from ldcodec.bitstream import slices
 from ldcodec.bitstream.container import Container, write
 from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array
+from ldcodec.decoder import latent as latents
 from ldcodec.decoder import tiles
-from ldcodec.decoder.request import View
-from ldcodec.decoder.reverse import parse_slice
-from ldcodec.decoder.threads import lanes_for, side_by_side
-from ldcodec.decoder.tiles import Latent
+from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.parse import parse_slice
+from ldcodec.decoder.request import Request
+from ldcodec.decoder.threads import map_in_threads, thread_count
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.entropy.integer import Parsed
 from ldcodec.errors import DamagedError
@@ -66,7 +67,7 @@ def test_results_come_in_order_and_few_are_ahead(lanes: int) -> None:
         time.sleep(0.01 if number % 2 else 0)
         return number * number
 
-    for taken, found in enumerate(side_by_side(work, items(), lanes)):
+    for taken, found in enumerate(map_in_threads(work, items(), lanes)):
         assert found == taken * taken and len(begun) <= taken + lanes
     assert taken == 9
 
@@ -81,7 +82,7 @@ def test_lanes_run_at_the_same_time_and_share_the_threads() -> None:
 
     torch.set_num_threads(4)
     try:
-        found = list(side_by_side(met, range(4), 2))
+        found = list(map_in_threads(met, range(4), 2))
         assert found == [2] * 4 and torch.get_num_threads() == 4
         fresh: list[int] = []
         thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
@@ -98,7 +99,7 @@ def test_an_error_is_raised_in_its_place() -> None:
             raise DamagedError(str(number))
         return number
 
-    found = side_by_side(work, range(8), 3)
+    found = map_in_threads(work, range(8), 3)
     assert next(found) == 0
     with pytest.raises(DamagedError, match=r"^1$"):
         next(found)
@@ -109,12 +110,12 @@ def test_there_are_no_more_lanes_than_threads_work_and_memory_allow(count: int, 
     before = torch.get_num_threads()
     torch.set_num_threads(5)
     try:
-        assert lanes_for(count, most) == lanes
+        assert thread_count(count, most) == lanes
     finally:
         torch.set_num_threads(before)
 
 
-def test_slices_side_by_side_have_the_symbols_of_each_alone(sound: Container, model: Model, threads: int) -> None:
+def test_slices_map_in_threads_have_the_symbols_of_each_alone(sound: Container, model: Model, threads: int) -> None:
     reader = Reader(io.BytesIO(write(sound)))
     alone = [
         parse_slice(piece, sound.header, span, model) for piece, span in zip(sound.slices, reader.spans, strict=True)
@@ -136,14 +137,14 @@ def test_slices_at_once_keep_to_the_bound(
     sound: Container, model: Model, monkeypatch: pytest.MonkeyPatch, area: int, at_once: int
 ) -> None:
     """With five threads and six slices, which are 8 rows of 12 latents at most."""
-    monkeypatch.setattr(tiles, "PARSED_AT_ONCE", area)
+    monkeypatch.setattr(latents, "PARSED_AT_ONCE", area)
     asked: list[int] = []
 
     def one_by_one(function: Callable[[Any], Any], items: Iterable[Any], lanes: int) -> Iterator[Any]:
         asked.append(lanes)
         return map(function, items)
 
-    monkeypatch.setattr(tiles, "side_by_side", one_by_one)
+    monkeypatch.setattr(latents, "map_in_threads", one_by_one)
     before = torch.get_num_threads()
     torch.set_num_threads(5)
     try:
@@ -171,7 +172,9 @@ def test_pictures_and_previews_are_the_same_with_any_number_of_threads(
     try:
         for count in (1, 3):
             torch.set_num_threads(count)
-            found.append([decode_array(write(sound), model=model, view=view) for view in (View(), View(scale=4))])
+            found.append(
+                [decode_array(write(sound), model=model, request=view) for view in (Request(), Request(scale=4))]
+            )
     finally:
         torch.set_num_threads(before)
     for one, other in zip(*found, strict=True):

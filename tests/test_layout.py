@@ -14,8 +14,8 @@ import pytest
 from ldcodec.bitstream import container, slices
 from ldcodec.bitstream.reader import Chunk
 from ldcodec.codec import encode
+from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.encoder.sliced import SlicedEncoder
-from ldcodec.encoder.whole import Written
 from ldcodec.errors import FormatError
 from ldcodec.nets.model import Model
 from tests.pictures import texture
@@ -151,7 +151,7 @@ def sliced(model: Model) -> bytes:
     """A file of five slices and two chunks."""
     encoder = SlicedEncoder(texture(600, 150), model)
     encoder.spans = slices.cut(150, 600, area=8 * 12)
-    written: Written = encoder.code(1800)
+    written: Coded = encoder.code(1800)
     return container.write(replace(written.container, chunks=(Chunk("note", b"noon"), Chunk("eMPT", b""))))
 
 

@@ -21,9 +21,10 @@ from ldcodec.bitstream import slices
 from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import encode
 from ldcodec.decoder import tiles
-from ldcodec.decoder.request import View
+from ldcodec.decoder.parse import parse_slice
+from ldcodec.decoder.protocols import DecoderModel
+from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.restore import restore
-from ldcodec.decoder.reverse import DecoderModel, DecodeSettings, parse_slice
 from ldcodec.encoder import sliced
 from ldcodec.entropy.config import Config
 from ldcodec.errors import LdcodecError, ModelError
@@ -102,7 +103,7 @@ def copied(place: Path, tmp_path: Path) -> Path:
     return tmp_path / "net"
 
 
-def decoded(data: bytes, model: DecoderModel, settings: DecodeSettings, view: View | None = None) -> Picture:
+def decoded(data: bytes, model: DecoderModel, settings: DecodeSettings, view: Request | None = None) -> Picture:
     return restore(Reader(io.BytesIO(data)), lambda parse_id: model, settings, view)
 
 
@@ -155,14 +156,14 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
 
 
-VIEWS = [View(), View(region=(100, 140, 90, 16)), *(View(scale=scale) for scale in (2, 4, 8, 16))]
+VIEWS = [Request(), Request(region=(100, 140, 90, 16)), *(Request(scale=scale) for scale in (2, 4, 8, 16))]
 
 
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("view", VIEWS, ids=lambda v: f"{v.region}-{v.scale}")
 @pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[6]], ids=["one step", "heun"])
 def test_slices_tiles_regions_and_previews_are_those_of_torch(
-    original: Model, exported: OnnxModel, view: View, settings: DecodeSettings
+    original: Model, exported: OnnxModel, view: Request, settings: DecodeSettings
 ) -> None:
     data = encode(texture(300, 330), quality=60, model=original)
     assert len(Reader(io.BytesIO(data)).spans) > 2
@@ -173,7 +174,7 @@ def test_what_damage_left_is_that_of_torch(original: Model, exported: OnnxModel,
     data = encode(texture(300, 330), quality=60, model=original)
     altered = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
     with pytest.warns(UserWarning, match="rows"):
-        shown = [decoded(altered, model, DecodeSettings(), View(salvage=True)) for model in (exported, original)]
+        shown = [decoded(altered, model, DecodeSettings(), Request(salvage=True)) for model in (exported, original)]
     assert difference(*shown) <= 1
 
 
@@ -205,7 +206,7 @@ def test_a_model_without_a_second_synthesis_has_no_graph_of_one(tiny_model_folde
     )
     other, model = load(tmp_path / "net", 1), load_model(str(tiny_model_folder / "tiny"), "cpu")
     settings = DecodeSettings(realism=0.5)
-    assert settings.course(other) == settings.course(model)
+    assert settings.plan(other.networks.textured) == settings.plan(model.networks.textured)
     data = encode(texture(64, 80), quality=40, model=model)
     assert difference(decoded(data, other, settings), decoded(data, model, settings)) <= 1
 
@@ -244,7 +245,9 @@ def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path) -> No
             found, read = np.asarray(shown), shown.getexif()
         assert read[0x010E] == "a view" and (found[:, :, 3] == 99).all()
         settings = DecodeSettings(realism=1.0 if options[:1] == ["--realism"] else 0.0)
-        view = View((100, 140, 90, 16) if options[:1] == ["--region"] else None, 4 if options[:1] == ["--scale"] else 1)
+        view = Request(
+            (100, 140, 90, 16) if options[:1] == ["--region"] else None, 4 if options[:1] == ["--scale"] else 1
+        )
         expected = decoded(data, original, settings, view).pixels
         assert np.abs(found[:, :, :3].astype(int) - expected).max() <= 1
 

@@ -138,7 +138,7 @@ def test_thumbnails_are_previews(mode: str, tiny: dict[str, Any]) -> None:
         assert image.draft(None, (45, 20)) == (mode, (0, 0, 50, 25))
         assert image.size == (50, 25)
         assert image.draft(None, (10, 10)) is None
-        view = ldcodec.decode(saved(photo(mode, 200, 100), **tiny), view=_quarter())
+        view = ldcodec.decode(saved(photo(mode, 200, 100), **tiny), request=_quarter())
         assert image.tobytes() == view.tobytes()
     with opened(saved(photo(mode, 200, 100), **tiny)) as image:
         image.thumbnail((20, 20))
@@ -149,9 +149,9 @@ def test_thumbnails_are_previews(mode: str, tiny: dict[str, Any]) -> None:
 
 
 def _quarter() -> Any:
-    from ldcodec.decoder.request import View
+    from ldcodec.decoder.request import Request
 
-    return View(scale=4)
+    return Request(scale=4)
 
 
 def test_parser_that_is_fed_piece_by_piece(tiny: dict[str, Any]) -> None:

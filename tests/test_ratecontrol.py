@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ldcodec.bitstream.quality import TOP_INDEX
-from ldcodec.codec import MAX_CODINGS
 from ldcodec.encoder.ratecontrol import (
+    MAX_CODINGS,
     MAX_PROBES,
     PSNR_TOLERANCE,
     SIZE_TOLERANCE,

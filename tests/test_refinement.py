@@ -12,7 +12,9 @@ import ldcodec
 from ldcodec import cli
 from ldcodec.bitstream import container, quality
 from ldcodec.bitstream.slices import Span
-from ldcodec.decoder.reverse import DecodeSettings, condition, decode, parse
+from ldcodec.codec import decode_array
+from ldcodec.decoder.parse import parse
+from ldcodec.decoder.reverse import condition
 from ldcodec.encoder import refine
 from ldcodec.encoder.refine import MARGIN, SIDE, STEPS, Cost, Task, refined_rows
 from ldcodec.encoder.sliced import SlicedEncoder
@@ -77,7 +79,7 @@ def test_files_of_any_effort_decode_and_hold_their_latent(shipped_model: Model) 
     shown = coded.parsed.symbols[:, :rows, :columns] != 0
     assert shown.any()
     assert np.abs(rest[shown]).max() <= 1  # of rounding 0.5, of cells that rates have shifted up to 0.998
-    assert decode(coded.container, shipped_model, DecodeSettings()).shape == picture.shape
+    assert decode_array(coded.data, model=shipped_model).shape == picture.shape
 
 
 def test_squares_meet_without_a_gap(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

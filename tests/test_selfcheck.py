@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from ldcodec.bitstream import container
-from ldcodec.decoder.reverse import parse
+from ldcodec.decoder.parse import parse
 from ldcodec.entropy.tables import SCALE_COUNT
 from ldcodec.entropy.weightsfile import CHECK_FILE, FILE_NAME, find_file
 from ldcodec.nets.model import DEFAULT_MODEL, Model

@@ -16,13 +16,13 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Reader, Slice
 from ldcodec.bitstream.slices import Area, Span
-from ldcodec.codec import decode_array, encode, encoder_of
+from ldcodec.codec import decode_array, encode
 from ldcodec.decoder import tiles
-from ldcodec.decoder.request import View
-from ldcodec.decoder.reverse import DecodeSettings, condition, render
-from ldcodec.decoder.tiles import Latent
+from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.request import DecodeSettings, Request
+from ldcodec.decoder.reverse import condition, render
 from ldcodec.encoder import sliced
-from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.sliced import SlicedEncoder, encoder_for
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.weightsfile import find_identity, is_too_small, least_hyper_bits
 from ldcodec.errors import DamagedError, UsageError
@@ -102,7 +102,7 @@ def test_slices_have_the_same_symbols_with_any_number_of_threads(model: Model, s
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             latent = Latent(source, model)
-            found.append([latent.parse(number) for number in range(len(source.spans))])
+            found.append(list(latent.each(range(len(source.spans)), lambda parsed: parsed)))
     finally:
         torch.set_num_threads(before)
     for one, other in zip(found[0] * 2, found[1] + found[2], strict=True):
@@ -111,7 +111,7 @@ def test_slices_have_the_same_symbols_with_any_number_of_threads(model: Model, s
 
 def test_small_pictures_are_coded_as_ever(model: Model) -> None:
     pixels = texture(200, 320)
-    assert isinstance(encoder_of(Picture(pixels), model), PictureEncoder)
+    assert isinstance(encoder_for(Picture(pixels), model), PictureEncoder)
     data = encode(pixels, quality=40, model=model)
     assert data == container.write(PictureEncoder(pixels, model).code(1638).container)
     assert np.array_equal(decode_array(data, model=model), whole(data, model, DecodeSettings()))
@@ -232,13 +232,13 @@ REGIONS = [(0, 0, 330, 300), (0, 0, 1, 1), (329, 299, 1, 1), (100, 140, 90, 16),
 def test_a_region_is_the_crop_of_the_whole(model: Model, region: tuple[int, int, int, int]) -> None:
     data = encode(texture(300, 330), quality=60, model=model)
     x, y, width, height = region
-    found = decode_array(data, model=model, view=View(region=region))
+    found = decode_array(data, model=model, request=Request(region=region))
     assert difference(found, decode_array(data, model=model)[y : y + height, x : x + width]) <= 1
 
 
 def test_a_region_of_a_small_picture_is_the_crop_of_the_whole(model: Model) -> None:
     data = encode(texture(100, 90), quality=60, model=model)
-    found = decode_array(data, model=model, view=View(region=(10, 20, 30, 40)))
+    found = decode_array(data, model=model, request=Request(region=(10, 20, 30, 40)))
     assert difference(found, decode_array(data, model=model)[20:60, 10:40]) <= 1
 
 
@@ -248,7 +248,7 @@ def test_a_region_reads_only_the_slices_it_needs(model: Model, small_parts: None
     payloads = [source.payload_length(number) for number in range(len(source.spans))]
     assert len(payloads) > 8 and source.bytes_read < sum(payloads)
     header = source.bytes_read
-    decode_array(source, model=model, view=View(region=(0, 0, 330, 64)))
+    decode_array(source, model=model, request=Request(region=(0, 0, 330, 64)))
     halo = tiles.halo_of(model, DecodeSettings())
     needed = slices.meeting(source.spans, 0, 4 + halo.synthesis + halo.denoiser)
     assert len(needed) < len(payloads) / 2
@@ -258,22 +258,22 @@ def test_a_region_reads_only_the_slices_it_needs(model: Model, small_parts: None
 def test_a_region_needs_no_other_slice_to_be_whole(model: Model, small_parts: None) -> None:
     data = encode(texture(1200, 330), quality=60, model=model)
     altered = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
-    decode_array(altered, model=model, view=View(region=(0, 0, 50, 50)))
+    decode_array(altered, model=model, request=Request(region=(0, 0, 50, 50)))
     with pytest.raises(DamagedError):
-        decode_array(altered, model=model, view=View(region=(0, 1100, 50, 50)))
+        decode_array(altered, model=model, request=Request(region=(0, 1100, 50, 50)))
 
 
 @pytest.mark.parametrize("region", [(0, 0, 0, 5), (0, 0, 91, 5), (80, 0, 11, 5), (0, 99, 5, 2), (-1, 0, 5, 5)], ids=str)
 def test_regions_outside_the_picture_are_refused(model: Model, region: tuple[int, int, int, int]) -> None:
     data = encode(texture(100, 90), quality=20, model=model)
     with pytest.raises(UsageError):
-        decode_array(data, model=model, view=View(region=region))
+        decode_array(data, model=model, request=Request(region=region))
 
 
 @pytest.mark.parametrize("wrong", [{"scale": 3}, {"scale": 0}, {"scale": 2, "region": (0, 0, 1, 1)}])
 def test_views_that_contradict_themselves_are_refused(wrong: dict) -> None:
     with pytest.raises(UsageError):
-        View(**wrong)
+        Request(**wrong)
 
 
 def reduced(pixels: Pixels, scale: int) -> NDArray[np.float64]:
@@ -287,7 +287,7 @@ def reduced(pixels: Pixels, scale: int) -> NDArray[np.float64]:
 def test_a_preview_is_the_picture_made_smaller(shipped_model: Model, scale: int, least: float) -> None:
     pixels = np.asarray(Image.open(SAMPLE))[:250, :330, :3]
     data = encode(pixels, quality=50, model=shipped_model)
-    preview = decode_array(data, model=shipped_model, view=View(scale=scale))
+    preview = decode_array(data, model=shipped_model, request=Request(scale=scale))
     expected = reduced(decode_array(data, model=shipped_model), scale)
     assert preview.shape == expected.shape
     assert 10 * np.log10(255**2 / np.square(preview - expected).mean()) > least
@@ -299,7 +299,7 @@ def test_a_preview_of_slices_has_no_gaps(model: Model) -> None:
     data = encode(texture(301, 333), quality=80, model=model)
     for scale in (2, 4, 8, 16):
         expected = reduced(decode_array(data, model=model), scale)
-        preview = decode_array(data, model=model, view=View(scale=scale))
+        preview = decode_array(data, model=model, request=Request(scale=scale))
         for rows in np.array_split(np.abs(preview - expected), 5):
             assert rows.mean() < 12
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from ldcodec.codec import decode_array, encode
-from ldcodec.decoder.request import View
-from ldcodec.decoder.reverse import Course, DecodeSettings
+from ldcodec.decoder.request import DecodeSettings, Plan, Request
 from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.grain import grained
 from ldcodec.nets.lpips import distances
@@ -53,9 +52,9 @@ def test_a_second_synthesis_travels_with_the_model(tmp_path: Path) -> None:
     data = encode(made_pictures()[0][:64, :64], quality=50, model=without)
     first, second = (decode_array(data, model=model) for model in (with_it, without))
     assert np.array_equal(first, second)
-    assert DecodeSettings(realism=0.7).course(with_it) == Course(1, 0.0, 0.7)
-    assert DecodeSettings(realism=0.7).course(without) == Course(8, 0.7, 0.0)
-    assert DecodeSettings(4, 0.7).course(with_it) == Course(4, 0.7, 0.0)
+    assert DecodeSettings(realism=0.7).plan(with_it.networks.textured) == Plan(1, 0.0, 0.7)
+    assert DecodeSettings(realism=0.7).plan(without.networks.textured) == Plan(8, 0.7, 0.0)
+    assert DecodeSettings(4, 0.7).plan(with_it.networks.textured) == Plan(4, 0.7, 0.0)
     natural = decode_array(data, model=with_it, realism=1.0)
     assert np.abs(natural.astype(int) - first).mean() > 5
 
@@ -89,8 +88,8 @@ def test_grain_is_that_of_the_whole_picture_in_every_region(tmp_path: Path) -> N
     model = grainy(tmp_path, 1000)
     data = encode(texture(128, 512), quality=20, model=model)  # wider than what the networks see around the region
     whole = decode_array(data, model=model, realism=1.0)
-    view = View(region=(320, 32, 100, 90))
-    part = decode_array(data, model=model, realism=1.0, view=view)
+    view = Request(region=(320, 32, 100, 90))
+    part = decode_array(data, model=model, realism=1.0, request=view)
     assert np.abs(part.astype(int) - whole[32:122, 320:420]).max() <= 1
 
 

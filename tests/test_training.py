@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from scipy import stats
 
 from ldcodec.bitstream import container
-from ldcodec.decoder.reverse import DecodeSettings, decode
+from ldcodec.codec import decode_array
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.config import BASE, SMALL, Config
 from ldcodec.entropy.weightsfile import CHECK_FILE
@@ -532,7 +532,7 @@ def test_an_exported_model_loads_and_round_trips_a_picture(tmp_path: Path) -> No
     picture = made_pictures(1, (70, 50))[0]
     encoder = PictureEncoder(picture, loaded)
     coded = encoder.code(3000)
-    decoded = decode(container.read(container.write(coded.container)), loaded, DecodeSettings())
+    decoded = decode_array(coded.data, model=loaded)
     assert decoded.shape == picture.shape
     assert np.square(decoded.astype(float) - picture).mean() < 0.5 * picture.astype(float).var()
     assert container.read(target.with_name(CHECK_FILE).read_bytes()).header.parse_id == identity

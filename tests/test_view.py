@@ -19,9 +19,9 @@ from ldcodec import cli
 from ldcodec.bitstream import container
 from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array, encode
-from ldcodec.decoder.request import View
-from ldcodec.decoder.reverse import parse_slice
-from ldcodec.decoder.tiles import Latent
+from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.parse import parse_slice
+from ldcodec.decoder.request import Request
 from ldcodec.entropy.integer import Parsed
 from ldcodec.nets.model import Model
 from ldcodec.pictures.planes import WEBP_SIDE
@@ -151,7 +151,7 @@ def test_a_region_is_shown_in_full(call: Call, folder: Path, sound: bytes, model
     code, _, err = call("view", "a.ldc", "--original", "a.png", "-o", "p.html", "--no-open", "--region", "37,50,120,81")
     assert (code, err) == (0, "")
     data = data_of(folder / "p.html")
-    made = decode_array(sound, model=model, view=View(region=(37, 50, 120, 81)))
+    made = decode_array(sound, model=model, request=Request(region=(37, 50, 120, 81)))
     assert np.array_equal(pixels_of(data["choices"][0]["src"]), made)
     assert np.array_equal(pixels_of(data["original"]), texture(HEIGHT, WIDTH)[50:131, 37:157])
     assert (data["bits"]["left"], data["bits"]["top"]) == (37 % 16, 50 % 16)
@@ -194,11 +194,11 @@ def test_a_file_is_parsed_once_for_all_choices_and_forgotten_for_one(
         parsed.append(True)
         return parse_slice(*arguments)
 
-    def noted(source: Reader, model: Model, forgetful: bool) -> Latent:
-        kept.append(not forgetful)
-        return Latent(source, model, forgetful=forgetful)
+    def noted(source: Reader, model: Model, keep_all: bool) -> Latent:
+        kept.append(keep_all)
+        return Latent(source, model, keep_all=keep_all)
 
-    monkeypatch.setattr("ldcodec.decoder.tiles.parse_slice", counted)
+    monkeypatch.setattr("ldcodec.decoder.latent.parse_slice", counted)
     monkeypatch.setattr("ldcodec.decoder.restore.Latent", noted)
     assert call("view", "a.ldc", "-o", "p.html", "--no-open", "-q")[0] == 0
     assert (len(parsed), kept) == (1, [True])

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import click
 
-from ldcodec.bitstream import container
 from ldcodec.jobs.limits import Claims
 from ldcodec.jobs.messages import Batch, Models, Result, coding_options, takes_folders
 from ldcodec.jobs.paths import Job, created, opened, plan, times_of
@@ -16,8 +15,7 @@ from ldcodec.jobs.stderr import foreign_lines_as_warnings
 from ldcodec.jobs.work import Work
 
 if TYPE_CHECKING:
-    from ldcodec.nets.model import Model
-    from ldcodec.pictures.picture import Picture
+    from ldcodec.codec import EncodeSettings
 
 # What --recursive takes: extensions of formats that Pillow opens by itself and that hold pictures.
 PHOTOGRAPHS = {".avif", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".webp"}
@@ -46,6 +44,13 @@ class Order:
     effort: int
     frame: int | None
     preserve: bool
+
+    def settings(self) -> "EncodeSettings":
+        """The same for the codec."""
+        from ldcodec.codec import EncodeSettings
+        from ldcodec.encoder.ratecontrol import Target as CodecTarget
+
+        return EncodeSettings(CodecTarget(**self.target), self.strip, self.fallback, self.effort)
 
     @property
     def lossless(self) -> bool:
@@ -142,6 +147,7 @@ def compress(
 def _compress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
     import logging
 
+    from ldcodec.codec import encode_picture
     from ldcodec.pictures.read import read
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are told once, as ours
@@ -151,20 +157,9 @@ def _compress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
         picture = read(stream, job.source_name, order.frame)
     model = None if order.lossless else models.chosen()
     start = perf_counter()
-    data = _encoded(picture, order, model)
+    encoded = encode_picture(picture, order.settings(), model)
     seconds = perf_counter() - start
     with created(job.target, times, job.unfinished) as stream:
-        stream.write(data)
+        stream.write(encoded.data)
     size = picture.width, picture.height
-    return Result(*size, len(data), picture.width * picture.height, seconds, container.read(data).lossless)
-
-
-def _encoded(picture: "Picture", order: Order, model: "Model | None") -> bytes:
-    """Without loss nothing of the codec is needed, so that nothing of it is loaded."""
-    if order.lossless:
-        from ldcodec.pictures import chunks, metadata
-
-        return container.write(chunks.lossless(metadata.strip(picture) if order.strip else picture))
-    from ldcodec.codec import encode
-
-    return encode(picture, **order.target, strip=order.strip, fallback=order.fallback, effort=order.effort, model=model)
+    return Result(*size, len(encoded.data), picture.width * picture.height, seconds, encoded.lossless)

@@ -2,14 +2,12 @@
 
 import math
 import re
-import warnings
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
 
-from ldcodec.errors import LdcodecWarning
 from ldcodec.jobs.limits import Claims, reader_of
 from ldcodec.jobs.messages import PATH, Batch, Models, Result, coding_options, takes_folders
 from ldcodec.jobs.models import folder_of
@@ -19,8 +17,6 @@ from ldcodec.jobs.work import Work
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from ldcodec.bitstream.reader import Reader
-    from ldcodec.pictures.picture import Picture
 
 SAMPLERS = ("ddim", "ddpm", "heun", "sde")
 LONG_WORK = 8  # steps from which one picture has a progress bar
@@ -156,6 +152,8 @@ def _check_formats(jobs: list[Job]) -> None:
 
 
 def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
+    from ldcodec.decoder.request import DecodeSettings, Request
+    from ldcodec.decoder.restore import restore
     from ldcodec.pictures.write import format_of, write
 
     times = times_of(job.source) if order.preserve else None
@@ -164,35 +162,15 @@ def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Resul
         source = reader_of(stream)
         claims.of_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
         start = perf_counter()
-        picture = _exact(source, wanted) if source.lossless else _decoded(source, order, models)
+        with _step_bar(order.settings["steps"], order.shown) as bar:
+            settings, request = DecodeSettings(**order.settings), Request(**wanted)
+            picture = restore(source, models.of_file, settings, request, lambda step: bar.update())
         seconds = perf_counter() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
     with created(job.target, times, job.unfinished) as stream:
         write(picture, stream, format)
     whole = source.header.width * source.header.height
     return Result(picture.width, picture.height, source.length, whole, seconds, source.lossless)
-
-
-def _exact(source: "Reader", wanted: Wanted) -> "Picture":
-    """A picture without loss, for which nothing of the codec is loaded."""
-    from ldcodec.decoder.request import View
-    from ldcodec.decoder.stored import exact_picture
-
-    return exact_picture(source, View(**wanted))
-
-
-def _decoded(source: "Reader", order: Order, models: Models) -> "Picture":
-    model = models.of_file(source.header.parse_id)
-    from ldcodec.decoder.request import View
-    from ldcodec.decoder.restore import restore
-    from ldcodec.decoder.reverse import DecodeSettings
-
-    settings = DecodeSettings(**order.settings)
-    if settings.realism and settings.steps is None and not model.networks.textured:
-        text = "its model has no synthesis for texture, so realism takes 8 steps; --steps sets another number"
-        warnings.warn(text, LdcodecWarning, stacklevel=2)
-    with _step_bar(order.settings["steps"], order.shown) as bar:
-        return restore(source, lambda _: model, settings, view=View(**order.wanted), on_step=lambda step: bar.update())
 
 
 def _step_bar(steps: int | None, shown: bool) -> "tqdm[NoReturn]":

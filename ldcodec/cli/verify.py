@@ -18,7 +18,7 @@ from ldcodec.jobs.messages import DEFAULT_PIXELS, PATH, Batch, Models
 from ldcodec.jobs.paths import name_of, opened
 
 if TYPE_CHECKING:
-    from ldcodec.decoder.reverse import DecoderModel
+    from ldcodec.decoder.protocols import DecoderModel
 
 SHOWN = 8  # damaged parts that the text names
 
@@ -102,7 +102,7 @@ def _misfits(reader: Reader) -> list[Damage]:
     """Chunks of pixels of another size than the file's; only for these anything that knows pictures is loaded."""
     if not any(reader.chunk_kind(number) in CRITICAL for number in range(reader.chunk_count)):
         return []
-    from ldcodec.decoder.stored import misfits
+    from ldcodec.decoder.restore import misfits
 
     return misfits(reader)
 
@@ -122,7 +122,7 @@ def _test_symbols(reader: Reader, finding: Finding, models: Models, claims: Clai
 
 
 def _symbol_damage(reader: Reader, model: "DecoderModel") -> list[Damage]:
-    from ldcodec.decoder.tiles import Latent
+    from ldcodec.decoder.latent import Latent
 
     latent = Latent(reader, model, salvage=True)
     for _ in latent.each(range(len(reader.spans)), lambda parsed: None):
@@ -143,7 +143,7 @@ def _test_machine(name: str) -> Finding:
     source = _check_file(weights.with_name(CHECK_FILE))
     from torch.cuda import is_available
 
-    from ldcodec.decoder.reverse import parse
+    from ldcodec.decoder.parse import parse
     from ldcodec.nets.model import load_model
 
     devices = ["cpu", "cuda"] if is_available() else ["cpu"]

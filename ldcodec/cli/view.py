@@ -15,8 +15,8 @@ from ldcodec.jobs.paths import STREAM, Job, check, created, name_of, opened
 
 if TYPE_CHECKING:
     from ldcodec.bitstream.reader import Reader
-    from ldcodec.decoder.request import View
-    from ldcodec.decoder.reverse import DecoderModel
+    from ldcodec.decoder.protocols import DecoderModel
+    from ldcodec.decoder.request import Request
     from ldcodec.pictures.picture import Picture
     from ldcodec.viewer.renderings import PageContent
 
@@ -95,11 +95,11 @@ def _page(
         source = reader_of(stream)
         claims.of_file(source, region, 1, models.weights(source.header.parse_id))
         model = None if source.lossless else models.of_file(source.header.parse_id)
-        from ldcodec.decoder.request import View
+        from ldcodec.decoder.request import Request
         from ldcodec.viewer.document import Names, document
 
         before = None if original is None else _original(original, claims)
-        content = _content(source, model, View(region), before, batch)
+        content = _content(source, model, Request(region), before, batch)
         names = Names(os.path.basename(job.source_name), None if model is None else model.name)
         return document(names, source, content)
 
@@ -114,7 +114,7 @@ def _original(path: str, claims: Claims) -> "Picture":
 
 
 def _content(
-    source: "Reader", model: "DecoderModel | None", view: "View", original: "Picture | None", batch: Batch
+    source: "Reader", model: "DecoderModel | None", view: "Request", original: "Picture | None", batch: Batch
 ) -> "PageContent":
     """What the page shows, with a progress bar over its renderings on a terminal."""
     from tqdm import tqdm

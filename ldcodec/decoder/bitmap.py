@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from ldcodec.bitstream.layout import coded_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import PIXELS, UNIT, Span, coded_rows
-from ldcodec.decoder.reverse import DecoderModel, check_model, read_slice
+from ldcodec.decoder.parse import check_model, read_slice
+from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.entropy.tables import SKIPPED_SCALES
 
 Bits = NDArray[np.float64]

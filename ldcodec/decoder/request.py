@@ -1,4 +1,4 @@
-"""What of a file's picture is wanted: all of it, a region, a smaller preview, or what damage has left."""
+"""What a caller asks of a decoder: how the reverse process runs, and which part of the picture is wanted."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,63 @@ from PIL import Image
 
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.slices import PREVIEW_SCALES, Area
+from ldcodec.diffusion.samplers import SAMPLERS
 from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Pixels
 
+REALISTIC_STEPS = 8  # for a realism above 0 without a number of steps, from a model without a second synthesis
 SCALES = (1, *PREVIEW_SCALES)
 
 
 @dataclass(frozen=True)
-class View:
-    """What of a file is wanted.
+class DecodeSettings:
+    """How the reverse process runs.
 
-    region: (x, y, width, height) in pixels, None for all; scale: 1, or 2, 4, 8 or 16 for a preview at 1/scale of the
-    size; salvage: restore what damage has left. Raises UsageError outside these.
+    steps: 1..1000, or None for what suits the model (see `plan`); realism: 0 (least error) to 1 (natural texture);
+    sampler: a name in SAMPLERS; seed: of the noise, 0..2⁶⁴ − 1. Raises UsageError outside these.
+    """
+
+    steps: int | None = None
+    realism: float = 0.0
+    sampler: str = "ddim"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.realism <= 1:
+            raise UsageError(f"realism must be from 0 to 1, not {self.realism}")
+        if self.sampler not in SAMPLERS:
+            raise UsageError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
+        if self.steps is not None and not 1 <= self.steps <= 1000:
+            raise UsageError(f"steps must be from 1 to 1000, not {self.steps}")
+        if not 0 <= self.seed < 2**64:
+            raise UsageError("seed must be from 0 to 2^64 - 1")
+
+    def plan(self, textured: bool) -> "Plan":
+        """What these settings mean for a model with (textured) or without a second synthesis.
+
+        One step gives the least error, turned towards natural texture by the second synthesis. Several steps, and 8
+        without a second synthesis, draw from the posterior with noise scaled by the realism.
+        """
+        if self.realism and self.steps in (None, 1) and textured:
+            return Plan(1, 0.0, self.realism)
+        return Plan(self.steps or (REALISTIC_STEPS if self.realism else 1), self.realism, 0.0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps of the reverse process, the noise it starts from (0..1), and the share of the second synthesis (0..1)."""
+
+    steps: int
+    noise: float
+    texture: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which part of a file's picture is wanted.
+
+    region: (x, y, width, height) in pixels, None for all of it; scale: 1, or 2, 4, 8 or 16 for a preview at 1/scale of
+    the size; salvage: restore what damage has left. Raises UsageError outside these.
     """
 
     region: tuple[int, int, int, int] | None = None
@@ -32,7 +77,7 @@ class View:
             raise UsageError("a preview shows the whole picture: give a region or a scale")
 
     def area(self, header: Header) -> Area | None:
-        """The region, None for the whole picture. Raises UsageError where it leaves the picture."""
+        """The region in pixels, None for the whole picture. Raises UsageError where it leaves the picture."""
         if self.region is None:
             return None
         x, y, width, height = self.region
@@ -41,10 +86,8 @@ class View:
             raise UsageError(f"the region {x},{y},{width},{height} does not lie in a picture of {size} pixels")
         return Area(y, y + height, x, x + width)
 
-    def shown(self, plane: Pixels) -> Pixels:
-        """What the view shows of a whole plane, (H, W) or (H, W, C): a preview has means over boxes, sides rounded
-        up.
-        """
+    def cut(self, plane: Pixels) -> Pixels:
+        """The wanted part of a whole plane, (H, W) or (H, W, C); a preview averages boxes, its sides rounded up."""
         if self.scale != 1:
             return np.asarray(Image.fromarray(plane).reduce(self.scale))
         if self.region is None:

@@ -1,150 +1,30 @@
-"""A file's latent, slice by slice, and its picture, tile by tile, so that neither lies in memory as a whole in floats.
+"""A picture drawn tile by tile, or as a small preview, so that it never lies in memory as a whole in floats.
 
 A tile is rendered from its own latents and a halo around them as wide as the networks see, cut to the latent of the
-whole picture: slices do not show, and the noise goes by absolute position, so tiles give the pixels that one pass over
-everything would give, within a level.
+whole picture. Slices do not show, and the noise goes by absolute position, so tiles give the pixels of one pass over
+everything, within a level.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.bitstream.layout import latent_size
-from ldcodec.bitstream.reader import Damage, Reader, Slice
-from ldcodec.bitstream.slices import PARSED_AT_ONCE, PIXELS, Area, meeting
-from ldcodec.decoder.reverse import (
-    DecoderModel,
-    DecodeSettings,
-    OnStep,
-    blank_slice,
-    check_model,
-    condition,
-    parse_slice,
-    reconstruct,
-    render,
-)
-from ldcodec.decoder.threads import lanes_for, side_by_side
+from ldcodec.bitstream.slices import PIXELS, Area
+from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.protocols import DecoderModel
+from ldcodec.decoder.request import DecodeSettings
+from ldcodec.decoder.reverse import OnStep, condition, quality_of, render, reverse_diffusion
+from ldcodec.diffusion.condition import Array
 from ldcodec.diffusion.samplers import evaluations
-from ldcodec.entropy.integer import Parsed
-from ldcodec.errors import DamagedError
+from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.pictures.picture import Pixels
 
 WHOLE_AREA = 1 << 13  # latent positions, 2.1 megapixels: the largest picture that the networks see in one pass
 TILE = 96  # latent rows and columns of a tile without its halo
 DENOISER_HALO = 24  # at most, however many evaluations: what lies further off moves single pixels by one level
-
-OnSlice = Callable[[], object]
-Use = TypeVar("Use")
-
-
-@dataclass(frozen=True)
-class _Compact:
-    """A parsed slice in 7 bytes an element: symbols int16, means int32 (2⁻⁹ step), scale indices uint8."""
-
-    symbols: NDArray[np.int16]
-    mean: NDArray[np.int32]
-    index: NDArray[np.uint8]
-
-
-class Latent:
-    """The latent of a file, of which only slices that are asked for are read and parsed, and the last ones kept."""
-
-    def __init__(
-        self,
-        source: Reader,
-        model: DecoderModel,
-        salvage: bool = False,
-        on_slice: OnSlice | None = None,
-        forgetful: bool = True,
-    ) -> None:
-        """salvage: damaged slices become blank ones and are added to `damaged`, where DamagedError would be raised.
-
-        on_slice is called after each slice; forgetful: whether slices above a window are dropped, so that memory stays
-        bounded. Raises ModelError for another model's file.
-        """
-        check_model(source.header, model)
-        self.source, self.model, self.header = source, model, source.header
-        self.rows, self.columns = latent_size(source.header.width, source.header.height)
-        self.damaged: list[Damage] = []
-        self._salvage, self._on_slice, self._forgetful = salvage, on_slice, forgetful
-        self._kept: dict[int, _Compact] = {}
-
-    def parse(self, number: int) -> Parsed:
-        """One slice by its number from 0, not kept. Raises DamagedError unless damage is to be passed over."""
-        return next(self.each([number], _as_it_is))
-
-    def each(self, numbers: Sequence[int], use: Callable[[Parsed], Use]) -> Iterator[Use]:
-        """What `use` makes of each of these slices, in their order; as many at once as there are threads for, within
-        PARSED_AT_ONCE. Errors as for `parse`, in the order of the slices whatever runs first.
-
-        `use` is called where the slice is parsed: in a thread of its own where several are.
-        """
-        area = max((self.source.spans[number].rows for number in numbers), default=1) * self.columns
-        lanes = lanes_for(len(numbers), PARSED_AT_ONCE // area) if self.model.integers.arithmetic.in_lanes else 1
-
-        def parsed(read: tuple[int, Slice | DamagedError]) -> tuple[Use, Damage | None]:
-            found, damage = self._parsed(*read)
-            return use(found), damage
-
-        for used, damage in side_by_side(parsed, map(self._read, numbers), lanes):
-            if damage is not None:
-                self.damaged.append(damage)
-            if self._on_slice is not None:
-                self._on_slice()
-            yield used
-
-    def _read(self, number: int) -> tuple[int, Slice | DamagedError]:
-        """A slice's bytes; what is wrong with them is kept, to be told in its place. A file has one position only, so
-        that slices are read one after the other.
-        """
-        try:
-            return number, self.source.slice(number)
-        except DamagedError as error:
-            return number, error
-
-    def _parsed(self, number: int, read: Slice | DamagedError) -> tuple[Parsed, Damage | None]:
-        span = self.source.spans[number]
-        try:
-            if isinstance(read, DamagedError):
-                raise read
-            return parse_slice(read, self.header, span, self.model), None
-        except DamagedError as error:
-            if not self._salvage:
-                raise
-            first, last = span.pixel_rows(self.header.height)
-            part = f"slice {number + 1} of {len(self.source.spans)} (rows {first} to {last - 1})"
-            return blank_slice(self.header, span, self.model), Damage(part, str(error), number)
-
-    def window(self, area: Area) -> Parsed:
-        """The latent of an area. Slices above it may be forgotten, so that areas are best asked for from the top."""
-        wanted = meeting(self.source.spans, area.top, area.bottom)
-        if self._forgetful:
-            self._kept = {number: held for number, held in self._kept.items() if number >= wanted[0]}
-        missing = [number for number in wanted if number not in self._kept]
-        self._kept |= dict(zip(missing, self.each(missing, _compact), strict=True))
-        parts = [self._part(number, area) for number in wanted]
-        return Parsed(
-            np.concatenate([part.symbols for part in parts], axis=1).astype(np.int32),
-            np.concatenate([part.mean for part in parts], axis=1).astype(np.int32),
-            np.concatenate([part.index for part in parts], axis=1),
-        )
-
-    def _part(self, number: int, area: Area) -> _Compact:
-        held, top = self._kept[number], self.source.spans[number].top
-        part = slice(None), slice(max(0, area.top - top), max(0, area.bottom - top)), slice(area.left, area.right)
-        return _Compact(held.symbols[part], held.mean[part], held.index[part])
-
-
-def _as_it_is(parsed: Parsed) -> Parsed:
-    return parsed
-
-
-def _compact(parsed: Parsed) -> _Compact:
-    return _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index)
 
 
 @dataclass(frozen=True)
@@ -156,9 +36,9 @@ class Halo:
 
 
 def halo_of(model: DecoderModel, settings: DecodeSettings) -> Halo:
-    """What the networks of a model see with these settings."""
-    asked = evaluations(settings.sampler, settings.course(model).steps)
+    """How far the networks of a model see with these settings."""
     networks = model.networks
+    asked = evaluations(settings.sampler, settings.plan(networks.textured).steps)
     return Halo(min(asked * networks.denoiser_halo, DENOISER_HALO), networks.synthesis_halo)
 
 
@@ -202,13 +82,37 @@ def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> P
     seen = tile.grown(halo.synthesis, latent.rows, latent.columns)
     window = seen.grown(halo.denoiser, latent.rows, latent.columns)
     known = condition(latent.window(window), latent.header, latent.model)
-    restored = reconstruct(known, latent.model, settings, origin=(window.top, window.left))
+    networks = latent.model.networks
+    restored = reverse_diffusion(known, latent.model, settings, origin=(window.top, window.left))
     rows, columns = seen.inside(window)
-    share = settings.course(latent.model).texture
     least, grained = (part[:, :, rows, columns] for part in restored)
-    picture = latent.model.networks.drawn(least, grained, known.quality, share)
+    picture = networks.drawn(least, grained, known.quality, settings.plan(networks.textured).texture)
     rows, columns = tile.inside(seen, PIXELS)
-    return latent.model.networks.levels(picture[0, :, rows, columns], latent.header.grey)
+    return networks.levels(picture[0, :, rows, columns], latent.header.grey)
+
+
+def preview_of(latent: Latent, scale: int) -> Pixels:
+    """A file's picture at 1/scale of its size, rounded up, scale 2, 4, 8 or 16: uint8 (H, W, 3) or (H, W)."""
+    header, networks = latent.header, latent.model.networks
+    shape = -(-header.height // scale), -(-header.width // scale)
+    pixels = np.empty(shape if header.grey else (*shape, 3), np.uint8)
+    t, spans = quality_of(header, latent.model), latent.source.spans
+
+    def drawn(parsed: Parsed) -> Array:
+        return networks.preview(networks.array(_steps(parsed)[None]), t, scale)
+
+    for span, part in zip(spans, latent.each(range(len(spans)), drawn), strict=True):
+        rows = pixels[span.top * PIXELS // scale : span.bottom * PIXELS // scale]
+        rows[:] = networks.levels(part[0, :, : rows.shape[0], : shape[1]], header.grey)
+    return pixels
+
+
+def _steps(parsed: Parsed) -> NDArray[np.float32]:
+    """A parsed latent in quantisation steps, [M, h, w], without what the cells say of it."""
+    steps = parsed.mean.astype(np.float32)
+    steps *= np.float32(2.0**-LATENT_BITS)
+    steps += parsed.symbols
+    return steps
 
 
 def evenly(start: int, end: int, largest: int) -> Iterator[tuple[int, int]]:

@@ -1,24 +1,163 @@
-"""Which quality index meets a target: searches that know functions of the index and no codec."""
+"""Rate control: from the target that a caller names to the quality index whose file meets it.
+
+The search asks an encoder for three measures of a quality index, from cheap to exact: a guess of the size, an estimate
+by the float rate model, and the file itself. The first two choose where to code; at most a few files are coded.
+"""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
+from ldcodec.bitstream import quality
+from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.quality import TOP_INDEX
+from ldcodec.errors import UsageError
 
-MAX_PROBES = 8
+MAX_PROBES = 8  # estimates of one search
+MAX_CODINGS = 6  # files coded for one picture
 SIZE_TOLERANCE = 0.01  # a file may stay this share below its target …
 SLACK_BYTES = 8  # … or this many bytes, whichever is more
 PSNR_TOLERANCE = 0.1  # dB above the target
-TYPICAL_SLOPE = 3.8 / TOP_INDEX  # of the logarithm of the file size over the index, on photographs
-TYPICAL_PSNR_SLOPE = 17.0 / TOP_INDEX  # dB an index, likewise
+TYPICAL_SLOPE = 3.8 / TOP_INDEX  # growth of the logarithm of the file size for each index, on photographs
+TYPICAL_PSNR_SLOPE = 17.0 / TOP_INDEX  # dB for each index, likewise
+TYPICAL_POINT = 0.448, 31.9  # t and dB of an ordinary photograph: where a search for a PSNR starts
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a file must be: exactly one of these.
+
+    rate: bits per pixel, > 0; size: bytes, ≥ 1; psnr: dB, > 0; quality: 0..100; lossless: every pixel exact.
+    Raises UsageError for none, several, or a value out of range.
+    """
+
+    rate: float | None = None
+    size: int | None = None
+    psnr: float | None = None
+    quality: float | None = None
+    lossless: bool = False
+
+    def __post_init__(self) -> None:
+        given = [v for v in (self.rate, self.size, self.psnr, self.quality) if v is not None]
+        if self.lossless and given:
+            raise UsageError("give either lossless or one of rate, size, psnr and quality")
+        if self.lossless:
+            return
+        if len(given) != 1:
+            raise UsageError("give exactly one of rate, size, psnr and quality")
+        if not math.isfinite(given[0]) or given[0] < 0 or (self.quality is None and given[0] <= 0):
+            raise UsageError(f"the target must be a positive number, not {given[0]}")
+        if self.quality is not None and self.quality > 100:
+            raise UsageError(f"quality must be from 0 to 100, not {self.quality}")
+
+    def most_bytes(self, pixels: int) -> int | None:
+        """The most bytes that a file of so many pixels may have; None if the target sets no limit."""
+        return self.size if self.rate is None else math.floor(self.rate * pixels / 8)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A coded file: its container, and its bytes, which are serialised once."""
+
+    container: Container
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return len(self.data)
+
+    @property
+    def payload(self) -> int:
+        """Bytes of the coded slices alone."""
+        return sum(len(piece.payload) for piece in self.container.slices)
+
+
+File = TypeVar("File", bound=Coded)
+
+
+class Encoder(Protocol[File]):
+    """A picture that can be coded at any quality index, and what a search for one asks of it."""
+
+    width: int
+    height: int
+
+    def guess_size(self, index: int) -> float:
+        """Bytes at a quality index, roughly, cheap enough to ask many times."""
+
+    def estimate_size(self, index: int) -> float:
+        """Bytes at a quality index, well predicted."""
+
+    def estimate_psnr(self, index: int) -> float:
+        """PSNR in dB at a quality index, well predicted."""
+
+    def code(self, index: int) -> File:
+        """The file at a quality index."""
+
+    def psnr(self, coded: File, /) -> float:
+        """PSNR in dB of the picture that a decoder restores from a file."""
+
+
+def encode_to(encoder: Encoder[File], target: Target) -> tuple[File, str | None]:
+    """The file that meets a target, and a sentence for the user where the target is out of reach."""
+    if target.quality is not None:
+        return encoder.code(quality.nearest_index(target.quality / 100)), None
+    if target.psnr is not None:
+        return _encode_to_psnr(encoder, target.psnr)
+    return _encode_to_size(encoder, target.most_bytes(encoder.width * encoder.height) or 0)
+
+
+def out_of_reach(size: int, nearest: int) -> str:
+    """The sentence for a file of at most `size` bytes that cannot be had."""
+    return f"a file of {size} bytes is out of reach; the nearest has {nearest}"
+
+
+def _encode_to_size(encoder: Encoder[File], size: int) -> tuple[File, str | None]:
+    goal = size_goal(max(size, 1))
+    start, slope = guess(lambda i: math.log(encoder.guess_size(i)), goal.aim)
+    search = find_index(lambda i: math.log(encoder.estimate_size(i)), replace(goal, slope=slope), start)
+    found = _confirm(encoder, search, lambda coded: math.log(coded.size))
+    fitting = [coded for coded in found if coded.size <= size]
+    best = max(fitting or found, key=lambda coded: coded.size if fitting else -coded.size)
+    at_end = best.container.header.quality == TOP_INDEX and not goal.reached(math.log(best.size))
+    return best, out_of_reach(size, best.size) if at_end or not fitting else None
+
+
+def _encode_to_psnr(encoder: Encoder[File], psnr: float) -> tuple[File, str | None]:
+    goal = psnr_goal(psnr)
+    t, typical = TYPICAL_POINT
+    start = t + (psnr - typical) / (goal.slope * TOP_INDEX)
+    search = find_index(encoder.estimate_psnr, goal, quality.nearest_index(start))
+    found = {encoder.psnr(coded): coded for coded in _confirm(encoder, search, encoder.psnr)}
+    reached = [value for value in found if value >= psnr]
+    value = min(reached) if reached else max(found)
+    at_end = value > goal.high and found[value].container.header.quality == 0
+    complaint = f"{psnr:.2f} dB are out of reach; the nearest is {value:.2f} dB"
+    return found[value], complaint if at_end or not reached else None
+
+
+def _confirm(encoder: Encoder[File], search: "Search", measure: Callable[[File], float]) -> list[File]:
+    """Code the picture for real, beginning where the search stands, until the goal is reached; all files coded."""
+    found: list[File] = []
+    index: int | None = search.nearest()
+    while index is not None and len(found) < MAX_CODINGS:
+        found.append(encoder.code(index))
+        value = measure(found[-1])
+        if search.goal.reached(value):
+            break
+        if len(found) == 1:
+            search.shift(value - search.values[index])
+        search.tell(index, value)
+        index = search.propose()
+    return found
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A window of a growing function of the index, in a unit in which that function is nearly straight.
+    """The wanted window of a growing function of the index, in a unit in which the function is nearly straight.
 
-    `low` ≤ value ≤ `high` is wanted; `aim` lies between; `slope` is a first guess of the growth for each index.
+    `aim` lies between `low` and `high`; `slope` is a first guess of the growth for each index.
     """
 
     low: float
@@ -31,7 +170,7 @@ class Goal:
         return self.low <= value <= self.high
 
     def safe(self, value: float) -> bool:
-        """Whether an estimate lies so far inside the window that the true value should be in it too."""
+        """Whether an estimate lies so far inside the window that the true value should lie in it too."""
         width = self.high - self.low
         return self.low + 0.1 * width <= value <= self.high - 0.25 * width
 
@@ -48,7 +187,7 @@ def psnr_goal(psnr: float) -> Goal:
 
 
 def guess(rough: Callable[[int], float], aim: float) -> tuple[int, float]:
-    """Where a rough function of the index, which must grow, is nearest to the aim, and how steep it is there."""
+    """The index at which a rough, growing function is nearest to the aim, and its slope there."""
     low, high = 0, TOP_INDEX
     while high - low > TOP_INDEX // 32:
         middle = (low + high) // 2
@@ -71,13 +210,13 @@ class Search:
         self._progress: list[tuple[int, float]] = []  # after each probe: width of the bracket, distance to the aim
 
     def tell(self, index: int, value: float) -> None:
-        """Records a probe."""
+        """Record a probe."""
         self.values[index] = value
         below, above = self._bracket()
         self._progress.append((above - below, self._distance(self.nearest())))
 
     def shift(self, amount: float) -> None:
-        """Adds a constant to all values: what a more exact measure of one index has taught of the others."""
+        """Add a constant to all values: the error of the estimate at one index, learnt from a real file."""
         self.values = {index: value + amount for index, value in self.values.items()}
         self._progress.clear()
 
@@ -122,9 +261,7 @@ class Search:
 
 
 def find_index(measure: Callable[[int], float], goal: Goal, start: int, probes: int = MAX_PROBES) -> Search:
-    """Probes `measure` until a value is safely in the window, the bracket is used up or the
-    probes are spent.
-    """
+    """Probe `measure` until a value is safely in the window, the bracket is used up or the probes are spent."""
     search = Search(goal, start)
     for _ in range(probes):
         index = search.propose()

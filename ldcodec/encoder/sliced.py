@@ -8,6 +8,8 @@ A rate search asks samples of the picture, and learns from each whole file how f
 import io
 import math
 from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +20,17 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
 from ldcodec.bitstream.slices import PIXELS, UNIT, Area, Span, coded_rows, cut
-from ldcodec.decoder.reverse import DecodeSettings
-from ldcodec.decoder.tiles import TILE, WHOLE_AREA, Latent, evenly, tiles_of
+from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.request import DecodeSettings
+from ldcodec.decoder.tiles import TILE, WHOLE_AREA, evenly, tiles_of
+from ldcodec.encoder.ratecontrol import Coded, Encoder
 from ldcodec.encoder.refine import MARGIN, refined_rows
-from ldcodec.encoder.whole import Latents, PictureEncoder, Written, code_slice, latents_of
+from ldcodec.encoder.whole import Latents, PictureEncoder, code_slice, latents_of
 from ldcodec.nets.model import Model
 from ldcodec.nets.padding import pixels_of
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures import chunks
+from ldcodec.pictures.alpha import filled
+from ldcodec.pictures.picture import Picture, Pixels
 
 SAMPLES = 16
 SAMPLE_SIDE = 384  # pixels: all samples together are 2.4 megapixels
@@ -36,41 +42,49 @@ def is_large(picture: Pixels) -> bool:
     return rows * columns > WHOLE_AREA
 
 
+def encoder_for(source: Picture, model: Model, effort: int = 1) -> Encoder[Any]:
+    """The encoder for a picture of this size. Colours that alpha hides are smoothed first, so that they cost little."""
+    pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
+    kind = SlicedEncoder if is_large(pixels) else PictureEncoder
+    return kind(pixels, model, chunks.pack(source), effort)
+
+
 class SlicedEncoder:
     """A picture of several slices, with what a search for a target asks: estimates from samples, files for real."""
 
-    def __init__(self, picture: Pixels, model: Model, chunks: tuple[Chunk, ...] = (), effort: int = 1) -> None:
+    def __init__(self, picture: Pixels, model: Model, extra: tuple[Chunk, ...] = (), effort: int = 1) -> None:
         """As `PictureEncoder`'s."""
-        self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
+        self.picture, self.model, self.chunks, self.effort = picture, model, extra, effort
         self.height, self.width = picture.shape[:2]
         self.spans = cut(self.width, self.height)
         self._samples: list[PictureEncoder] = []
 
     def guess_size(self, index: int) -> float:
         """A rough number of bytes at a quality index, as `PictureEncoder` guesses it for the samples."""
-        return self._from_samples([sample.guess_size(index) - sample.overhead() for sample in self.samples()])
+        return self._from_samples([sample.guess_size(index) - sample.overhead for sample in self.samples()])
 
     def estimate_size(self, index: int) -> float:
         """Bytes of the file at a quality index, predicted from the samples by the float rate model."""
-        return self._from_samples([sample.estimate_size(index) - sample.overhead() for sample in self.samples()])
+        return self._from_samples([sample.estimate_size(index) - sample.overhead for sample in self.samples()])
 
     def estimate_psnr(self, index: int) -> float:
         """PSNR in dB at a quality index, from the symbols of the float rate model on the samples."""
         errors = [math.pow(10, -sample.estimate_psnr(index) / 10) for sample in self.samples()]
         return -10 * math.log10(sum(errors) / len(errors))
 
-    def code(self, index: int) -> Written:
+    def code(self, index: int) -> Coded:
         """The file at a quality index in 0..4095."""
-        return Written(Container(self._header(index), tuple(self._slices(index)), self.chunks))
+        whole = Container(self._header(index), tuple(self._slices(index)), self.chunks)
+        return Coded(whole, container.write(whole))
 
-    def psnr(self, written: Written) -> float:
-        """Peak signal-to-noise ratio in dB of what a decoder makes of a file with default settings."""
-        latent = Latent(Reader(io.BytesIO(container.write(written.container))), self.model)
+    def psnr(self, coded: Coded) -> float:
+        """PSNR in dB of the picture that a decoder restores from a file with default settings."""
+        latent = Latent(Reader(io.BytesIO(coded.data)), self.model)
         total = 0.0
         for place, pixels in tiles_of(latent, Area(0, self.height, 0, self.width), DecodeSettings()):
             original = self.picture[place.top : place.bottom, place.left : place.right]
             total += float(np.square(pixels.astype(np.float32) - original).sum(dtype=np.float64))
-        return 10 * math.log10(255**2 / max(total / self.picture.size, 1e-10))
+        return quality.psnr(total / self.picture.size)
 
     def samples(self) -> list[PictureEncoder]:
         """Encoders of parts that lie evenly over the picture; made when a search first asks."""
@@ -85,8 +99,9 @@ class SlicedEncoder:
     def _from_samples(self, sizes: list[float]) -> float:
         seen = sum(sample.width * sample.height for sample in self.samples())
         share: float = seen / (self.width * self.height)
-        return sum(sizes) / share + self._overhead()
+        return sum(sizes) / share + self._overhead
 
+    @cached_property
     def _overhead(self) -> int:
         empty = tuple(Slice(span.rows, b"", 0) for span in self.spans)
         return len(container.write(Container(self._header(0), empty, self.chunks)))

@@ -5,6 +5,7 @@ picture ─ analysis base ─┬─ finish(quality) ─ y ─ h_a ─ round ─ 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,8 +17,11 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.bitstream.slices import Span
-from ldcodec.decoder.reverse import DecodeSettings, condition, render, symbols_crc
+from ldcodec.decoder.parse import symbols_crc
+from ldcodec.decoder.request import DecodeSettings
+from ldcodec.decoder.reverse import condition, render
 from ldcodec.diffusion.condition import Condition
+from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.encoder.refine import refined_rows
 from ldcodec.entropy.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT
@@ -41,20 +45,8 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A file."""
-
-    container: Container
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole file."""
-        return len(container.write(self.container))
-
-
-@dataclass(frozen=True)
-class Coded(Written):
-    """A file and the latent inside it."""
+class CodedWhole(Coded):
+    """A coded file and the latent inside it."""
 
     parsed: Parsed
 
@@ -96,7 +88,7 @@ class PictureEncoder:
         part = self.base.linear[:, :, : self.rows : 2, : self.columns : 2]
         steps = (part - part.mean((2, 3), keepdim=True)).abs_() * (1.5 * self._base_gain(index))
         share = part[0, 0].numel() / (self.rows * self.columns)
-        return float(torch.log2_(steps.pow_(3).add_(1)).sum()) / share / 8 + self.overhead()
+        return float(torch.log2_(steps.pow_(3).add_(1)).sum()) / share / 8 + self.overhead
 
     def _base_gain(self, index: int) -> Tensor:
         return quality.base_gain(torch.tensor(quality.fraction(index), device=self.model.device))
@@ -107,7 +99,7 @@ class PictureEncoder:
         rated, _ = self._rated(index)
         hyper = rated.hyper[0].round().cpu().numpy().astype(np.int32)
         bits = (rated.bits - rated.hyper_bits).item() + float(self.model.coder.hyper_bits(hyper, index).sum())
-        return bits / 8 + self.overhead()
+        return bits / 8 + self.overhead
 
     @torch.no_grad()
     def estimate_psnr(self, index: int) -> float:
@@ -115,6 +107,7 @@ class PictureEncoder:
         rated, t = self._rated(index)
         return self._psnr(posterior(rated.symbols, rated.mean, rated.scale, t))
 
+    @cached_property
     def overhead(self) -> int:
         """Bytes of the file around the coded symbols."""
         return len(container.write(Container(self._header(0), (Slice(self._slice_rows(), b"", 0),), self.chunks)))
@@ -129,23 +122,23 @@ class PictureEncoder:
         y, z = refined_rows(self.model.networks, self.picture, scaled, span, index, self.effort)
         return latents_of(y, index, self.model, z)
 
-    def code(self, index: int) -> Coded:
+    def code(self, index: int) -> CodedWhole:
         """The file at a quality index in 0..4095."""
         return self.write(self.latents(index))
 
-    def write(self, latents: Latents) -> Coded:
+    def write(self, latents: Latents) -> CodedWhole:
         """The file of latents. Floats end here: the same latents give the same file on every machine."""
         piece, parsed = code_slice(latents, (self.rows, self.columns), self.model)
-        return Coded(Container(self._header(latents.index), (piece,), self.chunks), parsed)
+        whole = Container(self._header(latents.index), (piece,), self.chunks)
+        return CodedWhole(whole, container.write(whole), parsed)
 
-    def psnr(self, coded: Coded) -> float:
+    def psnr(self, coded: CodedWhole) -> float:
         """Peak signal-to-noise ratio in dB of what a decoder makes of a file with default settings."""
         return self._psnr(condition(coded.parsed, coded.container.header, self.model))
 
     def _psnr(self, known: Condition[Tensor]) -> float:
         decoded = render(known, self._header(0), self.model, DecodeSettings())
-        error = np.square(decoded.astype(np.float64) - self.picture).mean()
-        return float(10 * np.log10(255**2 / max(error, 1e-10)))
+        return quality.psnr(float(np.square(decoded.astype(np.float64) - self.picture).mean()))
 
     def _header(self, index: int) -> Header:
         return Header(self.width, self.height, index, self.picture.ndim == 2, self.model.parse_id)

@@ -25,8 +25,8 @@ class Arithmetic(Protocol):
         """What computes, for people."""
 
     @property
-    def in_lanes(self) -> bool:
-        """Whether slices gain from being parsed side by side, in threads that share PyTorch's (`lanes`)."""
+    def parallel(self) -> bool:
+        """Whether slices gain from being parsed in several threads, which share PyTorch's own."""
 
     def exact(self) -> AbstractContextManager[object]:
         """A context in which nothing makes numbers narrower or follows gradients."""
@@ -64,7 +64,7 @@ class NumpyArithmetic:
     """NumPy on the CPU: its matrix products are those of a BLAS."""
 
     name = "NumPy"
-    in_lanes = False  # its BLAS has threads of its own
+    parallel = False  # its BLAS has threads of its own
 
     def exact(self) -> AbstractContextManager[object]:
         """NumPy does neither."""

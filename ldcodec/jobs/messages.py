@@ -10,13 +10,13 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from ldcodec.bitstream.layout import MAX_PIXELS
-from ldcodec.errors import LdcodecError, LdcodecWarning, ModelError, SalvageWarning, UsageError
+from ldcodec.errors import LdcodecError, LdcodecWarning, ModelError, SalvageableError, SalvageWarning, UsageError
 from ldcodec.jobs.paths import STREAM, Job, check
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ldcodec.decoder.reverse import DecoderModel
+    from ldcodec.decoder.protocols import DecoderModel
     from ldcodec.nets.model import Model
 
 DEFAULT_PIXELS = 10**9
@@ -254,4 +254,5 @@ def _reason(error: Exception) -> str:
         if "memory" not in str(error):
             raise error
         return "not enough memory"
-    return " ".join(str(error).split())
+    advice = "; --salvage restores the rest" if isinstance(error, SalvageableError) else ""
+    return " ".join(str(error).split()) + advice

@@ -10,7 +10,7 @@ from ldcodec.jobs.cores import bound, cores
 from ldcodec.jobs.messages import Models
 
 if TYPE_CHECKING:
-    from ldcodec.decoder.reverse import DecoderModel
+    from ldcodec.decoder.protocols import DecoderModel
 
 
 class OnnxModels(Models):

@@ -26,7 +26,7 @@ class TorchArithmetic:
         return str(self.device)
 
     @property
-    def in_lanes(self) -> bool:
+    def parallel(self) -> bool:
         """On the CPU; a GPU is one."""
         return self.device.type == "cpu"
 

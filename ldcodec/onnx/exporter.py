@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ldcodec.bitstream import container, layout
 from ldcodec.bitstream.slices import PREVIEW_SCALES
-from ldcodec.decoder import reverse
-from ldcodec.decoder.reverse import DecodeSettings
+from ldcodec.decoder import parse, reverse
+from ldcodec.decoder.request import DecodeSettings
 from ldcodec.diffusion.condition import Condition
 from ldcodec.entropy.integer import Parsed
 from ldcodec.entropy.tables import SCALE_COUNT
@@ -200,7 +200,7 @@ def _compare(model: Model, weights: Path, folder: Path) -> float:
     other = load(folder, 1)
     check = weights.with_name(CHECK_FILE)
     if check.is_file():
-        reverse.parse(container.read(check.read_bytes()), other)
+        parse.parse(container.read(check.read_bytes()), other)
     difference = max(
         _difference(model, other, _made_up(model, number, size), settings)
         for number, size in enumerate(COMPARED)
@@ -225,6 +225,8 @@ def _difference(model: Model, other: OnnxModel, parsed: Parsed, settings: Decode
     for one in (model, other):
         header = layout.Header(16 * parsed.index.shape[2], 16 * parsed.index.shape[1], 2000, False, one.parse_id)
         known = reverse.condition(parsed, header, one)
-        restored = reverse.reconstruct(known, one, settings)
-        pictures.append(np.asarray(one.networks.drawn(*restored, known.quality, settings.course(one).texture)))
+        restored = reverse.reverse_diffusion(known, one, settings)
+        pictures.append(
+            np.asarray(one.networks.drawn(*restored, known.quality, settings.plan(one.networks.textured).texture))
+        )
     return 255 * float(np.abs(pictures[0] - pictures[1]).max())

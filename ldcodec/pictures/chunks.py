@@ -80,17 +80,18 @@ def lossless_pixels(source: Container) -> Pixels:
     raise DamagedError("the file holds no lossless picture")
 
 
-def smaller_lossless(picture: Picture, coded: Container) -> Container | None:
-    """The picture as a lossless file if that is smaller than its coded form, else None.
+def smaller_lossless(picture: Picture, payload: int, size: int) -> bytes | None:
+    """The picture as the bytes of a lossless file if that is smaller than its coded file, else None.
 
+    payload: bytes of the coded slices; size: of the whole coded file.
     Fully transparent pixels become black in it, as a coded file does not keep their colours either.
     """
     if not planes.readable(picture.width, picture.height):
         return None
-    if not may_beat(picture.pixels, sum(len(piece.payload) for piece in coded.slices)):
+    if not may_beat(picture.pixels, payload):
         return None
-    exact = lossless(_blackened(picture))
-    return exact if len(container.write(exact)) < len(container.write(coded)) else None
+    exact = container.write(lossless(_blackened(picture)))
+    return exact if len(exact) < size else None
 
 
 def may_beat(pixels: Pixels, size: int) -> bool:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ldcodec.bench.metrics import psnr, squared_error
 from ldcodec.bitstream import container, quality
-from ldcodec.decoder.reverse import DecodeSettings, condition, parse, render
+from ldcodec.decoder.parse import parse
+from ldcodec.decoder.request import DecodeSettings
+from ldcodec.decoder.reverse import condition, render
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.integer import LATENT_BITS
 from ldcodec.nets.model import Model

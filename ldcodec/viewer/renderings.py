@@ -12,10 +12,9 @@ from ldcodec.bitstream.quality import psnr
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import PIXELS, Area, meeting
 from ldcodec.decoder.bitmap import Bits, expense_of, per_pixel
-from ldcodec.decoder.request import View
+from ldcodec.decoder.protocols import DecoderModel
+from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.restore import restore_each
-from ldcodec.decoder.reverse import DecoderModel, DecodeSettings
-from ldcodec.decoder.stored import exact_picture
 from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Picture
 from ldcodec.pictures.planes import WEBP_SIDE
@@ -74,7 +73,7 @@ def reduction(width: int, height: int) -> int:
 
 
 def content_of(
-    source: Reader, model: DecoderModel | None, view: View, original: Picture | None, done: OnRendering | None = None
+    source: Reader, model: DecoderModel | None, view: Request, original: Picture | None, done: OnRendering | None = None
 ) -> PageContent:
     """Render what a page shows of a file, with all of REALISMS and STEPS unless the picture must be reduced.
 
@@ -112,21 +111,21 @@ def psnr_of(picture: Picture, original: Picture) -> float | None:
     return psnr(error) if error else None
 
 
-def _pictures(source: Reader, model: DecoderModel | None, view: View, factor: int) -> Iterator[tuple[Picture, Made]]:
+def _pictures(source: Reader, model: DecoderModel | None, view: Request, factor: int) -> Iterator[tuple[Picture, Made]]:
     if model is None:
-        yield exact_picture(source, view), (None, None)
+        yield next(restore_each(source, None, [], view)), (None, None)
         return
     wanted = choices(factor)
     for settings, picture in zip(wanted, restore_each(source, model, wanted, view), strict=True):
         yield picture, (settings.realism, settings.steps)
 
 
-def _part(picture: Picture, view: View, header: Header) -> Picture:
+def _part(picture: Picture, view: Request, header: Header) -> Picture:
     if (picture.width, picture.height) != (header.width, header.height):
         sizes = f"{picture.width}x{picture.height} pixels, the file has {header.width}x{header.height}"
         raise UsageError(f"the original has {sizes}")
-    alpha = picture.alpha if picture.alpha is None else view.shown(picture.alpha)
-    return replace(picture, pixels=view.shown(picture.pixels), alpha=alpha)
+    alpha = picture.alpha if picture.alpha is None else view.cut(picture.alpha)
+    return replace(picture, pixels=view.cut(picture.pixels), alpha=alpha)
 
 
 def _reduced(picture: Picture, factor: int) -> Image.Image:
@@ -134,7 +133,7 @@ def _reduced(picture: Picture, factor: int) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def _bit_map(source: Reader, model: DecoderModel, view: View, factor: int) -> BitMap:
+def _bit_map(source: Reader, model: DecoderModel, view: Request, factor: int) -> BitMap:
     """The grid begins with the latent position of the first shown pixel."""
     height, width = source.header.height, source.header.width
     area = view.area(source.header) or Area(0, height, 0, width)

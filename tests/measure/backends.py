@@ -49,7 +49,9 @@ def peak(command: list[str]) -> float:
 def steps(data: bytes, model: Any, runs: int) -> str:
     """CPU seconds of parsing and drawing in this process."""
     from ldcodec.bitstream.reader import Reader
-    from ldcodec.decoder.reverse import DecodeSettings, condition, parse_slice, render
+    from ldcodec.decoder.parse import parse_slice
+    from ldcodec.decoder.request import DecodeSettings
+    from ldcodec.decoder.reverse import condition, render
 
     source = Reader(io.BytesIO(data))
     header = source.header

@@ -48,7 +48,7 @@ def cost(encoder: PictureEncoder, index: int) -> Cost:
     with FreeScales(encoder.model.networks.rate):
         free, _ = encoder._rated(index)
     coded = encoder.code(index)
-    written = 8.0 * (coded.size - encoder.overhead())
+    written = 8.0 * (coded.size - encoder.overhead)
     flipped = int((rated.symbols[0].cpu().numpy() != coded.parsed.symbols).sum())
     return Cost(float(free.bits), float(rated.bits), written, flipped)
 

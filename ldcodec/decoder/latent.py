@@ -1,0 +1,120 @@
+"""The latent of a file, read and parsed slice by slice as it is needed, never in memory as a whole."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldcodec.bitstream.layout import latent_size
+from ldcodec.bitstream.reader import Damage, Reader, Slice
+from ldcodec.bitstream.slices import PARSED_AT_ONCE, Area, meeting
+from ldcodec.decoder.parse import blank_slice, check_model, parse_slice
+from ldcodec.decoder.protocols import DecoderModel
+from ldcodec.decoder.threads import map_in_threads, thread_count
+from ldcodec.entropy.integer import Parsed
+from ldcodec.errors import DamagedError
+
+OnSlice = Callable[[], object]
+Use = TypeVar("Use")
+
+
+@dataclass(frozen=True)
+class _Compact:
+    """A parsed slice in 7 bytes an element: symbols int16, means int32 (2⁻⁹ step), scale indices uint8."""
+
+    symbols: NDArray[np.int16]
+    mean: NDArray[np.int32]
+    index: NDArray[np.uint8]
+
+
+class Latent:
+    """The latent of a file. Only slices that are asked for are read and parsed, and only the latest are kept."""
+
+    def __init__(
+        self,
+        source: Reader,
+        model: DecoderModel,
+        salvage: bool = False,
+        on_slice: OnSlice | None = None,
+        keep_all: bool = False,
+    ) -> None:
+        """salvage: a damaged slice is replaced by a blank one and listed in `damaged` instead of raising DamagedError.
+
+        on_slice: called after each slice; keep_all: keep slices above a window too, 7 bytes for each latent element.
+        Raises ModelError for another model's file.
+        """
+        check_model(source.header, model)
+        self.source, self.model, self.header = source, model, source.header
+        self.rows, self.columns = latent_size(source.header.width, source.header.height)
+        self.damaged: list[Damage] = []
+        self._salvage, self._on_slice, self._keep_all = salvage, on_slice, keep_all
+        self._kept: dict[int, _Compact] = {}
+
+    def each(self, numbers: Sequence[int], use: Callable[[Parsed], Use]) -> Iterator[Use]:
+        """What `use` makes of each of these slices, in order, several at a time within PARSED_AT_ONCE positions.
+
+        `use` is called in the thread that parsed the slice. Raises DamagedError, unless salvaging, for the first
+        damaged slice in this order whichever thread meets one first.
+        """
+        area = max((self.source.spans[number].rows for number in numbers), default=1) * self.columns
+        parallel = self.model.integers.arithmetic.parallel
+        threads = thread_count(len(numbers), PARSED_AT_ONCE // area) if parallel else 1
+
+        def parsed(read: tuple[int, Slice | DamagedError]) -> tuple[Use, Damage | None]:
+            found, damage = self._parsed(*read)
+            return use(found), damage
+
+        for used, damage in map_in_threads(parsed, map(self._read, numbers), threads):
+            if damage is not None:
+                self.damaged.append(damage)
+            if self._on_slice is not None:
+                self._on_slice()
+            yield used
+
+    def _read(self, number: int) -> tuple[int, Slice | DamagedError]:
+        """A slice's bytes, or what is wrong with them.
+
+        A stream has one position, so this runs in the caller's thread; an error is raised later, in its slice's place.
+        """
+        try:
+            return number, self.source.slice(number)
+        except DamagedError as error:
+            return number, error
+
+    def _parsed(self, number: int, read: Slice | DamagedError) -> tuple[Parsed, Damage | None]:
+        span = self.source.spans[number]
+        try:
+            if isinstance(read, DamagedError):
+                raise read
+            return parse_slice(read, self.header, span, self.model), None
+        except DamagedError as error:
+            if not self._salvage:
+                raise
+            return blank_slice(self.header, span, self.model), Damage(
+                self.source.slice_name(number), str(error), number
+            )
+
+    def window(self, area: Area) -> Parsed:
+        """The latent of an area. Slices above it are dropped, so ask for areas from top to bottom."""
+        wanted = meeting(self.source.spans, area.top, area.bottom)
+        if not self._keep_all:
+            self._kept = {number: held for number, held in self._kept.items() if number >= wanted[0]}
+        missing = [number for number in wanted if number not in self._kept]
+        self._kept |= dict(zip(missing, self.each(missing, _compact), strict=True))
+        parts = [self._part(number, area) for number in wanted]
+        return Parsed(
+            np.concatenate([part.symbols for part in parts], axis=1).astype(np.int32),
+            np.concatenate([part.mean for part in parts], axis=1).astype(np.int32),
+            np.concatenate([part.index for part in parts], axis=1),
+        )
+
+    def _part(self, number: int, area: Area) -> _Compact:
+        held, top = self._kept[number], self.source.spans[number].top
+        part = slice(None), slice(max(0, area.top - top), max(0, area.bottom - top)), slice(area.left, area.right)
+        return _Compact(held.symbols[part], held.mean[part], held.index[part])
+
+
+def _compact(parsed: Parsed) -> _Compact:
+    return _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index)

@@ -1,0 +1,84 @@
+"""Bytes of a slice → its symbols, their means and scales: the same on every machine, or refused."""
+
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.layout import Header, latent_size
+from ldcodec.bitstream.reader import Slice
+from ldcodec.bitstream.slices import UNIT, Span, coded_rows
+from ldcodec.decoder.protocols import DecoderModel
+from ldcodec.entropy.integer import Parsed, Prior
+from ldcodec.entropy.tables import SKIPPED_SCALES
+from ldcodec.entropy.weightsfile import is_too_small
+from ldcodec.errors import DamagedError, FormatError, ModelError
+
+
+def check_model(header: Header, model: DecoderModel) -> None:
+    """Raise ModelError unless the model is the one that a file was written with."""
+    if header.parse_id != model.parse_id:
+        raise ModelError(
+            f"the file was written with model {header.parse_id.hex()}, not {model.parse_id.hex()} ({model.name})"
+        )
+
+
+def parse(source: Container, model: DecoderModel) -> Parsed:
+    """The latent of a file of one slice.
+
+    Raises ModelError for another model's file, DamagedError where symbols differ from those written.
+    """
+    check_model(source.header, model)
+    if len(source.slices) != 1:
+        raise FormatError("the file has several slices, which are parsed one by one")
+    rows = latent_size(source.header.width, source.header.height)[0]
+    return parse_slice(source.slices[0], source.header, Span(0, rows), model)
+
+
+def parse_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> Parsed:
+    """The latent of one slice, [M, span.rows, w]. Raises DamagedError where symbols differ from those written."""
+    return read_slice(piece, header, span, model)[1]
+
+
+def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> tuple[NDArray[np.int32], Parsed]:
+    """All symbols of a slice: its hyper-latent, [hyper, h/4, w/4], and its latent. Raises as `parse_slice`."""
+    hyper_shape = _hyper_shape(header, span, model)
+    least = model.coder.hyper.least(model.coder.least_bits)
+    if is_too_small(len(piece.payload), hyper_shape[1] * hyper_shape[2], least):
+        raise DamagedError(f"{len(piece.payload)} bytes of payload cannot hold the symbols of {span.rows} latent rows")
+    decoder = model.coder.decoder(piece.payload)
+    hyper = model.coder.hyper.fill(hyper_shape[1:], header.quality, lambda indices, _: decoder.decode(indices))
+
+    def read(prior: Prior) -> NDArray[np.int32]:
+        symbols = np.zeros(prior.index.shape, np.int32)
+        kept = prior.index >= SKIPPED_SCALES
+        symbols[kept] = decoder.decode(prior.index[kept])
+        return symbols
+
+    coded = coded_rows(span, header.width, header.height)
+    parsed = model.integers.parse(hyper, header.quality, coded, read)
+    decoder.finish()
+    if symbols_crc(hyper, parsed.symbols) != piece.symbols_crc:
+        raise DamagedError("the decoded symbols are not those that were written (their CRC-32 differs)")
+    return hyper, parsed
+
+
+def blank_slice(header: Header, span: Span, model: DecoderModel) -> Parsed:
+    """What replaces a damaged slice: a hyper-latent of zeros, the means that follow from it, every symbol zero."""
+
+    def nothing(prior: Prior) -> NDArray[np.int32]:
+        return np.zeros(prior.index.shape, np.int32)
+
+    hyper = np.zeros(_hyper_shape(header, span, model), np.int32)
+    return model.integers.parse(hyper, header.quality, coded_rows(span, header.width, header.height), nothing)
+
+
+def symbols_crc(hyper: NDArray[np.int32], symbols: NDArray[np.int32]) -> int:
+    """CRC-32 of a slice's symbols as 16-bit little-endian numbers: hyper-latent, then latent, channel by channel."""
+    return zlib.crc32(symbols.astype("<i2").tobytes(), zlib.crc32(hyper.astype("<i2").tobytes()))
+
+
+def _hyper_shape(header: Header, span: Span, model: DecoderModel) -> tuple[int, int, int]:
+    columns = latent_size(header.width, header.height)[1]
+    return model.integers.config.hyper, span.rows // UNIT, columns // UNIT
