@@ -1,4 +1,4 @@
-"""The integer rate model, in both of its arithmetics, against the same networks in plain int64, and its refusals."""
+"""The integer rate model, in both of its arithmetics, against the same networks in plain int64, and what it refuses."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from ldcodec.nets.tensors import TorchArithmetic
 TORCH, NUMPY = TorchArithmetic(torch.device("cpu")), NumpyArithmetic()
 both = pytest.mark.parametrize("arithmetic", [TORCH, NUMPY], ids=["torch", "numpy"])
 WILD = Config(latent=8, context=8, hyper=4)
-TOP = 2**19 - 1  # of an activation
+TOP = 2**19 - 1  # the largest activation
 POSITIONS = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))  # of each channel group in each step
 
 Array = NDArray[np.int64]
@@ -38,7 +38,7 @@ Entries = dict[str, NDArray[Any]]
 
 
 class Reference:
-    """The networks of docs/parsing.md, with NumPy's own integers and nothing else."""
+    """The networks of docs/parsing.md in plain NumPy integers."""
 
     def __init__(self, entries: Entries) -> None:
         self.entries = {name: np.asarray(array, np.int64) for name, array in entries.items()}
@@ -109,7 +109,7 @@ def model_entries(folder: Path) -> Entries:
 
 
 def wild_entries(seed: int) -> Entries:
-    """Weights, shifts and tables over their whole ranges, so that every clamp is met."""
+    """Weights, shifts and tables over their whole ranges, so that every clamp acts."""
     rng = np.random.default_rng(seed)
     entries: Entries = {}
     for full, shape in integer_shapes(WILD).items():
@@ -130,7 +130,7 @@ def wild_entries(seed: int) -> Entries:
 
 
 def compare(model: IntegerRateModel, reference: Reference, seed: int, size: tuple[int, int], quality: int) -> None:
-    """Random hyper-latent and symbols, large ones too; coded is all but the last row and the last two columns."""
+    """Compare on random symbols, some of them large. All but the last row and the last two columns are coded."""
     rng = np.random.default_rng(seed)
     (h, w), reach = size, rng.choice([2, 40, 32768])
     coded = h - 1, w - 2
@@ -154,7 +154,7 @@ def compare(model: IntegerRateModel, reference: Reference, seed: int, size: tupl
 
 
 def expected_places(shape: tuple[int, ...], coded: tuple[int, int]) -> list[list[int]]:
-    """Which elements each step asks for: channel by channel, row by row, only where something is coded."""
+    """The elements that each step asks for: channel by channel, row by row, within the coded area only."""
     inside = np.zeros(shape, bool)
     inside[:, : coded[0], : coded[1]] = True
     numbers = np.arange(inside.size).reshape(shape)
@@ -164,34 +164,34 @@ def expected_places(shape: tuple[int, ...], coded: tuple[int, int]) -> list[list
     ]
 
 
-@pytest.mark.parametrize("quality", [0, 1, 63, 64, 2047, 4032, 4094, 4095])
 @both
 def test_the_tiny_model_agrees_with_the_reference(
-    model: Model, tiny_model_folder: Path, quality: int, arithmetic: Arithmetic
+    model: Model, tiny_model_folder: Path, arithmetic: Arithmetic
 ) -> None:
     entries = model_entries(tiny_model_folder / "tiny")
     integers = IntegerRateModel(model.networks.config, entries, arithmetic)
-    for number, size in enumerate([(4, 4), (8, 4), (4, 20), (12, 16)]):
-        compare(integers, Reference(entries), 10 * quality + number, size, quality)
+    for quality in (0, 1, 63, 64, 2047, 4032, 4094, 4095):
+        for number, size in enumerate([(4, 4), (8, 4), (4, 20), (12, 16)]):
+            compare(integers, Reference(entries), 10 * quality + number, size, quality)
 
 
-@pytest.mark.parametrize("quality", [700, 3900])
-def test_the_shipped_model_agrees_with_the_reference(shipped_model: Model, quality: int) -> None:
+def test_the_shipped_model_agrees_with_the_reference(shipped_model: Model) -> None:
     reference = Reference(model_entries(find_file(DEFAULT_MODEL).parent))
-    compare(shipped_model.integers, reference, quality, (4, 8), quality)
+    for quality in (700, 3900):
+        compare(shipped_model.integers, reference, quality, (4, 8), quality)
 
 
-@pytest.mark.parametrize("seed", range(12))
 @both
-def test_wild_weights_agree_with_the_reference(seed: int, arithmetic: Arithmetic) -> None:
-    entries = wild_entries(seed)
-    reference, model = Reference(entries), IntegerRateModel(WILD, entries, arithmetic)
-    for number, quality in enumerate([0, 1000, 4095]):
-        compare(model, reference, 100 * seed + number, (8, 12), quality)
+def test_wild_weights_agree_with_the_reference(arithmetic: Arithmetic) -> None:
+    for seed in range(12):
+        entries = wild_entries(seed)
+        reference, model = Reference(entries), IntegerRateModel(WILD, entries, arithmetic)
+        for number, quality in enumerate([0, 1000, 4095]):
+            compare(model, reference, 100 * seed + number, (8, 12), quality)
 
 
 def test_wild_weights_meet_the_clamps() -> None:
-    """The test above would be blind to the clamps if nothing ever reached them."""
+    """Without this, the test above could miss errors in the clamps."""
     rng, hidden, means, scales = np.random.default_rng(0), [], [], []
     for seed in range(12):
         reference = Reference(wild_entries(seed))
@@ -222,14 +222,14 @@ def test_quality_rows_begin_and_end_at_the_outer_knots() -> None:
     assert np.array_equal(at_quality(table, 4095), table[64])
 
 
-@pytest.mark.parametrize("size", [1, 3])
 @both
-def test_a_layer_at_its_bound_is_exact(size: int, arithmetic: Arithmetic) -> None:
-    """Every product as large as it can be."""
-    weight, bias = np.full((2, 192, size, size), 32767, np.int16), np.array([1, -1])
-    x = arithmetic.array(np.full((192, 5, 5), TOP))
-    total = Layer("top", weight, bias, 0, arithmetic)(x)[:, 2, 2].tolist()
-    assert total == [192 * size**2 * 32767 * TOP + 1, 192 * size**2 * 32767 * TOP - 1]
+def test_a_layer_at_its_bound_is_exact(arithmetic: Arithmetic) -> None:
+    """With every product as large as possible."""
+    for size in (1, 3):
+        weight, bias = np.full((2, 192, size, size), 32767, np.int16), np.array([1, -1])
+        x = arithmetic.array(np.full((192, 5, 5), TOP))
+        total = Layer("top", weight, bias, 0, arithmetic)(x)[:, 2, 2].tolist()
+        assert total == [192 * size**2 * 32767 * TOP + 1, 192 * size**2 * 32767 * TOP - 1]
 
 
 @both
@@ -239,20 +239,18 @@ def test_a_layer_rounds_down(arithmetic: Arithmetic) -> None:
     assert layer(x)[0, 0].tolist() == [n // 4 for n in range(-9, 10)]
 
 
-@pytest.mark.parametrize(
-    "weight, bias, shift", [(2**35, 0, 0), (2**33, 2**53, 0), (1, 0, -1), (1, 0, 31)], ids=["w", "b", "left", "right"]
-)
-def test_a_layer_that_may_not_be_exact_is_refused(weight: int, bias: int, shift: int) -> None:
-    with pytest.raises(ModelError, match="exact"):
-        Layer("wide", np.full((1, 1, 1, 1), weight), np.array([bias]), shift, NUMPY)
+def test_a_layer_that_may_not_be_exact_is_refused() -> None:
+    for weight, bias, shift in [(2**35, 0, 0), (2**33, 2**53, 0), (1, 0, -1), (1, 0, 31)]:
+        with pytest.raises(ModelError, match="exact"):
+            Layer("wide", np.full((1, 1, 1, 1), weight), np.array([bias]), shift, NUMPY)
 
 
-@pytest.mark.parametrize("table", ["floor", "reciprocal", "log_expected", "factor"])
-def test_tables_that_may_not_be_exact_are_refused(table: str) -> None:
-    entries = wild_entries(0)
-    entries[f"table.{table}"][7, 3] = -(2**27)
-    with pytest.raises(ModelError, match="exact"):
-        IntegerRateModel(WILD, entries, NUMPY)
+def test_tables_that_may_not_be_exact_are_refused() -> None:
+    for table in ("floor", "reciprocal", "log_expected", "factor"):
+        entries = wild_entries(0)
+        entries[f"table.{table}"][7, 3] = -(2**27)
+        with pytest.raises(ModelError, match="exact"):
+            IntegerRateModel(WILD, entries, NUMPY)
 
 
 def test_a_hyper_scale_without_a_table_is_refused() -> None:
@@ -271,7 +269,7 @@ def test_a_device_that_multiplies_inexactly_is_refused(monkeypatch: pytest.Monke
 
 
 def altered_model(source: Path, folder: Path, alter: Callable[[dict[str, Tensor]], None], honest: bool) -> Path:
-    """A copy of a model with other tensors; honest: under the parse id that belongs to them."""
+    """A copy of a model with altered tensors; if honest, with the parse id that belongs to them."""
     with safe_open(str(source / "model.safetensors"), "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
@@ -311,8 +309,8 @@ def test_weights_under_a_parse_id_that_is_not_theirs_are_refused(tiny_model_fold
         load_model(str(folder), "cpu")
 
 
-def test_a_machine_that_computes_otherwise_is_told(model: Model, tiny_model_folder: Path, tmp_path: Path) -> None:
-    """Other integers under the right id stand for a machine with wrong arithmetic: the CRC of the symbols tells."""
+def test_a_machine_that_computes_otherwise_is_detected(model: Model, tiny_model_folder: Path, tmp_path: Path) -> None:
+    """Other integers under the right id stand for a machine with wrong arithmetic; the CRC of the symbols differs."""
     other = load_model(str(altered_model(tiny_model_folder / "tiny", tmp_path, every_mean, honest=True)), "cpu")
     written = PictureEncoder(picture(), model).code(3000)
     assert np.array_equal(parse.parse(written.container, model).symbols, written.parsed.symbols)

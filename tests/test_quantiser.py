@@ -1,4 +1,4 @@
-"""The quantiser: cells that tile the line, symbols inside their cells, and a choice that costs less than rounding."""
+"""The quantiser: cells tile the line, values lie in the cells of their symbols, and rounding would cost more."""
 
 import math
 from collections.abc import Callable
@@ -61,8 +61,8 @@ def test_costs_less_than_rounding(scale_index: int) -> None:
     index = torch.full(values.shape, scale_index)
 
     def cost(symbols: torch.Tensor, bits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
-        told = bits(symbols, scale.expand_as(symbols))
-        return float((told + STEP_CONSTANT * (values - symbols).square()).mean())
+        spent = bits(symbols, scale.expand_as(symbols))
+        return float((spent + STEP_CONSTANT * (values - symbols).square()).mean())
 
     assert cost(quantise(values, index), cell_information) < cost(torch.round(values), information)
 
