@@ -5,7 +5,7 @@ originals are `tests.test_codec.texture(45, 70, 3)` and the green of `texture(33
 picture is `texture(45, 70, 5)` behind a disc, and the exact one, all in PNG, the green of `texture(9, 14, 6)`.
 
 The sliced one is `texture(200, 70, 7)`, likewise at quality 55 and without fallback. It was encoded with
-`ldcodec.encoder.sliced.WHOLE_AREA` set to 0 and `ldcodec.encoder.sliced.cut` to
+`ldcodec.bitstream.slices.WHOLE_AREA` set to 0 and `ldcodec.encoder.sliced.cut` to
 `lambda w, h: slices.cut(w, h, area=8 * 4)`, which gives slices of 64 rows of pixels
 where a picture of this size would be one.
 """

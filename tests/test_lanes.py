@@ -166,7 +166,7 @@ def test_damage_is_told_as_by_one_thread(sound: Container, model: Model, threads
 def test_pictures_and_previews_are_the_same_with_any_number_of_threads(
     sound: Container, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "WHOLE_AREA", 0)
+    monkeypatch.setattr(slices, "WHOLE_AREA", 0)
     monkeypatch.setattr(tiles, "TILE", 16)
     before, found = torch.get_num_threads(), []
     try:

@@ -152,7 +152,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices of 8 rows and tiles of 8×8 latents at most, for pictures of any size."""
     for module in (tiles, sliced):
         monkeypatch.setattr(module, "TILE", 8)
-        monkeypatch.setattr(module, "WHOLE_AREA", 0)
+    monkeypatch.setattr(slices, "WHOLE_AREA", 0)
     monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
 
 
@@ -192,8 +192,8 @@ def test_nothing_depends_on_the_sizes_of_today(place: Path, tmp_path: Path) -> N
     export(str(place / "other"), tmp_path / "net")
     model, other = load_model(str(place / "other"), "cpu"), load(tmp_path / "net", 1)
     assert other.parse_id == model.parse_id and describe(tmp_path / "net").config == replace(OTHER, grain=100)
-    assert other.networks.denoiser_halo == model.networks.denoiser.halo == 4
-    assert other.networks.synthesis_halo == model.networks.synthesis.halo
+    assert other.networks.denoiser_halo == model.networks.config.denoiser_halo
+    assert other.networks.synthesis_halo == model.networks.config.transform_halo
     data = encode(texture(70, 150), quality=60, model=model)
     for settings in (DecodeSettings(), DecodeSettings(realism=1.0)):
         assert difference(decoded(data, other, settings), decoded(data, model, settings)) <= 1

@@ -11,12 +11,12 @@ from PIL import Image
 import ldcodec
 from ldcodec import cli
 from ldcodec.bitstream import container, quality
-from ldcodec.bitstream.slices import Span
+from ldcodec.bitstream.slices import REFINED_MARGIN, REFINED_SIDE, Span
 from ldcodec.codec import decode_array
 from ldcodec.decoder.parse import parse
 from ldcodec.decoder.reverse import condition
 from ldcodec.encoder import refine
-from ldcodec.encoder.refine import MARGIN, SIDE, STEPS, Cost, Task, refined_rows
+from ldcodec.encoder.refine import STEPS, Cost, Task, refined_rows
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.errors import UsageError
@@ -83,7 +83,7 @@ def test_files_of_any_effort_decode_and_hold_their_latent(shipped_model: Model) 
 
 
 def test_squares_meet_without_a_gap(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refine, "SIDE", 8)
+    monkeypatch.setattr(refine, "REFINED_SIDE", 8)
     picture = scene(260, 330)
     scaled, _ = PictureEncoder(picture, model)._scaled_latent(INDEX)
     seen: list[torch.Size] = []
@@ -99,8 +99,8 @@ def test_squares_meet_without_a_gap(model: Model, monkeypatch: pytest.MonkeyPatc
     assert torch.equal(y, scaled[:, :, 4:])
     assert torch.equal(z[:, :1], scaled[:, :1, 4::4, ::4])
     assert len(seen) > 4
-    assert max(shape[2] for shape in seen) <= 8 + 2 * MARGIN
-    assert SIDE % 4 == MARGIN % 4 == 0  # edges of hyper-latents
+    assert max(shape[2] for shape in seen) <= 8 + 2 * REFINED_MARGIN
+    assert REFINED_SIDE % 4 == REFINED_MARGIN % 4 == 0  # edges of hyper-latents
 
 
 def test_sliced_pictures_are_refined_too(model: Model) -> None:

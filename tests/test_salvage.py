@@ -26,7 +26,7 @@ def coded(model: Model) -> bytes:
     """A file of five slices with alpha and Exif."""
     patch = pytest.MonkeyPatch()
     patch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=12 * 12))
-    patch.setattr(sliced, "WHOLE_AREA", 0)
+    patch.setattr(slices, "WHOLE_AREA", 0)
     picture = Picture(texture(HEIGHT, WIDTH), ALPHA, None, b"II*\0\x08\0\0\0\0\0")
     data = encode(picture, quality=60, fallback=False, model=model)
     patch.undo()

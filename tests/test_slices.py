@@ -24,7 +24,8 @@ from ldcodec.decoder.reverse import condition, render
 from ldcodec.encoder import sliced
 from ldcodec.encoder.sliced import SlicedEncoder, encoder_for
 from ldcodec.encoder.whole import PictureEncoder
-from ldcodec.entropy.weightsfile import find_identity, is_too_small, least_hyper_bits
+from ldcodec.entropy.weights import read_coder
+from ldcodec.entropy.weightsfile import find_identity, is_too_small
 from ldcodec.errors import DamagedError, UsageError
 from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture
@@ -55,8 +56,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 128 pixels, slices of about 128 rows, and nothing in one pass: what large pictures meet, in small."""
     monkeypatch.setattr(tiles, "TILE", 8)
     monkeypatch.setattr(sliced, "TILE", 8)
-    monkeypatch.setattr(tiles, "WHOLE_AREA", 0)
-    monkeypatch.setattr(sliced, "WHOLE_AREA", 0)
+    monkeypatch.setattr(slices, "WHOLE_AREA", 0)
     monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
 
 
@@ -309,8 +309,9 @@ def test_the_least_size_of_a_payload_is_right(model: Model, tiny_model: str, mon
     monkeypatch.setenv("LDCODEC_MODELS", tiny_model)
     path = find_identity(model.parse_id)
     assert path is not None
-    least = least_hyper_bits(path)
-    assert least == pytest.approx(model.coder.hyper.least(model.coder.least_bits))
+    coder = read_coder(path)
+    least = coder.hyper.least(coder.least_bits)
+    assert least == model.coder.hyper.least(model.coder.least_bits)
     for pixels in (np.full((640, 640, 3), 127, np.uint8), texture(200, 200), np.zeros((64, 64), np.uint8)):
         source = PictureEncoder(pixels, model).code(0).container
         positions = source.slices[0].rows // 4 * (layout.latent_size(*pixels.shape[1::-1])[1] // 4)

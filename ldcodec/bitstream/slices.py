@@ -17,6 +17,12 @@ UNIT = 4  # a hyper-latent row covers four latent rows
 PIXELS = 16  # of the picture's rows for each latent row
 PREVIEW_SCALES = (2, 4, 8, 16)  # a preview has 1/scale of the size
 
+# How the networks go over a picture, in latent positions. The memory forecast needs these too, without torch.
+WHOLE_AREA = 1 << 13  # 2.1 megapixels: the largest picture that the networks see in one pass
+TILE = 96  # rows and columns of a tile without its halo
+DENOISER_HALO = 24  # at most, however many evaluations: what lies further off moves single pixels by one level
+REFINED_SIDE, REFINED_MARGIN = 48, 8  # of a square that is refined at once, and of what is refined with it and dropped
+
 
 @dataclass(frozen=True)
 class Span:
@@ -61,6 +67,12 @@ class Area(NamedTuple):
     def size(self) -> int:
         """How many positions it has."""
         return (self.bottom - self.top) * (self.right - self.left)
+
+
+def is_large(width: int, height: int) -> bool:
+    """Whether a picture of width × height pixels is coded and rendered in tiles instead of one pass."""
+    rows, columns = latent_size(width, height)
+    return rows * columns > WHOLE_AREA
 
 
 def cut(width: int, height: int, area: int = SLICE_AREA) -> list[Span]:

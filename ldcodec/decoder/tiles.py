@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.bitstream.slices import PIXELS, Area
+from ldcodec.bitstream.slices import DENOISER_HALO, PIXELS, TILE, Area, is_large
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings
@@ -21,10 +21,6 @@ from ldcodec.diffusion.condition import Array
 from ldcodec.diffusion.samplers import evaluations
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.pictures.picture import Pixels
-
-WHOLE_AREA = 1 << 13  # latent positions, 2.1 megapixels: the largest picture that the networks see in one pass
-TILE = 96  # latent rows and columns of a tile without its halo
-DENOISER_HALO = 24  # at most, however many evaluations: what lies further off moves single pixels by one level
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ def halo_of(model: DecoderModel, settings: DecodeSettings) -> Halo:
 def picture_of(latent: Latent, settings: DecodeSettings, on_step: OnStep | None = None) -> Pixels:
     """The whole picture of a file, uint8 (H, W, 3) or (H, W): in one pass where it is small, else tile by tile."""
     header = latent.header
-    if latent.rows * latent.columns <= WHOLE_AREA:
+    if not is_large(header.width, header.height):
         known = condition(latent.window(Area(0, latent.rows, 0, latent.columns)), header, latent.model)
         return render(known, header, latent.model, settings, on_step)
     return region_of(latent, Area(0, header.height, 0, header.width), settings)

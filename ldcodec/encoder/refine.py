@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ldcodec.bitstream import layout, quality
-from ldcodec.bitstream.slices import PIXELS, UNIT, Area, Span
+from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, REFINED_SIDE, UNIT, Area, Span
 from ldcodec.entropy.tables import SCALE_MIN, SKIPPED_SCALES
 from ldcodec.nets.gaussian import information, lower_bound, nearest_scale, scale_of
 from ldcodec.nets.networks import Networks
@@ -26,7 +26,6 @@ from ldcodec.nets.quantise import centroid, inner_edge
 from ldcodec.nets.rate import by_step, whole
 from ldcodec.pictures.picture import Pixels
 
-SIDE, MARGIN = 48, 8  # latent rows and columns of a square, and those around it that are refined with it and dropped
 STEPS = {2: 80, 3: 100, 4: 120, 5: 150, 6: 200, 7: 250, 8: 320, 9: 400}  # of each effort above 1; fewer gain nothing
 RATE, HYPER_RATE = 0.01, 0.005  # Adam's on the latent, in steps of the quantiser, and on the hyper-latent
 BETAS = (0.9, 0.98)
@@ -62,7 +61,7 @@ def refined_rows(
     y = torch.empty_like(scaled)
     z = scaled.new_empty(1, networks.config.hyper, rows // UNIT, columns // UNIT)
     for square in _squares(rows, columns):
-        seen = square.grown(MARGIN, rows, columns)
+        seen = square.grown(REFINED_MARGIN, rows, columns)
         part = slice(seen.top, seen.bottom), slice(seen.left, seen.right)
         pixels = pixels_of(picture, seen._replace(top=seen.top + span.top, bottom=seen.bottom + span.top))
         task = Task(pixels.to(scaled.device), scaled[:, :, *part], coded[part], t)
@@ -75,9 +74,9 @@ def refined_rows(
 
 def _squares(rows: int, columns: int) -> Iterator[Area]:
     """The squares of a latent, whose edges are those of hyper-latents."""
-    for top in range(0, rows, SIDE):
-        for left in range(0, columns, SIDE):
-            yield Area(top, min(rows, top + SIDE), left, min(columns, left + SIDE))
+    for top in range(0, rows, REFINED_SIDE):
+        for left in range(0, columns, REFINED_SIDE):
+            yield Area(top, min(rows, top + REFINED_SIDE), left, min(columns, left + REFINED_SIDE))
 
 
 @torch.enable_grad()

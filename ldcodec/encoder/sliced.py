@@ -19,12 +19,12 @@ from ldcodec.bitstream import container, layout, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
-from ldcodec.bitstream.slices import PIXELS, UNIT, Area, Span, coded_rows, cut
+from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, TILE, UNIT, Area, Span, coded_rows, cut, is_large
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.request import DecodeSettings
-from ldcodec.decoder.tiles import TILE, WHOLE_AREA, evenly, tiles_of
+from ldcodec.decoder.tiles import evenly, tiles_of
 from ldcodec.encoder.ratecontrol import Coded, Encoder
-from ldcodec.encoder.refine import MARGIN, refined_rows
+from ldcodec.encoder.refine import refined_rows
 from ldcodec.encoder.whole import Latents, PictureEncoder, code_slice, latents_of
 from ldcodec.nets.model import Model
 from ldcodec.nets.padding import pixels_of
@@ -36,16 +36,10 @@ SAMPLES = 16
 SAMPLE_SIDE = 384  # pixels: all samples together are 2.4 megapixels
 
 
-def is_large(picture: Pixels) -> bool:
-    """Whether a picture is too large to be analysed in one pass."""
-    rows, columns = layout.latent_size(picture.shape[1], picture.shape[0])
-    return rows * columns > WHOLE_AREA
-
-
 def encoder_for(source: Picture, model: Model, effort: int = 1) -> Encoder[Any]:
     """The encoder for a picture of this size. Colours that alpha hides are smoothed first, so that they cost little."""
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
-    kind = SlicedEncoder if is_large(pixels) else PictureEncoder
+    kind = SlicedEncoder if is_large(*pixels.shape[1::-1]) else PictureEncoder
     return kind(pixels, model, chunks.pack(source), effort)
 
 
@@ -116,7 +110,7 @@ class SlicedEncoder:
 
     def _latents(self, index: int, group: list[Span]) -> Iterator[Latents]:
         """Those of neighbouring slices, one after the other; refined together with some rows around them."""
-        margin = MARGIN if self.effort > 1 else 0
+        margin = REFINED_MARGIN if self.effort > 1 else 0
         rows = Span(max(0, group[0].top - margin), min(self.spans[-1].bottom, group[-1].bottom + margin))
         y, z = scaled_rows(self.picture, self.model, index, rows), None
         if self.effort > 1:
@@ -149,7 +143,7 @@ def scaled_rows(picture: Pixels, model: Model, index: int, span: Span) -> Tensor
     for top, bottom in evenly(span.top, span.bottom, TILE):
         for left, right in evenly(0, columns, TILE):
             tile = Area(top, bottom, left, right)
-            seen = tile.grown(model.networks.analysis.halo, total_rows, columns)
+            seen = tile.grown(model.networks.config.transform_halo, total_rows, columns)
             base = model.networks.analysis.base(pixels_of(picture, seen, model.device))
             rows, inner = tile.inside(seen)
             found = model.networks.scaled_latent(base, t)[:, :, rows, inner]

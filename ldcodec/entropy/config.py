@@ -35,6 +35,17 @@ class Config:
         if self.latent % 4 or self.latent > 768:
             raise ModelError(f"configuration: latent must be a multiple of 4 up to 768, not {self.latent}")
 
+    @property
+    def transform_halo(self) -> int:
+        """Latent rows and columns around a position that analysis and either synthesis depend on."""
+        fine = 1 + 2 * self.blocks8  # 3×3 layers at 1/8 of the picture's size, two to a residual block
+        return 1 + 2 * self.blocks16 + -(-fine // 2)
+
+    @property
+    def denoiser_halo(self) -> int:
+        """Latent rows and columns around a position that one evaluation of the denoiser depends on."""
+        return 2 * self.denoiser_blocks
+
 
 SMALL = Config()
 BASE = Config(width8=160, width16=320, context=224, blocks8=3, blocks16=5, denoiser=224, grain=30)

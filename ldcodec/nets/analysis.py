@@ -39,12 +39,6 @@ class Analysis(nn.Module):
         self.quality8, self.quality16 = QualityScale(c.width8), QualityScale(c.width16)
         self.klt = nn.Parameter(empty(c.latent, 768))
 
-    @property
-    def halo(self) -> int:
-        """Latent rows and columns around a position that its value depends on."""
-        fine = 1 + 2 * len(self.blocks8)  # 3×3 layers at 1/8
-        return 1 + 2 * len(self.blocks16) + -(-fine // 2)
-
     def base(self, x: Tensor) -> Base:
         """x: [B, 3, H, W] in 0..1, H and W multiples of 64 → what no quality changes, once for a rate search."""
         centred = x - 0.5

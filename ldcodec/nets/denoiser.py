@@ -71,11 +71,6 @@ class Denoiser(nn.Module):
         for weight in (self.head.weight, self.quality.out.weight, self.quality.out.bias, *second):
             nn.init.zeros_(weight)
 
-    @property
-    def halo(self) -> int:
-        """Latent rows and columns around a position that one evaluation depends on."""
-        return 2 * len(self.blocks)
-
     def prepare(self, condition: Condition[Tensor]) -> Prepared:
         """The part of the work that depends on neither u nor time: once for each picture, before the first step."""
         centre = condition.centre.float()

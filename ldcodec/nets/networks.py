@@ -97,12 +97,12 @@ class Networks(nn.Module):
     @property
     def denoiser_halo(self) -> int:
         """That of one evaluation."""
-        return self.denoiser.halo
+        return self.config.denoiser_halo
 
     @property
     def synthesis_halo(self) -> int:
         """That of either synthesis."""
-        return self.synthesis.halo
+        return self.config.transform_halo
 
     def array(self, values: NDArray[np.float32]) -> Tensor:
         """On the device of the networks."""

@@ -24,12 +24,6 @@ class Synthesis(nn.Module):
         self.quality16, self.quality8 = QualityScale(c.width16), QualityScale(c.width8)
         self.klt = nn.Parameter(empty(c.latent, 768))
 
-    @property
-    def halo(self) -> int:
-        """Latent rows and columns around a position that its pixels depend on."""
-        fine = 1 + 2 * len(self.blocks8)  # 3×3 layers at 1/8
-        return 1 + 2 * len(self.blocks16) + -(-fine // 2)
-
     def forward(self, latent: Tensor, t: Tensor, std: Tensor) -> Tensor:
         """latent: [B, M, h, w], gain removed; t: [B] in 0..1; std: [M, 1, 1] → picture [B, 3, 16h, 16w] in about
         0..1, not clipped.
