@@ -2,10 +2,12 @@
 
 LdcodecError                 1
 ├── PictureError             1   a picture cannot be read, is of an unknown kind, or cannot be written
+│   └── TooManyPixelsError   1   a picture claims more pixels than the caller allows
 ├── FormatError              1   not an .ldc file, or one this version cannot read
 │   └── DamagedError         1   an .ldc file that is cut short or altered
 │       └── SalvageableError 1   … of which a part can be restored
 ├── ModelError               1   weights are missing, damaged, or not the ones a file names
+│   └── ChosenModelError     1   … and they are the user's choice, so that no input can be processed
 └── UsageError               2   options that contradict each other or are out of range
 
 LdcodecWarning               0   work that was done, but not quite as asked
@@ -23,6 +25,10 @@ class PictureError(LdcodecError):
     """A picture cannot be read, is of an unknown kind or size, or cannot be written."""
 
 
+class TooManyPixelsError(PictureError):
+    """A picture claims more pixels than the caller allows."""
+
+
 class FormatError(LdcodecError):
     """The data is not an .ldc file, or needs a newer version of ldcodec."""
 
@@ -37,6 +43,10 @@ class SalvageableError(DamagedError):
 
 class ModelError(LdcodecError):
     """Weights are missing, damaged, or not the ones that a file was written with."""
+
+
+class ChosenModelError(ModelError):
+    """The model that the user chose cannot be used, so that no input can be processed."""
 
 
 class UsageError(LdcodecError):

@@ -25,7 +25,7 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.decoder.request import DecodeSettings, Request
-from ldcodec.jobs.stderr import foreign_lines_as_warnings
+from ldcodec.jobs.messages import library_output_as_warnings
 from ldcodec.pictures.picture import Picture
 from tests.commands import TARGET, TINY, Call, command, environment, error_line, heed_interrupts, start
 from tests.pictures import photo, png
@@ -85,7 +85,7 @@ def test_imports_nothing_heavy(arguments: list[str], sound: Path) -> None:
 
 
 def test_public_names_load_on_first_use() -> None:
-    code = "import sys, ldcodec; print('torch' in sys.modules); ldcodec.encode; print('torch' in sys.modules)"
+    code = "import sys, ldcodec; print('numpy' in sys.modules); ldcodec.encode; print('numpy' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
     assert found.stdout.split() == ["False", "True"], found.stderr
     for name in ldcodec.__all__:
@@ -589,7 +589,7 @@ def test_reading_does_not_depend_on_standard_error(
 ) -> None:
     name, function = ("dup", os.dup) if closed else ("TemporaryFile", tempfile.TemporaryFile)
     monkeypatch.setattr(os if closed else tempfile, name, Mock(wraps=function, side_effect=OSError))
-    with foreign_lines_as_warnings():
+    with library_output_as_warnings():
         os.write(2, b"seen\n")
     monkeypatch.undo()
     assert call("info")[2].startswith("seen\n")

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import ldcodec
-from ldcodec.cli.compress import Order, _compress
-from ldcodec.jobs.cores import VARIABLES
-from ldcodec.jobs.ray import Coder
+from ldcodec.cli.compress import CompressOptions, _compress
+from ldcodec.jobs.limits import THREAD_VARIABLES
+from ldcodec.jobs.ray import Actor
 from ldcodec.jobs.work import Work
 from tests.commands import Call, environment, error_line
 from tests.test_folders import summary, tree, wait_until
@@ -94,12 +94,12 @@ from ldcodec.jobs.paths import Job
 from ldcodec.jobs.work import Work
 from tests.strange import strange
 
-cluster.BATCH, cluster.RETRIES = 2, 1
+cluster.FILES_PER_TASK, cluster.RETRIES = 2, 1
 jobs = [Job(f"{sys.argv[1]}/{name}", f"{sys.argv[1]}/{name}.out") for name in ("a", "dies", "b", "c")]
 for job in jobs:
     Path(job.source).write_text("")
 work = Work(strange, None, None, "cpu", 1)
-for job, outcome in cluster.outcomes(work, jobs, cluster.Cluster(None, 1, 1), False):
+for job, outcome in cluster.outcomes(work, jobs, cluster.Cluster(1, 1), False):
     print(">", Path(job.source).name, outcome.failures, *(line for line, _ in outcome.lines))
 """
 
@@ -118,15 +118,15 @@ def test_a_file_that_kills_its_process_takes_no_other_with_it(ray: None, tmp_pat
 
 
 def test_what_a_dead_process_has_begun_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:  # an actor sets them for its process, which is this one here
+    for name in THREAD_VARIABLES:  # an actor sets them for its process, which is this one here
         monkeypatch.setenv(name, "1")
     noise(tmp_path / "photos", 1)
     left = tmp_path / ".ldcodec-0123456789abcdef.tmp"
     left.write_bytes(b"begun")
-    order = Order({"lossless": True}, strip=False, fallback=True, effort=0, frame=None, preserve=True)
-    coder = Coder(Work(_compress, order, None, "cpu", 10**9), 1, True)
+    options = CompressOptions({"lossless": True}, strip=False, fallback=True, effort=0, frame=None, preserve=True)
+    actor = Actor(Work(_compress, options, None, "cpu", 10**9), 1, True)
     names = {"source": tmp_path / "photos/0.png", "target": tmp_path / "0.ldc", "unfinished": left}
-    done = coder({"number": np.array([7])} | {column: np.array([str(name)]) for column, name in names.items()})
+    done = actor({"number": np.array([7])} | {column: np.array([str(name)]) for column, name in names.items()})
     assert list(done["number"]) == [7] and done["outcome"][0].failures == 0
     assert done["outcome"][0].written == len((tmp_path / "0.ldc").read_bytes())
     assert not left.exists()
@@ -147,17 +147,14 @@ def test_a_missing_extra_is_named(call: Call, tmp_path: Path, monkeypatch: pytes
     assert error_line(err) == "ldcodec: error: --engine ray needs more packages: pip install 'ldcodec[ray]'\n"
 
 
-def test_an_address_without_ray_is_wrong_use(call: Call, tmp_path: Path) -> None:
-    noise(tmp_path / "photos", 1)
-    code, _, err = call("compress", "photos", "-r", "-o", "archive", "--lossless", "--address", "host:6379")
-    assert code == 2 and "--address belongs to --engine ray" in error_line(err)
-
-
-def test_an_address_where_nobody_listens(ray: None, call: Call, tmp_path: Path) -> None:
+def test_an_address_where_nobody_listens(
+    ray: None, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     noise(tmp_path / "photos", 1)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-        code, out, err = call("compress", "photos", "--lossless", *RAY, "--address", address)
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        code, out, err = call("compress", "photos", "--lossless", *RAY)
     assert (code, out) == (1, "")
     assert error_line(err) == f"ldcodec: error: no Ray at {address}: Connection refused\n"

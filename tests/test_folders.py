@@ -19,11 +19,11 @@ from PIL import Image
 from ldcodec import cli
 from ldcodec.bitstream import container
 from ldcodec.errors import UsageError
-from ldcodec.jobs import memory, paths, workers
-from ldcodec.jobs.manifest import FILE_NAME, manifest_of
+from ldcodec.jobs import paths, workers
+from ldcodec.jobs.manifest import FILE_NAME, open_manifest
 from ldcodec.jobs.paths import Job, unfinished_path
 from ldcodec.jobs.work import Work
-from ldcodec.jobs.workers import Team, outcomes, team_of
+from ldcodec.jobs.workers import CoreSplit, outcomes, split_cores
 from tests.commands import command, environment, error_line, heed_interrupts, start
 from tests.pictures import png
 from tests.strange import strange
@@ -191,7 +191,7 @@ def test_an_output_folder_within_the_input(call: Call, photos: Path) -> None:
 
 def test_one_run_at_a_time(call: Call, photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("fcntl", reason="this system has no such locks")
-    with manifest_of("archive"):
+    with open_manifest("archive"):
         code, out, err = call("compress", "photos", "-o", "archive", *EXACT)
     assert (code, out) == (1, "")
     assert "another run of ldcodec is at work" in error_line(err)
@@ -294,7 +294,7 @@ STRANGE = Work(strange, None, None, "cpu", 1)
 
 def test_a_process_that_dies_takes_one_job_with_it(tmp_path: Path) -> None:
     jobs = strange_jobs(tmp_path, "a", "dies", "b", "c", "dies too", "d")
-    found = {Path(job.source).name: outcome for job, outcome in outcomes(STRANGE, jobs, Team(2, 3), False)}
+    found = {Path(job.source).name: outcome for job, outcome in outcomes(STRANGE, jobs, CoreSplit(2, 3), False)}
     assert {name: outcome.failures for name, outcome in found.items()} == {
         "a": 0, "dies": 1, "b": 0, "c": 0, "dies too": 1, "d": 0,
     }  # fmt: skip
@@ -319,9 +319,9 @@ def is_running(pid: int) -> bool:
 
 def test_processes_share_the_memory_that_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each counts on its part, of 450 MB here, however much the machine has free while it asks."""
-    monkeypatch.setattr(memory, "free", lambda: 900e6)
+    monkeypatch.setattr(workers, "free_memory", lambda: 900e6)
     jobs = strange_jobs(tmp_path, "wants 220", "wants 440", "wants 500")
-    lines = {Path(job.source).name: outcome.lines for job, outcome in outcomes(STRANGE, jobs, Team(2, 1), False)}
+    lines = {Path(job.source).name: outcome.lines for job, outcome in outcomes(STRANGE, jobs, CoreSplit(2, 1), False)}
     assert lines["wants 220"] == []
     assert [line for line, _ in lines["wants 440"]] == [
         "note: needs about 440 MB of memory, 450 MB are free for it beside other jobs; see --jobs"
@@ -330,7 +330,7 @@ def test_processes_share_the_memory_that_is_free(tmp_path: Path, monkeypatch: py
 
 
 def test_stopping_leaves_neither_processes_nor_files(tmp_path: Path) -> None:
-    found = outcomes(STRANGE, strange_jobs(tmp_path, "a", "hangs"), Team(2, 1), False)
+    found = outcomes(STRANGE, strange_jobs(tmp_path, "a", "hangs"), CoreSplit(2, 1), False)
     assert Path(next(found)[0].source).name == "a"
     wait_until(lambda: bool(list(tmp_path.glob(".ldcodec-*.tmp"))))
     found.close()
@@ -340,7 +340,7 @@ def test_stopping_leaves_neither_processes_nor_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_what_is_wrong_for_all_comes_through(jobs: int, tmp_path: Path) -> None:
-    found = list(outcomes(STRANGE, strange_jobs(tmp_path, "wrong"), Team(jobs, 1), False))
+    found = list(outcomes(STRANGE, strange_jobs(tmp_path, "wrong"), CoreSplit(jobs, 1), False))
     assert [str(outcome.fatal) for _, outcome in found] == ["wrong for all"]
 
 
@@ -351,7 +351,7 @@ def test_a_missing_model_ends_the_run(call: Call, photos: Path, tmp_path: Path) 
     assert tree(tmp_path / "archive") == []
 
 
-TEAMS = [
+SPLITS = [
     (8, None, None, 4, 2),
     (8, 8, None, 8, 1),
     (8, 3, None, 3, 2),
@@ -361,19 +361,19 @@ TEAMS = [
 ]
 
 
-@pytest.mark.parametrize(("cores", "jobs", "threads", "processes", "each"), TEAMS)
+@pytest.mark.parametrize(("cores", "jobs", "threads", "processes", "each"), SPLITS)
 def test_cores_are_shared(
     cores: int, jobs: int | None, threads: int | None, processes: int, each: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "cores", lambda: cores)
-    assert team_of(jobs, threads) == Team(processes, each)
+    assert split_cores(jobs, threads) == CoreSplit(processes, each)
 
 
 @pytest.mark.parametrize(("jobs", "threads"), [(3, None), (2, 2), (None, 3)])
 def test_more_than_the_cores_is_refused(jobs: int | None, threads: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "cores", lambda: 2)
     with pytest.raises(UsageError, match="more than the 2 cores"):
-        team_of(jobs, threads)
+        split_cores(jobs, threads)
 
 
 WRONG_USES: dict[str, tuple[list[str], str]] = {
@@ -448,9 +448,9 @@ def test_the_first_process_is_deaf_to_ctrl_c_from_its_beginning() -> None:
     program = """
 import time
 from multiprocessing import get_context
-from ldcodec.jobs.workers import begin
+from ldcodec.jobs.workers import start_deaf
 process = get_context("spawn").Process(target=time.sleep, args=(60,), daemon=True)
-begin(process)
+start_deaf(process)
 print([line for line in open(f"/proc/{process.pid}/status") if line.startswith("SigBlk")][0].split()[1])
 process.kill()
 """

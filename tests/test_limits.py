@@ -1,5 +1,6 @@
 """Limits: what claims to be larger than it may or can be is refused before anything of its size is made."""
 
+import io
 import os
 import re
 import struct
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -21,7 +23,10 @@ from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Slice
 from ldcodec.bitstream.slices import Span
 from ldcodec.codec import encode
-from ldcodec.jobs import memory
+from ldcodec.decoder.request import DecodeSettings
+from ldcodec.decoder.tiles import halo_of
+from ldcodec.entropy.config import BASE, SMALL, Config
+from ldcodec.jobs import limits
 from ldcodec.nets.model import Model
 from tests.pictures import texture
 
@@ -178,9 +183,9 @@ def test_memory_is_told_before_it_is_taken(
     call: Call, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.ldc").write_bytes(encode(texture(30, 40), quality=50, model=model))
-    needed = memory.PROGRAM
+    needed = limits.PROGRAM
     for free, code, said in ((None, 0, ""), (10 * needed, 0, ""), (1.5 * needed, 0, "note"), (needed / 2, 1, "error")):
-        monkeypatch.setattr(memory, "free", lambda free=free: free)
+        monkeypatch.setattr(limits, "free_memory", lambda free=free: free)
         found = call("decompress", "a.ldc", "--force")
         assert found[0] == code
         assert re.fullmatch(
@@ -189,31 +194,66 @@ def test_memory_is_told_before_it_is_taken(
 
 
 def test_free_memory_is_told_on_linux() -> None:
-    found = memory.free()
+    found = limits.free_memory()
     if not Path("/proc/meminfo").exists():
         assert found is None
     else:
         assert found is not None and 0 <= found < 1e15
 
 
-@pytest.mark.parametrize("side", [5000, 10000, 32768])
-def test_the_memory_that_is_foretold_grows_with_the_picture_alone(side: int) -> None:
+@pytest.mark.parametrize("config", [SMALL, BASE], ids=["small", "base"])
+def test_the_memory_forecast_counts_the_halo_of_the_tiles(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As wide as the code that cuts the tiles makes them for this model, with many steps."""
+    side = 10_000
+    networks = Mock(denoiser_halo=config.denoiser_halo, synthesis_halo=config.transform_halo)
+    halo = halo_of(Mock(networks=networks), DecodeSettings(steps=1000))
+    reader = Mock(header=Header(side, side, 0, False, bytes(8)), spans=slices.cut(side, side), lossless=False)
+    monkeypatch.setattr(limits, "config_of", lambda weights: config)
+    monkeypatch.setattr(limits, "_check_payloads", lambda source, weights: None)
+    monkeypatch.setattr(limits, "_claim_of", lambda stream: (side, side, ""))
+    check = Mock()
+    monkeypatch.setattr(limits.Limits, "check_memory", check)
+    tested = limits.Limits(Mock(), side**2)
+    tested.check_file(reader, None, 1, Path("weights"))
+    expected = limits.decoding_memory(reader.header, reader.spans, halo.denoiser + halo.synthesis, side**2)
+    check.assert_called_once_with(expected)
+    tested.check_picture(io.BytesIO(), 1, Path("weights"))
+    check.assert_called_with(limits.encoding_memory(side, side, reader.spans, 1, config.transform_halo))
+
+
+def test_the_memory_forecast_follows_the_sizes_of_tiles_and_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    header, spans = Header(10_000, 10_000, 0, False, bytes(8)), slices.cut(10_000, 10_000)
+    tile = limits.decoding_memory(header, spans, BASE.transform_halo, 100)
+    assert limits.decoding_memory(header, spans, BASE.transform_halo + 1, 100) > tile
+    monkeypatch.setattr(limits, "TILE", slices.TILE + 16)
+    assert limits.decoding_memory(header, spans, BASE.transform_halo, 100) > tile
+    square = slices.REFINED_SIDE + 2 * slices.REFINED_MARGIN
+    monkeypatch.setattr(limits, "REFINING", 1e12)
+    forecasts = [
+        limits.encoding_memory(16 * (square + 1 - k), 16 * (square + 1), slices.cut(64, 64), 2, BASE.transform_halo)
+        for k in (0, 1, 16)
+    ]
+    assert forecasts[0] == forecasts[1] > forecasts[2]
+
+
+@pytest.mark.parametrize("side", [5000, 32768])
+def test_the_memory_forecast_grows_with_the_picture_alone(side: int) -> None:
     """Beyond 8 bytes a pixel, which the picture itself takes while it is opened, less than 1.1 gigabytes."""
-    spans = slices.cut(side, side)
-    header = Header(side, side, 0, False, bytes(range(8)))
-    encoding, decoding = memory.for_encoding(side, side, spans), memory.for_decoding(header, spans, 35, side * side)
+    spans, halo = slices.cut(side, side), BASE.transform_halo + slices.DENOISER_HALO
+    header = Header(side, side, 0, False, bytes(8))
+    encoding = limits.encoding_memory(side, side, spans, 1, BASE.transform_halo)
+    decoding = limits.decoding_memory(header, spans, halo, side * side)
     assert max(encoding, decoding) < 8 * side * side + 1.1e9
-    assert memory.for_decoding(header, spans, 35, 100) < decoding
+    assert limits.decoding_memory(header, spans, halo, 100) < decoding
     one = [Span(0, layout.latent_size(side, side)[0])]
-    assert memory.for_decoding(header, one, 35, side * side) > decoding
+    assert limits.decoding_memory(header, one, halo, side * side) > decoding
 
 
 @pytest.mark.parametrize("side", [512, 5000])
-def test_refining_counts_in_the_memory_that_is_foretold(side: int) -> None:
+def test_refining_counts_in_the_memory_forecast(side: int) -> None:
     spans = slices.cut(side, side)
-    plain, refined = (memory.for_encoding(side, side, spans, effort) for effort in (1, 9))
-    assert refined > plain and refined >= memory.PROGRAM + 0.2 * memory.REFINING
-    assert memory.for_encoding(side, side, spans, 2) == refined
+    plain, least, most = (limits.encoding_memory(side, side, spans, effort, 0) for effort in (1, 2, 9))
+    assert most == least > plain and most >= limits.PROGRAM + 0.2 * limits.REFINING
 
 
 def test_the_limit_holds_for_pipes(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and locks on files."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 
 @contextmanager
@@ -22,3 +23,19 @@ def replaced(target: Path, temporary: Path | None = None) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def lock(stream: IO[Any]) -> bool:
+    """Lock an open file for this process, until it ends or closes the file; False where there are no such locks.
+
+    Raises BlockingIOError if another process holds the lock.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except (ImportError, OSError):  # Windows, or a file system without locks
+        return False
+    return True

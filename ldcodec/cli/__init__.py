@@ -24,7 +24,7 @@ Exit codes:
 
 
 class Stopped(BaseException):
-    """A signal asked the program to end; no `except Exception` on the way may swallow it."""
+    """A signal asked the program to end; a BaseException, so that no `except Exception` swallows it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -32,7 +32,7 @@ class Stopped(BaseException):
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in modules of their own, ldcodec.cli.NAME, and are imported when asked for."""
+    """A group whose commands live in modules ldcodec.cli.NAME, which are imported when asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands, in the order of the help."""
@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file name may hold what the terminal's encoding does not
+        if isinstance(stream, io.TextIOWrapper):  # a file name may hold characters that the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     sys.exit(run(arguments))
 
@@ -100,7 +100,7 @@ def run(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        return _complain("this needs torch, which is not installed; decompress --backend onnx does without it", 1)
+        return _complain("this needs torch, which is not installed; decompress --onnx DIR does without it", 1)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -113,6 +113,6 @@ def _complain(message: str, exit_code: int) -> int:
 
 
 def _drop_output() -> None:
-    """Send what is still buffered for standard output to nowhere, so that the interpreter's end does not fail on it."""
+    """Discard what is still buffered for standard output, so that the interpreter's exit does not fail on it."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -220,8 +220,8 @@ def _setup(options: dict[str, Any]) -> "Setup":
     from ldcodec.bench import metrics
     from ldcodec.bench.catalogue import QUALITIES, OwnOptions
     from ldcodec.bench.sweep import Setup
-    from ldcodec.jobs.cores import cores
-    from ldcodec.jobs.workers import MOST_JOBS
+    from ldcodec.jobs.limits import cores
+    from ldcodec.jobs.workers import MOST_PROCESSES
 
     measures = tuple(name.replace("-", "_").lower() for name in options["metrics"])
     metrics.require(measures)
@@ -236,7 +236,7 @@ def _setup(options: dict[str, Any]) -> "Setup":
         options["device"],
         options["effort"],
     )
-    return Setup(own, measures, options["threads"], options["jobs"] or min(MOST_JOBS, cores()))
+    return Setup(own, measures, options["threads"], options["jobs"] or min(MOST_PROCESSES, cores()))
 
 
 def _codecs(names: Sequence[str], setup: "Setup", terminal: Terminal) -> "list[Codec]":

@@ -1,4 +1,4 @@
-"""`ldcodec completion`: what makes a shell complete commands, options and file names; click does all of it."""
+"""`ldcodec completion`: scripts that let a shell complete commands, options and file names, from click."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -6,13 +6,13 @@ from click.shell_completion import get_completion_class
 from ldcodec.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
-VARIABLE = "_LDCODEC_COMPLETE"  # by which click knows that a shell asks
+VARIABLE = "_LDCODEC_COMPLETE"  # set by a shell that asks click for completions
 
 
 @click.command(short_help="Completion for a shell.")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> int:
-    """Print the script that makes a shell complete ldcodec's commands, options and file names.
+    """Print the script that lets a shell complete ldcodec's commands, options and file names.
 
     \b
     bash  ldcodec completion bash > ~/.local/share/bash-completion/completions/ldcodec

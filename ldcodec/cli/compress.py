@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import click
 
-from ldcodec.jobs.limits import Claims
-from ldcodec.jobs.messages import Batch, Models, Result, coding_options, takes_folders
-from ldcodec.jobs.paths import Job, created, opened, plan, times_of
-from ldcodec.jobs.stderr import foreign_lines_as_warnings
+from ldcodec.cli.options import AdvancedOption, CodingOptions, TieredCommand, coding_options
+from ldcodec.jobs.limits import Limits
+from ldcodec.jobs.messages import JobResult, library_output_as_warnings
+from ldcodec.jobs.models import Models
+from ldcodec.jobs.paths import Job, created, opened, times_of
 from ldcodec.jobs.work import Work
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 class Target(TypedDict, total=False):
-    """What the file shall be: one of these, as `ldcodec.encode` takes them."""
+    """What the file is to be: one of these, as `ldcodec.encode` takes them."""
 
     rate: float
     size: int
@@ -35,8 +36,8 @@ class Target(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the options ask for, the same for every input."""
+class CompressOptions:
+    """What the command line asks for, the same for every input. Manifests hold the names of the fields."""
 
     target: Target
     strip: bool
@@ -75,7 +76,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     return value
 
 
-@click.command(short_help="Pictures to .ldc files.")
+@click.command(cls=TieredCommand, short_help="Pictures to .ldc files.")
 @coding_options
 @click.option("--rate", type=POSITIVE, callback=_finite, metavar="BPP", help="Bits per pixel of the file, at most.")
 @click.option("--size", callback=_bytes, metavar="BYTES", help="Bytes of the file, at most: 2500, 100k, 1.5M.")
@@ -88,44 +89,41 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="The model's own scale, without any search.",
 )
 @click.option("--lossless", is_flag=True, help="Keep every pixel exactly, without the model.")
-@click.option("--no-fallback", is_flag=True, help="Use the codec even where a lossless file would be smaller.")
 @click.option(
     "--effort",
     type=click.IntRange(1, 9),
     default=1,
     show_default=True,
-    help="Above 1 refine each picture's latent: smaller files, up to minutes a megapixel.",
+    help="Above 1, refine each picture's latent: smaller files, up to minutes a megapixel.",
 )
-@click.option("--strip", is_flag=True, help="Leave out Exif, XMP and colour profile (pixels become sRGB).")
 @click.option(
-    "--frame", type=click.IntRange(1), metavar="N", help="Which of several pictures in a file; 1 is the first."
+    "--no-fallback",
+    cls=AdvancedOption,
+    is_flag=True,
+    help="Use the codec even where a lossless file would be smaller.",
+)
+@click.option(
+    "--strip",
+    cls=AdvancedOption,
+    is_flag=True,
+    help="Leave out Exif, XMP and colour profile (pixels become sRGB).",
+)
+@click.option(
+    "--frame",
+    cls=AdvancedOption,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Which of several pictures in a file; 1 is the first.",
 )
 def compress(
-    inputs: tuple[str, ...],
-    output: str | None,
-    model: str | None,
-    device: str,
-    threads: int | None,
-    no_preserve: bool,
-    max_pixels: int,
-    quiet: bool,
-    force: bool,
-    recursive: bool,
-    jobs: int | None,
-    engine: str,
-    address: str | None,
-    no_fallback: bool,
-    effort: int,
-    strip: bool,
-    frame: int | None,
-    **targets: Any,
+    common: CodingOptions, no_fallback: bool, effort: int, strip: bool, frame: int | None, **targets: Any
 ) -> int:
     """Compress pictures to .ldc files.
 
     IN is any picture file, its URL (s3://, https://), or - for standard input. Give exactly one of --rate, --size,
     --psnr, --quality and --lossless. The output stands beside its input (img.png becomes img.ldc) unless -o says
-    otherwise. With --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes
-    on where it was stopped.
+    otherwise. With --recursive, IN may be folders; a manifest in OUT records what is done, so that the same command
+    goes on where it was stopped.
     """
     given = {name: value for name, value in targets.items() if value}
     given |= {"quality": 0.0} if targets["quality"] == 0 else {}
@@ -133,33 +131,28 @@ def compress(
         raise click.UsageError("give exactly one of --rate, --size, --psnr, --quality and --lossless")
     if no_fallback and "lossless" in given:
         raise click.UsageError("--no-fallback and --lossless contradict each other")
-    order = Order(cast(Target, given), strip, not no_fallback, effort, frame, not no_preserve)
-    work = Work(_compress, order, model, device, max_pixels)
-    if takes_folders(recursive, jobs, engine, address):
-        from ldcodec.jobs.run import Way, run_folders
-
-        way = Way(jobs, threads, not no_preserve, force, quiet, engine == "ray", address)
-        return run_folders(inputs, output, (frozenset(PHOTOGRAPHS | RASTERS), ".ldc"), work, way)
-    batch = Batch(quiet)
-    return batch.run(plan(inputs, output, ".ldc"), work.begun(batch, threads), force)
+    options = CompressOptions(cast(Target, given), strip, not no_fallback, effort, frame, not common.no_preserve)
+    work = Work(_compress, options, common.model, common.device, common.max_pixels)
+    return common.run(work, frozenset(PHOTOGRAPHS | RASTERS), ".ldc")
 
 
-def _compress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
+def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits) -> JobResult:
     import logging
 
     from ldcodec.codec import encode_picture
     from ldcodec.pictures.read import read
 
-    logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are told once, as ours
-    times = times_of(job.source) if order.preserve else None
-    with opened(job.source) as stream, foreign_lines_as_warnings():
-        claims.of_picture(stream, job.source_name, 1 if order.lossless else order.effort)
-        picture = read(stream, job.source_name, order.frame)
-    model = None if order.lossless else models.chosen()
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are reported once, as ours
+    times = times_of(job.source) if options.preserve else None
+    weights = None if options.lossless else models.weights()
+    with opened(job.source) as stream, library_output_as_warnings():
+        limits.check_picture(stream, 1 if options.lossless else options.effort, weights)
+        picture = read(stream, job.source_name, options.frame)
+    model = None if options.lossless else models.chosen()
     start = perf_counter()
-    encoded = encode_picture(picture, order.settings(), model)
+    encoded = encode_picture(picture, options.settings(), model)
     seconds = perf_counter() - start
     with created(job.target, times, job.unfinished) as stream:
         stream.write(encoded.data)
     size = picture.width, picture.height
-    return Result(*size, len(encoded.data), picture.width * picture.height, seconds, encoded.lossless)
+    return JobResult(*size, len(encoded.data), picture.width * picture.height, seconds, encoded.lossless)

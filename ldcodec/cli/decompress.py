@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
 
-from ldcodec.jobs.limits import Claims, reader_of
-from ldcodec.jobs.messages import PATH, Batch, Models, Result, coding_options, takes_folders
-from ldcodec.jobs.models import folder_of
-from ldcodec.jobs.paths import STREAM, Job, created, is_special, opened, plan, times_of
+from ldcodec.cli.options import PATH, AdvancedOption, CodingOptions, TieredCommand, coding_options
+from ldcodec.jobs.limits import Limits, bound_threads
+from ldcodec.jobs.messages import JobResult
+from ldcodec.jobs.models import Models
+from ldcodec.jobs.paths import STREAM, Job, created, is_special, opened, reader_of, times_of
 from ldcodec.jobs.work import Work
 
 if TYPE_CHECKING:
     from tqdm import tqdm
-
 
 SAMPLERS = ("ddim", "ddpm", "heun", "sde")
 LONG_WORK = 8  # steps from which one picture has a progress bar
 
 
 class Settings(TypedDict):
-    """How the reverse diffusion runs."""
+    """How the reverse diffusion runs, as `DecodeSettings` takes it."""
 
     steps: int | None
     realism: float
@@ -32,7 +32,7 @@ class Settings(TypedDict):
 
 
 class Wanted(TypedDict):
-    """What of the picture is wanted: as `ldcodec.decoder.request.View` takes it."""
+    """What of the picture is wanted, as `ldcodec.decoder.request.Request` takes it."""
 
     region: tuple[int, int, int, int] | None
     scale: int
@@ -40,8 +40,11 @@ class Wanted(TypedDict):
 
 
 @dataclass(frozen=True)
-class Order:
-    """What the options ask for, the same for every input; shown: whether one picture may have a progress bar."""
+class DecompressOptions:
+    """What the command line asks for, the same for every input. Manifests hold the names of the fields.
+
+    shown: whether one picture may have a progress bar.
+    """
 
     settings: Settings
     wanted: Wanted
@@ -75,9 +78,8 @@ region_option = click.option(
 )
 
 
-@click.command(short_help=".ldc files to pictures.")
+@click.command(cls=TieredCommand, short_help=".ldc files to pictures.")
 @coding_options
-@click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Of the reverse diffusion.  [default: 1]")
 @click.option(
     "--realism",
     type=click.FloatRange(0, 1),
@@ -86,7 +88,7 @@ region_option = click.option(
     metavar="0..1",
     help="From the smallest error (0) to the most natural texture (1).  [default: 0]",
 )
-@click.option("--sampler", type=click.Choice(SAMPLERS), default="ddim", show_default=True)
+@click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Of the reverse diffusion.  [default: 1]")
 @region_option
 @click.option(
     "--scale",
@@ -95,52 +97,65 @@ region_option = click.option(
     default="1/1",
     help="A quick, smaller preview without diffusion.",
 )
-@click.option("--backend", type=click.Choice(["torch", "onnx"]), help="What computes.  [default: torch]")
-@click.option("--onnx", type=PATH, metavar="DIR", help="ONNX networks, from `ldcodec export`; implies --backend onnx.")
 @click.option("--salvage", is_flag=True, help="Restore what is intact in damaged files.")
-@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, metavar="N", help="Of the noise.  [default: 0]")
+@click.option("--sampler", cls=AdvancedOption, type=click.Choice(SAMPLERS), default="ddim", show_default=True)
+@click.option(
+    "--seed",
+    cls=AdvancedOption,
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    metavar="N",
+    help="Of the noise.  [default: 0]",
+)
+@click.option(
+    "--onnx",
+    cls=AdvancedOption,
+    type=PATH,
+    metavar="DIR",
+    help="Decode without torch, by the ONNX networks that `ldcodec export` has written.",
+)
+@click.option("--backend", type=click.Choice(["torch", "onnx"]), hidden=True)
 def decompress(
-    inputs: tuple[str, ...],
-    output: str | None,
-    model: str | None,
-    device: str,
-    threads: int | None,
-    no_preserve: bool,
-    max_pixels: int,
-    quiet: bool,
-    force: bool,
-    recursive: bool,
-    jobs: int | None,
-    engine: str,
-    address: str | None,
+    common: CodingOptions,
     steps: int | None,
     realism: float,
     sampler: str,
     seed: int,
     backend: str | None,
     onnx: str | None,
-    **view: Any,
+    **wanted: Any,
 ) -> int:
     """Bring .ldc files back as pictures.
 
     IN is an .ldc file, its URL (s3://, https://), or - for standard input. The output stands beside its input
     (img.ldc becomes img.png) unless -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp.
-    With --recursive IN may be folders; a manifest in OUT tells what is done, so that the same command goes on where it
-    was stopped.
+    With --recursive, IN may be folders; a manifest in OUT records what is done, so that the same command goes on where
+    it was stopped.
     """
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
-    order = Order(settings, cast(Wanted, view), not no_preserve, not quiet and not recursive and len(inputs) == 1)
-    graphs = folder_of(backend, onnx, model, device, threads)
-    work = Work(_decompress, order, model, device, max_pixels, graphs)
-    if takes_folders(recursive, jobs, engine, address):
-        from ldcodec.jobs.run import Way, run_folders
+    single = not common.recursive and len(common.inputs) == 1
+    options = DecompressOptions(settings, cast(Wanted, wanted), not common.no_preserve, single and not common.quiet)
+    folder = _onnx_folder(backend, onnx, common)
+    work = Work(_decompress, options, common.model, common.device, common.max_pixels, folder)
+    return common.run(work, frozenset({".ldc"}), ".png", _check_formats)
 
-        way = Way(jobs, threads, not no_preserve, force, quiet, engine == "ray", address)
-        return run_folders(inputs, output, (frozenset({".ldc"}), ".png"), work, way)
-    planned = plan(inputs, output, ".png")
-    _check_formats(planned)
-    batch = Batch(quiet)
-    return batch.run(planned, work.begun(batch, threads), force)
+
+def _onnx_folder(backend: str | None, onnx: str | None, common: CodingOptions) -> str | None:
+    """What the options say of ONNX: None for torch, "" for an installed folder, else its path.
+
+    For ONNX, NumPy's threads are bounded too, which only works before it is imported. Raises UsageError.
+    """
+    if backend != "onnx" and onnx is None:
+        return None
+    if backend == "torch":
+        raise click.UsageError("--onnx belongs to --backend onnx")
+    if common.model is not None:
+        raise click.UsageError("--model names weights for torch; ONNX networks are named with --onnx DIR")
+    if common.device == "cuda":
+        raise click.UsageError("ONNX networks compute on the CPU")
+    if common.threads is not None:
+        bound_threads(common.threads)
+    return onnx or ""
 
 
 def _check_formats(jobs: list[Job]) -> None:
@@ -151,30 +166,30 @@ def _check_formats(jobs: list[Job]) -> None:
             format_of(job.target)
 
 
-def _decompress(job: Job, order: Order, models: Models, claims: Claims) -> Result:
+def _decompress(job: Job, options: DecompressOptions, models: Models, limits: Limits) -> JobResult:
     from ldcodec.decoder.request import DecodeSettings, Request
     from ldcodec.decoder.restore import restore
     from ldcodec.pictures.write import format_of, write
 
-    times = times_of(job.source) if order.preserve else None
-    wanted = order.wanted
+    times = times_of(job.source) if options.preserve else None
+    wanted = options.wanted
     with opened(job.source, parts=wanted["region"] is not None) as stream:
         source = reader_of(stream)
-        claims.of_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
+        limits.check_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
         start = perf_counter()
-        with _step_bar(order.settings["steps"], order.shown) as bar:
-            settings, request = DecodeSettings(**order.settings), Request(**wanted)
+        with _step_bar(options.settings["steps"], options.shown) as bar:
+            settings, request = DecodeSettings(**options.settings), Request(**wanted)
             picture = restore(source, models.of_file, settings, request, lambda step: bar.update())
         seconds = perf_counter() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
     with created(job.target, times, job.unfinished) as stream:
         write(picture, stream, format)
     whole = source.header.width * source.header.height
-    return Result(picture.width, picture.height, source.length, whole, seconds, source.lossless)
+    return JobResult(picture.width, picture.height, source.length, whole, seconds, source.lossless)
 
 
 def _step_bar(steps: int | None, shown: bool) -> "tqdm[NoReturn]":
-    """Progress through the steps of one picture, where there are many and a terminal to show them."""
+    """Progress through the steps of one picture, if there are many and a terminal to show them."""
     from tqdm import tqdm
 
     few = not shown or (steps or 1) < LONG_WORK

@@ -1,4 +1,4 @@
-"""`ldcodec desktop`: what a freedesktop.org desktop needs to know .ldc files and to show thumbnails of them."""
+"""`ldcodec desktop`: the file type and the thumbnailer of .ldc files, for freedesktop.org desktops."""
 
 import os
 import shlex
@@ -33,7 +33,7 @@ MimeType=image/x-ldc;
 @click.group(short_help="File type and thumbnails for the desktop.", invoke_without_command=True)
 @click.pass_context
 def desktop(context: click.Context) -> None:
-    """Let the desktop know .ldc files and show thumbnails of them, for this user."""
+    """Teach the desktop the type of .ldc files and to show thumbnails of them, for this user."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(2)
@@ -43,7 +43,7 @@ def desktop(context: click.Context) -> None:
 def install() -> int:
     """Install the type image/x-ldc and a thumbnailer in $XDG_DATA_HOME, or ~/.local/share."""
     program = sys.executable.replace("%", "%%")
-    # -P: the folder that a file manager happens to be in holds no module of ours.
+    # -P: no module is imported from the folder that a file manager happens to be in.
     command = f"{shlex.quote(program)} -P -m ldcodec"
     texts = MIME_TYPE, THUMBNAILER.format(program=program, command=command)
     for path, text in zip(_paths(), texts, strict=True):
@@ -57,7 +57,7 @@ def install() -> int:
 
 @desktop.command(short_help="Remove them again.")
 def uninstall() -> int:
-    """Remove what `install` has installed."""
+    """Remove what `install` installed."""
     for path in _paths():
         with suppress(FileNotFoundError):
             path.unlink()
@@ -71,7 +71,7 @@ def uninstall() -> int:
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
 def thumbnail(size: int, source: str, target: str) -> int:
-    """Write a thumbnail as PNG, from a preview as `decompress --scale` gives it; what a file manager calls."""
+    """Write a thumbnail as PNG, from a preview like that of `decompress --scale`; file managers call this."""
     from PIL import Image
 
     from ldcodec.pictures.guard import guarded
@@ -85,14 +85,14 @@ def thumbnail(size: int, source: str, target: str) -> int:
 
 
 def _paths() -> tuple[Path, Path]:
-    """The files of the type and of the thumbnailer; a folder that is not absolute counts as none."""
+    """The files of the type and of the thumbnailer; a relative XDG_DATA_HOME is ignored, as its standard says."""
     named = os.environ.get("XDG_DATA_HOME", "")
     home = Path(named) if os.path.isabs(named) else Path.home() / ".local" / "share"
     return home / "mime" / "packages" / "ldcodec.xml", home / "thumbnailers" / "ldcodec.thumbnailer"
 
 
 def _refresh() -> None:
-    """Let the desktop read its types again; without that program it does so at the next start, or has no types."""
+    """Let the desktop read its types again; without that program it does so at its next start."""
     import subprocess
     from shutil import which
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from ldcodec.errors import LdcodecError
-from ldcodec.jobs.messages import PATH
+from ldcodec.cli.options import PATH
 
 
 @click.command(short_help="Write a model as ONNX graphs.")
@@ -15,18 +14,15 @@ from ldcodec.jobs.messages import PATH
 def export(onnx: str, model: str | None, force: bool) -> int:
     """Write what decoding needs of a model into a folder: its networks as ONNX graphs, and its integer tensors.
 
-    `ldcodec decompress --backend onnx --onnx DIR` decodes with them, without torch. The folder appears only after its
+    `ldcodec decompress --onnx DIR` decodes with them, without torch. The folder appears only after its
     pictures have been compared with torch's, and the symbols of the model's check file with their checksum. Needs the
     extra: pip install 'ldcodec[onnx]'.
     """
-    from ldcodec.nets.model import DEFAULT_MODEL
+    from ldcodec.entropy.weightsfile import DEFAULT_MODEL
     from ldcodec.onnx.exporter import export as write
 
     name = model or DEFAULT_MODEL
-    try:
-        exported = write(name, Path(onnx), force)
-    except LdcodecError as error:
-        raise click.ClickException(str(error)) from error
+    exported = write(name, Path(onnx), force)
     agreement = f"pictures within {exported.difference:.4f} levels of torch's"
     click.echo(f"{name} → {onnx}  {exported.size} bytes  {agreement}")
     return 0

@@ -8,32 +8,33 @@ import click
 
 from ldcodec.bitstream import container, layout
 from ldcodec.bitstream.reader import Reader
-from ldcodec.jobs.messages import PATH, Batch
+from ldcodec.cli.options import PATH
+from ldcodec.jobs.messages import Console
 from ldcodec.jobs.paths import name_of, opened, read_start
 from ldcodec.jobs.remote import is_remote
 
 
 @click.command(short_help="What a file holds, or a model consists of.")
 @click.argument("inputs", nargs=-1, type=PATH, metavar="IN...")
-@click.option("--model", metavar="NAME|PATH", help="Tell the parameters and kMAC per pixel of a model's parts.")
+@click.option("--model", metavar="NAME|PATH", help="Show the parameters and kMAC per pixel of a model's parts.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
 def info(inputs: tuple[str, ...], model: str | None, as_json: bool) -> int:
-    """Tell what .ldc files hold (IN may be - for standard input), or with --model what a model consists of."""
+    """Show what .ldc files hold (IN may be - for standard input), or with --model what a model consists of."""
     if bool(inputs) == (model is not None):
         raise click.UsageError("name either files or, with --model, a model")
-    batch = Batch()
+    console = Console()
     if model is not None:
-        with batch.reporting(model):
-            batch.say(_model_json(model) if as_json else _model_text(model))
+        with console.reporting(model):
+            console.say(_model_json(model) if as_json else _model_text(model))
     for source in inputs:
-        with batch.reporting(name_of(source)):
+        with console.reporting(name_of(source)):
             fields = _fields(source)
-            batch.say(json.dumps(fields) if as_json else _file_text(fields))
-    return batch.exit_code
+            console.say(json.dumps(fields) if as_json else _file_text(fields))
+    return console.exit_code
 
 
 def _fields(source: str) -> dict[str, Any]:
-    """What is known of a file. One that a network is between is not read to its end: of it only the header is tested.
+    """What a file says of itself. Of a remote one only the header is read and tested.
 
     Raises FormatError, and LdcodecError where it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Man pages of every command, made from what click knows of it: `python -m ldcodec.cli.man FOLDER`."""
+"""Man pages of all commands, from their help: `python -m ldcodec.cli.man FOLDER`."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ SPECIAL = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """Of the program and each command that is not hidden: its name, such as ldcodec-compress, and its page in roff."""
+    """(name, page in roff) of the program and of each command that is not hidden; a name is like ldcodec-compress."""
     yield from _pages(ldcodec, None)
 
 
@@ -67,7 +67,7 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def escaped(text: str) -> str:
-    """Text as roff shows it as it stands; in one line."""
+    """Text in one line, escaped so that roff shows it unchanged."""
     plain = "".join(SPECIAL.get(letter, letter) for letter in text.replace("\n", " "))
     return f"\\&{plain}" if plain.startswith(".") else plain
 

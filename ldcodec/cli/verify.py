@@ -9,13 +9,14 @@ import click
 
 from ldcodec.bitstream.chunktypes import CRITICAL
 from ldcodec.bitstream.container import Container, read
-from ldcodec.bitstream.layout import MAX_PIXELS
 from ldcodec.bitstream.reader import Damage, Reader
-from ldcodec.entropy.weightsfile import CHECK_FILE, find_file
+from ldcodec.cli.options import PATH, max_pixels_option
+from ldcodec.entropy.weightsfile import CHECK_FILE, DEFAULT_MODEL, find_file
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, ModelError
-from ldcodec.jobs.limits import Claims, reader_of
-from ldcodec.jobs.messages import DEFAULT_PIXELS, PATH, Batch, Models
-from ldcodec.jobs.paths import name_of, opened
+from ldcodec.jobs.limits import Limits
+from ldcodec.jobs.messages import Console
+from ldcodec.jobs.models import Models
+from ldcodec.jobs.paths import name_of, opened, reader_of
 
 if TYPE_CHECKING:
     from ldcodec.decoder.protocols import DecoderModel
@@ -25,7 +26,7 @@ SHOWN = 8  # damaged parts that the text names
 
 @dataclass
 class Finding:
-    """What is known of one file after the test."""
+    """What testing one file has shown."""
 
     name: str
     slices: int = 0
@@ -49,37 +50,35 @@ class Finding:
 @click.option("--self", "own", is_flag=True, help="Test this machine instead, with the check file of a model.")
 @click.option("--quick", is_flag=True, help="Test the checksums of the bytes alone, without any model.")
 @click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one a file names.")
-@click.option("--max-pixels", type=click.IntRange(1, MAX_PIXELS), default=DEFAULT_PIXELS, metavar="N", hidden=True)
+@max_pixels_option(hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
 def verify(inputs: tuple[str, ...], own: bool, quick: bool, model: str | None, max_pixels: int, as_json: bool) -> int:
     """Test .ldc files (- for standard input) without making pictures of them.
 
-    Every checksum of the bytes is compared, and what stored pixels say of their size; then the symbols are decoded and
-    compared with theirs, where the model that a file needs is installed. Exit code 1 if any file is damaged, or if this
-    machine computes other symbols from a model's check file than the machine that made the model.
+    All checksums of the bytes are compared, and the sizes of stored pixels; then the symbols are decoded and compared
+    with their own checksums, if the model that a file needs is installed. Exit code 1 if any file is damaged, or if
+    this machine decodes other symbols from a model's check file than the machine that made the model.
     """
     if bool(inputs) == own or (own and quick):
         raise click.UsageError("name either files or, with --self and without --quick, none")
-    batch = Batch()
+    console = Console()
     if own:
-        from ldcodec.nets.model import DEFAULT_MODEL
-
         name = DEFAULT_MODEL if model is None else model
-        with batch.reporting(name):
-            told = _test_machine(name)
-            text = f"{name}: this machine decodes what it should, symbols {told.symbols}"
-            batch.say(told.line() if as_json else text)
-        return batch.exit_code
+        with console.reporting(name):
+            finding = _test_machine(name)
+            text = f"{name}: this machine decodes what it should, symbols {finding.symbols}"
+            console.say(finding.line() if as_json else text)
+        return console.exit_code
     models = Models(model, "auto", None)
     for source in inputs:
-        with batch.reporting(name_of(source)):
-            finding = _tested(source, models, Claims(batch, max_pixels), quick)
-            batch.failures += bool(finding.damage)
-            batch.say(finding.line() if as_json else str(finding))
-    return batch.exit_code
+        with console.reporting(name_of(source)):
+            finding = _tested(source, models, Limits(console, max_pixels), quick)
+            console.failures += bool(finding.damage)
+            console.say(finding.line() if as_json else str(finding))
+    return console.exit_code
 
 
-def _tested(source: str, models: Models, claims: Claims, quick: bool) -> Finding:
+def _tested(source: str, models: Models, limits: Limits, quick: bool) -> Finding:
     finding = Finding(name_of(source))
     with opened(source) as stream:
         try:
@@ -94,12 +93,12 @@ def _tested(source: str, models: Models, claims: Claims, quick: bool) -> Finding
         if reader.lossless:
             finding.symbols = "none: the picture is stored without loss"
         elif not finding.damage and not quick:
-            _test_symbols(reader, finding, models, claims)
+            _test_symbols(reader, finding, models, limits)
     return finding
 
 
 def _misfits(reader: Reader) -> list[Damage]:
-    """Chunks of pixels of another size than the file's; only for these anything that knows pictures is loaded."""
+    """Chunks whose pixels are of another size than the file's. What reads pictures is loaded for such chunks only."""
     if not any(reader.chunk_kind(number) in CRITICAL for number in range(reader.chunk_count)):
         return []
     from ldcodec.decoder.restore import misfits
@@ -107,10 +106,10 @@ def _misfits(reader: Reader) -> list[Damage]:
     return misfits(reader)
 
 
-def _test_symbols(reader: Reader, finding: Finding, models: Models, claims: Claims) -> None:
-    """Decodes the symbols slice by slice; adds what differs to the finding."""
+def _test_symbols(reader: Reader, finding: Finding, models: Models, limits: Limits) -> None:
+    """Decode the symbols slice by slice, and add what differs to the finding."""
     try:
-        claims.of_file(reader, None, 16, models.weights(reader.header.parse_id))
+        limits.check_file(reader, None, 16, models.weights(reader.header.parse_id))
         model = models.of_file(reader.header.parse_id)
     except DamagedError as error:
         finding.damage = [str(error)]
@@ -135,9 +134,9 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _test_machine(name: str) -> Finding:
-    """Decodes the check file of a model with each kind of device here; names them as where the symbols were tested.
+    """Decode the check file of a model with each kind of device of this machine.
 
-    Raises LdcodecError where they differ from those written, or nothing can be compared.
+    Raises LdcodecError where the symbols differ from those written, or nothing can be compared.
     """
     weights = find_file(name)
     source = _check_file(weights.with_name(CHECK_FILE))
@@ -158,7 +157,7 @@ def _test_machine(name: str) -> Finding:
 
 
 def _check_file(path: Path) -> Container:
-    """A check file, read and its bytes tested."""
+    """The content of a check file. Raises LdcodecError if it is missing or damaged."""
     if not path.is_file():
         raise LdcodecError(f"the model comes without {CHECK_FILE}, so there is nothing to compare with")
     try:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ldcodec.bitstream.layout import MAX_PIXELS
 from ldcodec.cli.decompress import region_option
+from ldcodec.cli.options import PATH, device_option, max_pixels_option, threads_option
 from ldcodec.errors import LdcodecError, UsageError
-from ldcodec.jobs.limits import Claims, reader_of
-from ldcodec.jobs.messages import DEFAULT_PIXELS, PATH, Batch, Models
-from ldcodec.jobs.paths import STREAM, Job, check, created, name_of, opened
+from ldcodec.jobs.limits import Limits
+from ldcodec.jobs.messages import Console, library_output_as_warnings
+from ldcodec.jobs.models import Models
+from ldcodec.jobs.paths import STREAM, Job, check, created, name_of, opened, reader_of
 
 if TYPE_CHECKING:
     from ldcodec.bitstream.reader import Reader
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 @click.option("--no-open", is_flag=True, help="Do not open the page in the browser.")
 @region_option
 @click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one the file names.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads to use.")
-@click.option("--max-pixels", type=click.IntRange(1, MAX_PIXELS), default=DEFAULT_PIXELS, metavar="N", hidden=True)
+@device_option()
+@threads_option()
+@max_pixels_option(hidden=True)
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @click.option("--force", "-f", is_flag=True, help="Overwrite an existing page.")
 def view(
@@ -54,18 +55,20 @@ def view(
     """
     if source == STREAM and original == STREAM:
         raise UsageError("standard input can be read only once")
-    batch = Batch(quiet)
-    with batch.reporting(name_of(source)):
+    console = Console(quiet)
+    with console.reporting(name_of(source)):
         job = Job(source, output or _temporary(source))
         check(job, force)
-        page = _page(job, original, region, Models(model, device, threads), Claims(batch, max_pixels), batch)
+        page = _page(job, original, region, Models(model, device, threads), Limits(console, max_pixels), console)
         with created(job.target) as stream:
             stream.write(page.encode())
         if not quiet:
-            batch.say(f"{job.source_name} → {job.target_name}  {len(page.encode())} bytes", error=job.target == STREAM)
+            console.say(
+                f"{job.source_name} → {job.target_name}  {len(page.encode())} bytes", error=job.target == STREAM
+            )
         if not no_open and job.target != STREAM:
             _open(job.target)
-    return batch.exit_code
+    return console.exit_code
 
 
 def _temporary(source: str) -> str:
@@ -88,38 +91,37 @@ def _page(
     original: str | None,
     region: tuple[int, int, int, int] | None,
     models: Models,
-    claims: Claims,
-    batch: Batch,
+    limits: Limits,
+    console: Console,
 ) -> str:
     with opened(job.source) as stream:
         source = reader_of(stream)
-        claims.of_file(source, region, 1, models.weights(source.header.parse_id))
+        limits.check_file(source, region, 1, models.weights(source.header.parse_id))
         model = None if source.lossless else models.of_file(source.header.parse_id)
         from ldcodec.decoder.request import Request
         from ldcodec.viewer.document import Names, document
 
-        before = None if original is None else _original(original, claims)
-        content = _content(source, model, Request(region), before, batch)
+        before = None if original is None else _original(original, limits)
+        content = _content(source, model, Request(region), before, console)
         names = Names(os.path.basename(job.source_name), None if model is None else model.name)
         return document(names, source, content)
 
 
-def _original(path: str, claims: Claims) -> "Picture":
-    from ldcodec.jobs.stderr import foreign_lines_as_warnings
+def _original(path: str, limits: Limits) -> "Picture":
     from ldcodec.pictures.read import read
 
-    with opened(path) as stream, foreign_lines_as_warnings():
-        claims.of_picture(stream, path)
+    with opened(path) as stream, library_output_as_warnings():
+        limits.check_picture(stream)
         return read(stream, name_of(path))
 
 
 def _content(
-    source: "Reader", model: "DecoderModel | None", view: "Request", original: "Picture | None", batch: Batch
+    source: "Reader", model: "DecoderModel | None", view: "Request", original: "Picture | None", console: Console
 ) -> "PageContent":
     """What the page shows, with a progress bar over its renderings on a terminal."""
     from tqdm import tqdm
 
     from ldcodec.viewer.renderings import content_of
 
-    with tqdm(unit="rendering", leave=False, disable=not batch.shows_progress) as bar:
+    with tqdm(unit="rendering", leave=False, disable=not console.shows_progress) as bar:
         return content_of(source, model, view, original, bar.update)

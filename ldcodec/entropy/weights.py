@@ -18,10 +18,12 @@ from ldcodec.entropy.hyperprior import CONTEXTS, HyperPrior, channelwise
 from ldcodec.entropy.integer import KNOTS, IntegerRateModel
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.tables import Tables
+from ldcodec.entropy.weightsfile import read_config
 from ldcodec.errors import ModelError
 
 FORMAT = "ldcodec-weights-1"
 INTEGER_PREFIXES = ("integer.", "coder.")
+CODER_PREFIXES = ("coder.", "integer.z_index")
 INTEGER_TYPES = ("int16", "int32", "uint8")
 
 
@@ -77,13 +79,22 @@ def rate_model(
     Raises ModelError for what is missing, of wrong shape or not exact.
     """
     check_shapes(path, arrays, integer_shapes(config))
-    for name in ("coder.counts", "coder.reach"):
+    entries = {name.removeprefix("integer."): a for name, a in arrays.items() if name.startswith("integer.")}
+    return IntegerRateModel(config, entries, arithmetic), _coder(path, config, arrays)
+
+
+def read_coder(path: Path) -> Coder:
+    """The coder in a weights file, whose networks are not read. Raises ModelError as `rate_model` does."""
+    config, (arrays, _) = read_config(path), read_tensors(path, "np", CODER_PREFIXES)
+    return _coder(path, config, arrays)
+
+
+def _coder(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> Coder:
+    for name in ("coder.counts", "coder.reach", "integer.z_index"):
         if name not in arrays:
             raise ModelError(f"{path}: {name} is missing")
     tables = Tables(arrays["coder.counts"].astype(np.int64), arrays["coder.reach"].astype(np.int64))
-    entries = {name.removeprefix("integer."): a for name, a in arrays.items() if name.startswith("integer.")}
-    integers = IntegerRateModel(config, entries, arithmetic)
-    return integers, Coder(tables, _hyper_prior(path, config, arrays) or channelwise(integers.z_index))
+    return Coder(tables, _hyper_prior(path, config, arrays) or channelwise(arrays["integer.z_index"]))
 
 
 def _hyper_prior(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> HyperPrior | None:

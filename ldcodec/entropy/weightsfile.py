@@ -1,26 +1,22 @@
 """Weights files on the search path and what their first bytes tell, read with the standard library alone.
 
-A safetensors file begins with the length of a JSON header (8 bytes), then the header: for each tensor its type, shape
-and place. So the parse id, and the few integers that bound how small a payload can be, cost no import of torch.
+A safetensors file begins with the length of a JSON header (8 bytes), then the header with the metadata: so the parse id
+and the sizes of a model cost no import of NumPy or torch.
 """
 
 import json
-import math
 import os
-import sys
-from array import array
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from ldcodec.entropy.config import Config, from_mapping
 from ldcodec.errors import ModelError
 
+DEFAULT_MODEL = "base"
 FILE_NAME = "model.safetensors"
 CHECK_FILE = "check.ldc"  # beside it: a file whose symbols are known to be right
 SEARCH_VARIABLE = "LDCODEC_MODELS"
 HEADER_LIMIT = 1 << 20  # bytes of JSON at the front of a weights file
-PRECISION = 24  # bits of a frequency table; equals gaussian.PRECISION (tested)
 SLACK_BITS = 64  # the coder's state, which it need not write in full
 
 
@@ -59,23 +55,21 @@ def find_identity(identity: bytes) -> Path | None:
 
 def metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file, read from its header alone; empty if there is none."""
-    found = _header(path).get("__metadata__", {})
-    return found if isinstance(found, dict) else {}
-
-
-def least_hyper_bits(path: Path) -> float:
-    """Bits that one position of the hyper-latent takes at least, all its channels; 0 where the file does not tell."""
     try:
-        counts, reach = (_integers(path, name, "i") for name in ("coder.counts", "coder.reach"))
-        costs = _least_costs(counts, [k + 2 for k in reach])
-        if "coder.hyper_choice" not in _header(path):
-            return sum(costs[index] for index in _integers(path, "integer.z_index", "B"))
-        own, choice = _integers(path, "coder.hyper_counts", "i"), _integers(path, "coder.hyper_choice", "B")
-        costs += _least_costs(own, [_shape(path, "coder.hyper_counts")[1]] * _shape(path, "coder.hyper_counts")[0])
-        _, channels, contexts = _shape(path, "coder.hyper_choice")
-        return sum(_cheapest(costs, choice, channel, channels, contexts) for channel in range(channels))
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return 0.0
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            found = json.loads(file.read(length))["__metadata__"] if length <= HEADER_LIMIT else {}
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def read_config(path: Path) -> Config:
+    """The sizes of the networks in a weights file. Raises ModelError where they are missing or impossible."""
+    try:
+        return from_mapping(json.loads(metadata(path)["config"]))
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path}: no readable configuration") from error
 
 
 def is_too_small(payload_bytes: int, hyper_positions: int, least_bits: float) -> bool:
@@ -85,43 +79,3 @@ def is_too_small(payload_bytes: int, hyper_positions: int, least_bits: float) ->
     at least what the likeliest symbol of the cheapest of them takes, whatever wrote the file.
     """
     return 8 * payload_bytes + SLACK_BITS < hyper_positions * least_bits * (1 - 1e-3)
-
-
-def _least_costs(counts: Sequence[int], lengths: Sequence[int]) -> list[float]:
-    """Bits of the likeliest symbol of each table; counts: those of all, one after the other."""
-    ends = list(accumulate(lengths))
-    return [PRECISION - math.log2(max(counts[end - n : end])) for n, end in zip(lengths, ends, strict=True)]
-
-
-def _cheapest(costs: list[float], choice: Sequence[int], channel: int, channels: int, contexts: int) -> float:
-    """The least cost of a channel's tables; choice: [bands, channels, contexts], flat."""
-    starts = range(channel * contexts, len(choice), channels * contexts)
-    return min(costs[index] for start in starts for index in choice[start : start + contexts])
-
-
-def _shape(path: Path, name: str) -> list[int]:
-    shape: list[int] = _header(path)[name]["shape"]
-    return shape
-
-
-def _header(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= HEADER_LIMIT else {}
-        return header if isinstance(header, dict) else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-
-
-def _integers(path: Path, name: str, code: str) -> Sequence[int]:
-    """A tensor of int32 (code i) or uint8 (code B)."""
-    start, end = _header(path)[name]["data_offsets"]
-    values = array(code)
-    with path.open("rb") as file:
-        data_start = 8 + int.from_bytes(file.read(8), "little")
-        file.seek(data_start + start)
-        values.frombytes(file.read(min(end - start, HEADER_LIMIT)))
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values

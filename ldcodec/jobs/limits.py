@@ -1,95 +1,146 @@
-"""What an input claims to be, tested before anything of that size is made: pixels, symbols, memory."""
+"""What an input claims to be, tested before anything of that size is made: pixels, symbols, memory; and the cores.
 
+The figures in bytes were measured with the packed model (docs/large-pictures.md) and are rounded up. Sizes of tiles and
+their halos are those of the code that makes them and of the model that will be used.
+"""
+
+import ctypes
 import io
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ldcodec.bitstream import slices
-from ldcodec.bitstream.layout import MAGIC
+from ldcodec.bitstream.layout import Header, latent_size
 from ldcodec.bitstream.reader import Reader
-from ldcodec.entropy.weightsfile import is_too_small, least_hyper_bits
-from ldcodec.errors import DamagedError, LdcodecError, PictureError
-from ldcodec.jobs import memory
-from ldcodec.jobs.messages import Batch
-from ldcodec.jobs.paths import read_start
+from ldcodec.bitstream.slices import (
+    DENOISER_HALO,
+    PARSED_AT_ONCE,
+    REFINED_MARGIN,
+    REFINED_SIDE,
+    TILE,
+    UNIT,
+    Span,
+    cut,
+    is_large,
+)
+from ldcodec.entropy.config import Config
+from ldcodec.entropy.weightsfile import is_too_small, read_config
+from ldcodec.errors import DamagedError, LdcodecError, ModelError, PictureError, TooManyPixelsError
+from ldcodec.jobs.messages import Console
 
-DEFLATE = 1032  # bytes of a PNG's rows that one byte of its file can hold at most
-HALO = 35  # latent rows at most around a tile (`tiles.halo_of`)
+PROGRAM = 550e6  # interpreter, torch and weights
+CODING = 24e3  # each latent position of a slice while it is coded
+PARSING = 14e3  # each latent position of all slices that are parsed at once
+ANALYSED = 1.3e3  # each latent position of a row of tiles, analysed
+KEPT = 2.3e3  # each latent position of the rows that tiles need
+TILE_POSITION = 16e3  # each latent position of a tile and its halo
+ONE_PASS = 200  # each pixel of a picture that is coded or rendered in one pass
+REFINING = 500e6  # a whole square of the latent while it is refined, and in proportion for less
+OPENED = 8  # each pixel while Pillow reads or writes the picture: 4 bytes of its own, 3 of ours
+PNG_RATIO = 1032  # bytes of a PNG's rows that one byte of its file can hold at most, a limit of deflate
+MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-class Claims:
-    """Tests inputs against the limits of one call, and tells of work that will need much of the memory."""
+class Limits:
+    """Tests inputs against the limits of one call, and warns of work that will need much of the memory."""
 
-    def __init__(self, batch: Batch, max_pixels: int, share: float | None = None) -> None:
-        """share: bytes of memory that are this process's among several that work at once; None where it works alone."""
-        self._batch, self._max_pixels, self._share = batch, max_pixels, share
+    def __init__(self, console: Console, max_pixels: int, share: float | None = None) -> None:
+        """share: bytes of memory for this process, one of several; None where it works alone."""
+        self._console, self._max_pixels, self._share = console, max_pixels, share
 
-    def of_picture(self, stream: BinaryIO, name: str, effort: int = 1) -> None:
-        """Before a picture is decoded, to be compressed with effort 1..9; what is none is left to the reader.
+    def check_picture(self, stream: BinaryIO, effort: int = 1, weights: Path | None = None) -> None:
+        """Test a picture file before it is decoded, to be compressed with effort 1..9 by the model in a weights file.
 
-        Raises LdcodecError.
+        What is no picture passes: reading it tells why. Raises LdcodecError.
         """
         from PIL import Image
 
-        Image.MAX_IMAGE_PIXELS = None  # this one's size is tested here
+        Image.MAX_IMAGE_PIXELS = None  # this file's size is tested here
         claim = _claim_of(stream)
-        self._tell_pillow()
+        self._limit_pillow()
         if claim is None:
             return
         width, height, problem = claim
-        self._pixels(width, height)
+        self._check_pixels(width, height)
         if problem:
             raise PictureError(problem)
-        if memory.is_large(width, height):
-            memory.give_back_at_once()
-        self._memory(memory.for_encoding(width, height, slices.cut(width, height), effort))
+        if is_large(width, height):
+            return_memory_at_once()
+        config = config_of(weights)
+        halo = 0 if config is None else config.transform_halo
+        self.check_memory(encoding_memory(width, height, cut(width, height), effort, halo))
 
-    def of_file(
+    def check_file(
         self, source: Reader, region: tuple[int, int, int, int] | None, scale: int, weights: Path | None
     ) -> None:
-        """Before a file's model is loaded; region and scale are what is wanted of it. Raises LdcodecError."""
+        """Test an .ldc file before its model is loaded.
+
+        region (x, y, width, height) and scale 1..16 are what is wanted of it; weights: the file with the integers of
+        its model, None if that is not installed. Raises LdcodecError.
+        """
         header = source.header
         shown = region[2] * region[3] if region else header.width * header.height // scale**2
-        self._pixels(header.width, header.height)
+        self._check_pixels(header.width, header.height)
         if source.lossless:
-            self._tell_pillow()
-            self._memory(memory.for_pillow(header.width, header.height))
+            self._limit_pillow()
+            self.check_memory(OPENED * header.width * header.height)
             return
         if not source.holds_a_slice():
             raise DamagedError("the file is cut short before the end of its first slice, so nothing can be restored")
-        self._payloads(source, least_hyper_bits(weights) if weights is not None else 0.0)
-        if memory.is_large(header.width, header.height):
-            memory.give_back_at_once()
-        self._memory(memory.for_decoding(header, source.spans, HALO, shown))
+        config = config_of(weights)
+        if weights is None or config is None:  # loading the model tells why
+            return
+        _check_payloads(source, weights)
+        if is_large(header.width, header.height):
+            return_memory_at_once()
+        self.check_memory(decoding_memory(header, source.spans, config.transform_halo + DENOISER_HALO, shown))
 
-    def _tell_pillow(self) -> None:
+    def check_memory(self, needed: float) -> None:
+        """Raises LdcodecError where so many bytes are not free; notes where they are more than half of what is."""
+        bounds = [bound for bound in (free_memory(), self._share) if bound is not None]
+        if not bounds or needed <= min(bounds) / 2:
+            return
+        available = min(bounds)
+        shared = " for it beside other jobs; see --jobs" if available == self._share else ""
+        line = f"needs about {amount(needed)} of memory, {amount(available)} are free{shared}"
+        if needed > available:
+            raise LdcodecError(line)
+        self._console.note(f"note: {line}")
+
+    def _limit_pillow(self) -> None:
         from PIL import Image
 
         Image.MAX_IMAGE_PIXELS = max(1, self._max_pixels // 2)  # Pillow refuses from twice this number on
 
-    def _pixels(self, width: int, height: int) -> None:
+    def _check_pixels(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
-            count = f"{width}x{height} pixels are more than the {self._max_pixels} allowed"
-            raise LdcodecError(f"{count}; --max-pixels sets another limit")
+            raise TooManyPixelsError(f"{width}x{height} pixels are more than the {self._max_pixels} allowed")
 
-    def _payloads(self, source: Reader, least_bits: float) -> None:
-        columns = -(-source.header.width // 64)
-        for number, span in enumerate(source.spans):
-            length = source.payload_length(number)
-            if is_too_small(length, span.rows // slices.UNIT * columns, least_bits):
-                what = f"slice {number + 1} of {len(source.spans)}"
-                raise DamagedError(f"the header lies: {what} cannot hold its symbols in {length} bytes")
 
-    def _memory(self, expected: float) -> None:
-        bounds = [bound for bound in (memory.free(), self._share) if bound is not None]
-        if not bounds or expected <= min(bounds) / 2:
-            return
-        available = min(bounds)
-        shared = " for it beside other jobs; see --jobs" if available == self._share else ""
-        needs = f"needs about {memory.amount(expected)} of memory, {memory.amount(available)} are free{shared}"
-        if expected > available:
-            raise LdcodecError(needs)
-        self._batch.note(f"note: {needs}")
+def config_of(weights: Path | None) -> Config | None:
+    """The sizes of the model in a weights file; None if there is no readable one, which loading it will report."""
+    with suppress(ModelError):
+        return None if weights is None else read_config(weights)
+    return None
+
+
+def _check_payloads(source: Reader, weights: Path) -> None:
+    """Refuse lengths that cannot hold a slice's symbols, as `read_slice` does, before seconds go into loading torch."""
+    from ldcodec.entropy.weights import read_coder
+
+    columns = -(-source.header.width // 64)
+    try:
+        coder = read_coder(weights)
+    except ModelError:  # told when the model is loaded
+        return
+    least = coder.hyper.least(coder.least_bits)
+    for number, span in enumerate(source.spans):
+        length = source.payload_length(number)
+        if is_too_small(length, span.rows // UNIT * columns, least):
+            what = f"slice {number + 1} of {len(source.spans)}"
+            raise DamagedError(f"the header lies: {what} cannot hold its symbols in {length} bytes")
 
 
 class _Claim(NamedTuple):
@@ -101,7 +152,7 @@ class _Claim(NamedTuple):
 
 
 def _claim_of(stream: BinaryIO) -> _Claim | None:
-    """What a picture file claims; None if it cannot be told without using the stream up."""
+    """What a picture file claims; None for a pipe, which can be read only once, and for what is no picture."""
     from PIL import Image
 
     if not stream.seekable():
@@ -110,10 +161,10 @@ def _claim_of(stream: BinaryIO) -> _Claim | None:
         length = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         with Image.open(stream) as image:
-            lies = image.format == "PNG" and image.width * image.height * _bits(image.mode) > 8 * DEFLATE * length
+            lies = image.format == "PNG" and image.width * image.height * _bits(image.mode) > 8 * PNG_RATIO * length
             problem = f"{image.width}x{image.height} pixels do not fit its {length} bytes" if lies else ""
             return _Claim(*image.size, problem)
-    except Exception:  # whatever is wrong is told when the picture is read
+    except Exception:  # Pillow raises nearly anything; reading the picture reports it
         return None
     finally:
         stream.seek(0)
@@ -124,9 +175,85 @@ def _bits(mode: str) -> int:
     return {"RGB": 24, "RGBA": 32, "LA": 16}.get(mode, 1)
 
 
-def reader_of(stream: BinaryIO) -> Reader:
-    """A file open for reading, from a pipe too. Raises FormatError or DamagedError."""
-    if stream.seekable():
-        return Reader(stream)
-    data = read_start(stream, MAGIC)
-    return Reader(io.BytesIO(data))
+def encoding_memory(width: int, height: int, spans: list[Span], effort: int, halo: int) -> float:
+    """Bytes that the process takes at its peak while it compresses a picture.
+
+    effort: 1..9; halo: latent rows around a tile that the analysis needs.
+    """
+    rows, columns = latent_size(width, height)
+    square = (REFINED_SIDE + 2 * REFINED_MARGIN) ** 2
+    refining = REFINING * min(1.0, rows * columns / square) if effort > 1 else 0.0
+    if not is_large(width, height):
+        return PROGRAM + max(ONE_PASS * width * height, refining)
+    strip = min(rows, TILE) * columns * ANALYSED + (TILE + 2 * halo) ** 2 * TILE_POSITION
+    work = max(strip, _largest(spans, columns) * CODING, refining)
+    return max(OPENED * width * height, PROGRAM + 3 * width * height + work)
+
+
+def decoding_memory(header: Header, spans: list[Span], halo: int, shown: int) -> float:
+    """Bytes that the process takes at its peak while it decompresses, with as many threads as make it largest.
+
+    halo: latent rows around a tile that its pixels depend on; shown: pixels of the picture that are wanted.
+    """
+    rows, columns = latent_size(header.width, header.height)
+    largest = _largest(spans, columns)
+    parsing = min(rows * columns, max(largest, PARSED_AT_ONCE)) * PARSING
+    if not is_large(header.width, header.height):
+        return PROGRAM + max(parsing, ONE_PASS * header.width * header.height)
+    height = min(rows, TILE + 2 * halo)
+    kept = (height + max(span.rows for span in spans)) * columns * KEPT
+    tile = height * min(columns, TILE + 2 * halo) * TILE_POSITION
+    return PROGRAM + max(OPENED * shown, 3 * shown + kept + max(parsing, tile))
+
+
+def _largest(spans: list[Span], columns: int) -> int:
+    return max(span.rows for span in spans) * columns
+
+
+def return_memory_at_once() -> None:
+    """Make glibc return freed blocks of a megabyte and more to the system at once, for the rest of the process.
+
+    By itself it keeps blocks of up to 32 MB, which slices and tiles consist of, in pieces that do not fit the next
+    slice: 1.2 GB instead of 0.8 at the peak of a slice of 3 megapixels. Elsewhere this does nothing.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 1 << 20)
+
+
+def free_memory() -> float | None:
+    """Bytes that this machine can still give, within the limit of the control group; None where that is unknown."""
+    available = _field(Path("/proc/meminfo"), "MemAvailable:")
+    limit, used = _number(Path("/sys/fs/cgroup/memory.max")), _number(Path("/sys/fs/cgroup/memory.current"))
+    bounds = [1024 * available] if available is not None else []
+    bounds += [max(0.0, limit - used)] if limit is not None and used is not None else []
+    return min(bounds, default=None)
+
+
+def amount(size: float) -> str:
+    """A number of bytes for people, such as 1.2 GB."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _field(path: Path, name: str) -> float | None:
+    try:
+        lines = path.read_text().splitlines()
+        return next((float(line.split()[1]) for line in lines if line.startswith(name)), None)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def bound_threads(threads: int) -> None:
+    """Bound the threads of libraries that are not imported yet: they read the environment when they are."""
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))

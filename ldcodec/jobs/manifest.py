@@ -1,36 +1,40 @@
 """The manifest of an output folder: what was made of which input, so that another run can go on where one ended.
 
-It is a journal of JSON lines. A line is written before an output is begun and another when it is complete; a run that
-is killed leaves at most a line that is cut, which counts as none. An output that was begun and not completed is ours
-and is made again, so a file is neither lost nor left half-written.
+It is a file of JSON lines. One is appended before an output is begun and another when it is complete; a run that is
+killed leaves at most a line that is cut, which counts as none. An output that was begun and not completed is ours and
+is made again, so no file is lost or left half-written.
 
-In a remote folder the journal is stored from time to time (`journal`). So that it owns what is made meanwhile, all
-outputs are begun before the first is written. Nothing there is locked: two runs must not share a remote folder.
+A remote folder cannot be appended to: there the manifest is kept in memory and stored as a whole from time to time. So
+that it owns what is made meanwhile, all outputs are begun before the first is written. Nothing there is locked: two
+runs must not share a remote folder.
 """
 
 import hashlib
+import io
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from time import monotonic
 from typing import IO, Any
 
+from ldcodec.bitstream.atomic import lock
 from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.jobs import remote
-from ldcodec.jobs.journal import RemoteJournal
-from ldcodec.jobs.paths import Job, joined, size_of
+from ldcodec.jobs.paths import Job, created, is_unfinished, joined, remove, size_of
 
 FILE_NAME = ".ldcodec-manifest.jsonl"
 VERSION = 1
-UNFINISHED = re.compile(r"(^|/)\.ldcodec-[0-9a-f]{16}\.tmp$")  # no other file is removed, whatever a manifest says
+INTERVAL = 30.0  # seconds between two times that a remote manifest is stored while lines are added
 
 
 @dataclass(frozen=True)
-class Stamp:
-    """By what an input is known: its size in bytes; its time of change in nanoseconds since 1970 and its SHA-256, or,
-    if it is remote, what its store tells of its content.
+class Fingerprint:
+    """What identifies the content of an input.
+
+    Its size in bytes; its time of change in nanoseconds since 1970 and its SHA-256 in hex or, if it is remote, what its
+    store says of the content.
     """
 
     size: int
@@ -41,201 +45,211 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Record:
-    """An output that is complete: its input, as named within the input folder, and its size in bytes."""
+    """A complete output: its input, as named within the input folder, and its size in bytes."""
 
     source: str
-    stamp: Stamp
+    fingerprint: Fingerprint
     bytes: int
 
 
-def stamp_of(path: str) -> Stamp:
-    """The stamp of a file. Its time is asked for before it is read: a change meanwhile will be seen. Raises OSError."""
-    status = os.stat(path)
+def fingerprint_of(path: str) -> Fingerprint:
+    """The fingerprint of a local file. Raises OSError."""
+    status = os.stat(path)  # before it is read, so that a change meanwhile will be noticed
     with open(path, "rb") as stream:
-        return Stamp(status.st_size, status.st_mtime_ns, hashlib.file_digest(stream, "sha256").hexdigest())
+        return Fingerprint(status.st_size, status.st_mtime_ns, hashlib.file_digest(stream, "sha256").hexdigest())
 
 
 class Manifest:
     """What is known of the outputs in a folder. Their names are relative to it, those of inputs to theirs."""
 
     def __init__(self, folder: str, stream: IO[str], present: Mapping[str, int] | None = None) -> None:
-        """present: sizes of the files that are in a remote folder, None for a folder that can be asked."""
+        """present: sizes of the files in a remote folder, listed once; None for a local one, which can be asked."""
         self.folder = folder
         self._stream = stream
         self._present = present
-        self._made: dict[str, Record | None] = {}  # None: begun, or made with other options
+        self._outputs: dict[str, Record | None] = {}  # None: begun, or made with other options
         self._unfinished: dict[str, str] = {}
-        self._order: Any = None
+        self._options: Any = None
         for line in stream:
-            self._recall(line)
+            self._replay(line)
 
     def targets(self) -> dict[str, str]:
-        """Of every input with a finished output, the output, both by their names."""
-        return {record.source: target for target, record in self._made.items() if record is not None}
+        """The output of each input that has a finished one, both by name."""
+        return {record.source: target for target, record in self._outputs.items() if record is not None}
 
-    def owns(self, target: str) -> bool:
-        """Whether the output at a path was made, or at least begun, by a run like this one."""
-        return self._name(target) in self._made
+    def may_write(self, target: str) -> bool:
+        """Whether the output at a path is ours to replace, or is known not to exist."""
+        name = self._name(target)
+        return name in self._outputs or (self._present is not None and name not in self._present)
 
-    def has_room(self, target: str) -> bool:
-        """Whether the output at a path is ours to make anew, or is known not to be there."""
-        return self.owns(target) or (self._present is not None and self._name(target) not in self._present)
-
-    def is_done(self, job: Job, source: str, stamp: Stamp | None = None) -> bool:
+    def is_done(self, job: Job, source: str, fingerprint: Fingerprint | None = None) -> bool:
         """Whether the output of a job is complete and its input, called `source`, has not changed since.
 
-        stamp: of a remote input. A local one whose time alone has changed is read; one with the same content is noted
-        with its new time.
+        fingerprint: of a remote input. A local one is read only if its time alone has changed; if its content has not,
+        the new time is noted.
         """
-        record = self._made.get(self._name(job.target))
+        record = self._outputs.get(self._name(job.target))
         if record is None or record.source != source:
             return False
         try:
-            return self._made_size(job.target) == record.bytes and self._is_same(job, record, stamp)
+            return self._size(job.target) == record.bytes and self._is_same(job, record, fingerprint)
         except OSError:
             return False
 
-    def _made_size(self, target: str) -> int | None:
+    def _size(self, target: str) -> int | None:
         return size_of(target) if self._present is None else self._present.get(self._name(target))
 
-    def _is_same(self, job: Job, record: Record, stamp: Stamp | None) -> bool:
-        if stamp is not None:
-            return stamp == record.stamp
+    def _is_same(self, job: Job, record: Record, fingerprint: Fingerprint | None) -> bool:
+        if fingerprint is not None:
+            return fingerprint == record.fingerprint
         status = os.stat(job.source)
-        if status.st_size != record.stamp.size:
+        if status.st_size != record.fingerprint.size:
             return False
-        if status.st_mtime_ns == record.stamp.mtime_ns:
+        if status.st_mtime_ns == record.fingerprint.mtime_ns:
             return True
-        stamp = stamp_of(job.source)
-        if stamp.sha256 == record.stamp.sha256:
-            self.finish(job, record.source, stamp, record.bytes)
-        return stamp.sha256 == record.stamp.sha256
+        fingerprint = fingerprint_of(job.source)
+        if fingerprint.sha256 == record.fingerprint.sha256:
+            self.finish(job, record.source, fingerprint, record.bytes)
+        return fingerprint.sha256 == record.fingerprint.sha256
 
     def begin(self, job: Job) -> None:
-        """Note that an output will be written; to be called before anything of it is."""
-        self._write({"begin": self._name(job.target), "unfinished": self._name(job.unfinished or "")})
+        """Note that an output will be written, before anything of it is."""
+        self._append({"begin": self._name(job.target), "unfinished": self._name(job.unfinished or "")})
 
-    def keep_begun(self) -> None:
-        """Make sure that what was noted outlives this process, wherever that takes a while. Raises OSError."""
-        if isinstance(self._stream, RemoteJournal):
+    def finish(self, job: Job, source: str, fingerprint: Fingerprint, size: int) -> None:
+        """Note that an output of `size` bytes is complete."""
+        fields = {"done": self._name(job.target), "source": source, "bytes": size}
+        known = {name: value for name, value in asdict(fingerprint).items() if value or name == "size"}
+        self._append(fields | known)
+
+    def save(self) -> None:
+        """Make sure that what was noted outlives this process, where that takes a while. Raises LdcodecError."""
+        if isinstance(self._stream, _RemoteText):
             self._stream.save()
 
-    def finish(self, job: Job, source: str, stamp: Stamp, size: int) -> None:
-        """Note that an output of so many bytes is complete."""
-        fields = {"done": self._name(job.target), "source": source, "bytes": size}
-        told = {name: value for name, value in asdict(stamp).items() if value or name == "size"}
-        self._write(fields | told)
+    def settle(self, options: dict[str, Any], force: bool) -> None:
+        """Make this a folder of outputs with these options, and remove what killed runs left behind.
 
-    def settle(self, order: dict[str, Any], force: bool) -> None:
-        """Let the folder be one of outputs made to one order; what killed runs left behind is removed.
-
-        Raises UsageError where outputs were made to another order, unless all is to be made anew.
+        Raises UsageError where outputs were made with other options, unless all is to be made anew.
         """
-        if self._order is not None and self._order != order and not force:
-            raise UsageError(f"{self.folder}: {_difference(self._order, order)}; name another folder, or --force")
-        if self._order != order or force:
-            self._write({"ldcodec": VERSION, "order": order})
-        for name in filter(UNFINISHED.search, self._unfinished.values()):
-            place = joined(self.folder, name)
+        if self._options is not None and self._options != options and not force:
+            raise UsageError(f"{self.folder}: {_difference(self._options, options)}; name another folder, or --force")
+        if self._options != options or force:
+            self._append({"ldcodec": VERSION, "order": options})
+        for name in filter(is_unfinished, self._unfinished.values()):  # nothing else, whatever a manifest says
             with suppress(OSError):
-                remote.remove(place) if remote.is_remote(place) else os.unlink(place)
+                remove(joined(self.folder, name))
 
     def _name(self, path: str) -> str:
         if remote.is_remote(self.folder):
             return path.removeprefix(joined(self.folder, ""))
         return os.path.relpath(os.path.realpath(path), os.path.realpath(self.folder))
 
-    def _write(self, fields: dict[str, Any]) -> None:
+    def _append(self, fields: dict[str, Any]) -> None:
         line = json.dumps(fields)
         self._stream.write(line + "\n")
         self._stream.flush()
-        self._recall(line)
+        self._replay(line)
 
-    def _recall(self, line: str) -> None:
-        """What a line says; one that is cut or means nothing to us says nothing."""
+    def _replay(self, line: str) -> None:
+        """Take in what a line says; one that is cut or means nothing to us says nothing."""
         with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
             fields = json.loads(line)
             if "order" in fields:
-                self._order = fields["order"]
-                self._made = dict.fromkeys(self._made)
+                self._options = fields["order"]
+                self._outputs = dict.fromkeys(self._outputs)
             elif "begin" in fields:
-                self._made[str(fields["begin"])] = None
+                self._outputs[str(fields["begin"])] = None
                 self._unfinished[str(fields["begin"])] = str(fields["unfinished"])
             else:
-                stamp = _stamp_from(fields)
-                self._made[str(fields["done"])] = Record(str(fields["source"]), stamp, int(fields["bytes"]))
+                texts = (str(fields.get(name, "")) for name in ("sha256", "tag"))
+                fingerprint = Fingerprint(int(fields["size"]), int(fields.get("mtime_ns", 0)), *texts)
+                self._outputs[str(fields["done"])] = Record(str(fields["source"]), fingerprint, int(fields["bytes"]))
                 self._unfinished.pop(fields["done"], None)
 
 
-def _stamp_from(fields: dict[str, Any]) -> Stamp:
-    found = (int(fields["size"]), int(fields.get("mtime_ns", 0)), str(fields.get("sha256", "")))
-    return Stamp(*found, str(fields.get("tag", "")))
+class _RemoteText(io.StringIO):
+    """The text of a file with a URL, stored as a whole by `save`, when it is closed, and now and then by `flush`.
+
+    A run that is killed loses the lines of the last seconds.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Reads what there is. Raises OSError."""
+        super().__init__(newline="\n")
+        self._url = url
+        if remote.exists(url):
+            with remote.opened(url) as stream:
+                text = stream.read().decode("utf-8", "replace")
+            self.write(text if text.endswith("\n") else text + "\n")
+        self._stored, self._time = len(self.getvalue()), monotonic()
+        self.seek(0)
+
+    def flush(self) -> None:
+        """Store the text if that was last done some time ago. Raises LdcodecError."""
+        if monotonic() - self._time > INTERVAL:
+            self.save()
+
+    def save(self) -> None:
+        """Store the text if anything was added to it. Raises LdcodecError."""
+        self._time = monotonic()
+        text = self.getvalue()
+        if len(text) > self._stored:
+            with created(self._url) as stream:
+                stream.write(text.encode())
+            self._stored = len(text)
+
+    def close(self) -> None:
+        """Store the text and forget it. Raises LdcodecError."""
+        if not self.closed:
+            try:
+                self.save()
+            finally:
+                super().close()
 
 
 @contextmanager
-def manifest_of(folder: str) -> Iterator[Manifest]:
-    """The manifest of a folder, which is made if need be, and is ours alone until the end.
+def open_manifest(folder: str) -> Iterator[Manifest]:
+    """The manifest of a folder, which is made if need be; a local one is locked until the end.
 
     Raises LdcodecError if another run is at work there, or the folder cannot be used.
     """
-    if remote.is_remote(folder):
-        with _remote_manifest_of(folder) as manifest:
-            yield manifest
-        return
-    path = os.path.join(folder, FILE_NAME)
+    present = None
+    path = joined(folder, FILE_NAME)
     try:
-        os.makedirs(folder, exist_ok=True)
-        stream = open(path, "a+", encoding="utf-8", errors="replace", newline="\n")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise LdcodecError(f"{path}: {error.strerror or error}") from error
-    with stream:
-        _lock(stream, folder)
-        _end_last_line(path, stream)
-        stream.seek(0)
-        yield Manifest(folder, stream)
-
-
-@contextmanager
-def _remote_manifest_of(folder: str) -> Iterator[Manifest]:
-    try:
-        remote.check_writable(folder)
-        remote.make_folder(folder)
-        present = {name: found.size for name, found in remote.listed(folder).items()}
-        stream = RemoteJournal(joined(folder, FILE_NAME))
+        if remote.is_remote(folder):
+            remote.check_writable(folder)
+            remote.make_folder(folder)
+            present = {name: found.size for name, found in remote.listed(folder).items()}
+            stream: IO[str] = _RemoteText(path)
+        else:
+            os.makedirs(folder, exist_ok=True)
+            stream = _open_local(path)
+    except BlockingIOError as error:
+        raise LdcodecError(f"{folder}: another run of ldcodec is at work in this folder") from error
     except OSError as error:
         raise LdcodecError(f"{folder}: {error.strerror or error}") from error
     with stream:
+        yield Manifest(folder, stream, present)
+
+
+def _open_local(path: str) -> IO[str]:
+    """A local manifest, locked and at its beginning. Raises OSError; BlockingIOError if another process has it."""
+    stream = open(path, "a+", encoding="utf-8", errors="replace", newline="\n")  # noqa: SIM115 (closed by the caller)
+    try:
+        lock(stream)  # where there are no such locks, two runs must not share a folder
+        with open(path, "rb") as raw:
+            if raw.seek(0, os.SEEK_END) and raw.seek(-1, os.SEEK_END) >= 0 and raw.read(1) != b"\n":
+                stream.write("\n")  # what a killed run has cut must not run into the next line
         stream.seek(0)
-        manifest = Manifest(folder, stream, present)
-        yield manifest
-
-
-def _lock(stream: IO[str], folder: str) -> None:
-    """Ends with the process, however that ends. Where there are no such locks, two runs must not share a folder."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise LdcodecError(f"{folder}: another run of ldcodec is at work in this folder") from error
-    except OSError:  # a file system without locks
-        return
-
-
-def _end_last_line(path: str, stream: IO[str]) -> None:
-    """What a killed run has cut must not run into the next line."""
-    with open(path, "rb") as bytes_of_it:
-        if bytes_of_it.seek(0, os.SEEK_END):
-            bytes_of_it.seek(-1, os.SEEK_END)
-            if bytes_of_it.read(1) != b"\n":
-                stream.write("\n")
-                stream.flush()
+    except BaseException:
+        stream.close()
+        raise
+    return stream
 
 
 def _difference(before: Any, now: dict[str, Any]) -> str:
     """What an earlier run in the folder was asked for, as far as it differs."""
     old = before if isinstance(before, dict) else {}
-    told = [f"{name} {old.get(name)!r} instead of {now[name]!r}" for name in now if old.get(name) != now[name]]
-    return f"its files were made with {', '.join(told) or 'other options'}"
+    changed = [f"{name} {old.get(name)!r} instead of {now[name]!r}" for name in now if old.get(name) != now[name]]
+    return f"its files were made with {', '.join(changed) or 'other options'}"

@@ -1,34 +1,37 @@
-"""Several inputs, one after the other: a line of result for each, errors and warnings as lines, a progress bar."""
+"""What the user sees of several inputs: a line of result for each, errors and warnings as lines, a progress bar."""
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, BinaryIO
 
 import click
 
-from ldcodec.bitstream.layout import MAX_PIXELS
-from ldcodec.errors import LdcodecError, LdcodecWarning, ModelError, SalvageableError, SalvageWarning, UsageError
+from ldcodec.errors import (
+    ChosenModelError,
+    LdcodecError,
+    LdcodecWarning,
+    SalvageableError,
+    SalvageWarning,
+    TooManyPixelsError,
+    UsageError,
+)
 from ldcodec.jobs.paths import STREAM, Job, check
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ldcodec.decoder.protocols import DecoderModel
-    from ldcodec.nets.model import Model
-
-DEFAULT_PIXELS = 10**9
-PATH = click.Path(readable=False)  # for completion alone: what a path leads to is told when it is opened
-
-Option = Callable[[Callable[..., int]], Callable[..., int]]
+STDERR = 2
+# What the library cannot advise, because only the command line has these options.
+ADVICE = {SalvageableError: "--salvage restores the rest", TooManyPixelsError: "--max-pixels sets another limit"}
 
 
 @dataclass(frozen=True)
-class Result:
-    """What is told of a finished job: width and height of what was read or made, in pixels; the .ldc file's bytes and
-    the pixels of its whole picture; coding time, and whether the file holds the picture without loss.
+class JobResult:
+    """What the line of a finished job says.
+
+    width, height: of what was read or made, in pixels; file_bytes: of the .ldc file; file_pixels: of its whole picture;
+    seconds: of coding alone; lossless: whether the file holds every pixel exactly.
     """
 
     width: int
@@ -44,13 +47,13 @@ class Result:
         return line + ("  lossless" if self.lossless else "")
 
 
-class UntoldError(OSError):
-    """Standard output takes no more: that ends the command, whatever it was about to tell."""
+class OutputError(OSError):
+    """Standard output takes no more, which ends the command."""
 
 
 @dataclass
-class Batch:
-    """Runs jobs, keeps count of those that failed and says what happened, without disturbing a progress bar."""
+class Console:
+    """Runs jobs, counts those that failed and says what happened, without disturbing a progress bar."""
 
     quiet: bool = False
     failures: int = 0
@@ -64,11 +67,11 @@ class Batch:
 
     @property
     def shows_progress(self) -> bool:
-        """Whether there is a terminal for a progress bar, and it is wanted."""
+        """Whether a progress bar is wanted and there is a terminal for it."""
         return not self.quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def say(self, line: str, error: bool = False) -> None:
-        """Print a line on standard output or standard error. Raises UntoldError if that fails, and BrokenPipeError."""
+        """Print a line on standard output or standard error. Raises BrokenPipeError, or OutputError for the rest."""
         stream: IO[str] | None = sys.stderr if error else sys.stdout
         try:
             if self.bar is None:
@@ -78,44 +81,44 @@ class Batch:
         except BrokenPipeError:
             raise
         except OSError as problem:
-            raise UntoldError(problem.errno, problem.strerror) from problem
+            raise OutputError(problem.errno, problem.strerror) from problem
 
     def note(self, line: str) -> None:
-        """Print a line on standard error, unless it is to be quiet."""
+        """Print a line on standard error unless quiet."""
         if not self.quiet:
             self.say(line, error=True)
 
     @contextmanager
     def reporting(self, name: str) -> Iterator[None]:
-        """Turn warnings and errors about one input into lines that name it, and go on with the next.
+        """Turn warnings and errors about one input into lines that name it, so that the next one can follow.
 
-        What concerns every input passes: UsageError, and that nobody can be told.
+        What concerns every input is raised: UsageError, ChosenModelError, and errors of the output.
         """
         try:
             with self._warnings_as_lines(name):
                 yield
-        except (UsageError, BrokenPipeError, UntoldError):
+        except (UsageError, ChosenModelError, BrokenPipeError, OutputError):
             raise
         except (LdcodecError, OSError, MemoryError, RuntimeError) as error:
             reason = _reason(error).removeprefix(f"{name}: ")
             self.failures += 1
             self.say(f"ldcodec: error: {name}: {reason}", error=True)
 
-    def run(self, jobs: Sequence[Job], work: Callable[[Job], Result], force: bool) -> int:
-        """Do every job that can be done, each with a line of result. Returns the exit code."""
-        ready = [job for job in jobs if self.passes(job, force)]
+    def run(self, jobs: Sequence[Job], work: Callable[[Job], JobResult], force: bool) -> int:
+        """Do every job that can be done and print a line for each. Returns the exit code."""
+        ready = [job for job in jobs if self.admits(job, force)]
         for job in self._with_bar(ready):
             with self.reporting(job.source_name):
-                self.tell(job, work(job))
+                self.report(job, work(job))
         return self.exit_code
 
-    def tell(self, job: Job, result: Result) -> None:
-        """The line of a finished job."""
+    def report(self, job: Job, result: JobResult) -> None:
+        """Print the line of a finished job."""
         if not self.quiet:
             self.say(f"{job.source_name} → {job.target_name}  {result}", error=job.target == STREAM)
 
-    def passes(self, job: Job, force: bool) -> bool:
-        """Whether a job can be begun; if not, that is a failure and told."""
+    def admits(self, job: Job, force: bool) -> bool:
+        """Whether a job can be started; if not, it is reported as a failure."""
         failures = self.failures
         with self.reporting(job.source_name):
             check(job, force)
@@ -146,105 +149,8 @@ class Batch:
             yield
 
 
-def coding_options(command: Callable[..., int]) -> Callable[..., int]:
-    """The arguments and options that compress and decompress share."""
-    options: list[Option] = [
-        click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="IN..."),
-        click.option(
-            "-o", "--output", type=PATH, metavar="OUT", help="Output file, folder of several, or - for a pipe."
-        ),
-        click.option("--model", metavar="NAME|PATH", help="Model to use instead of the default one."),
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-        click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="CPU threads to use."),
-        click.option("--no-preserve", is_flag=True, help="Do not give the output the times of its input."),
-        click.option(
-            "--max-pixels",
-            type=click.IntRange(1, MAX_PIXELS),
-            default=DEFAULT_PIXELS,
-            metavar="N",
-            help="Refuse larger pictures.  [default: 10^9]",
-        ),
-        click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
-        click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
-        click.option("--recursive", "-r", is_flag=True, help="Take what is in folders; OUT gets their tree."),
-        click.option(
-            "--jobs",
-            type=click.IntRange(1, 256),
-            metavar="N",
-            help="Processes that share the cores, with --recursive.  [default: the cores, at most 4]",
-        ),
-        click.option(
-            "--engine",
-            type=click.Choice(["local", "ray"]),
-            default="local",
-            help="Who does what is in folders: processes here, or a Ray cluster.  [default: local]",
-        ),
-        click.option("--address", metavar="HOST:PORT", help="Of the Ray cluster.  [default: one on this machine]"),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def takes_folders(recursive: bool, jobs: int | None, engine: str, address: str | None) -> bool:
-    """Whether whole folders are asked for. Raises UsageError for options that have no meaning otherwise."""
-    if address is not None and engine != "ray":
-        raise click.UsageError("--address belongs to --engine ray")
-    recursive = recursive or engine == "ray"
-    if jobs is not None and not recursive:
-        raise click.UsageError("--jobs belongs to --recursive")
-    return recursive
-
-
-class Models:
-    """Loads the model when the first sound input asks for it, and each model once."""
-
-    def __init__(self, name: str | None, device: str, threads: int | None) -> None:
-        self._name = name
-        self._device = device
-        self._threads = threads
-        self._known: dict[bytes | None, Model] = {}
-
-    def chosen(self) -> "Model":
-        """The model named on the command line, or the default one; without it nothing can be done at all."""
-        from ldcodec.nets.model import load_model
-
-        if None not in self._known:
-            self._set_threads()
-            try:
-                self._known[None] = load_model(self._name, self._device)
-            except ModelError as error:
-                raise click.ClickException(str(error)) from error
-        return self._known[None]
-
-    def of_file(self, parse_id: bytes) -> "DecoderModel":
-        """The model that a file was written with, unless the command line names one. Raises ModelError."""
-        if self._name is not None:
-            return self.chosen()
-        from ldcodec.nets.model import find_model
-
-        if parse_id not in self._known:
-            self._set_threads()
-            self._known[parse_id] = find_model(parse_id, self._device)
-        return self._known[parse_id]
-
-    def weights(self, parse_id: bytes) -> "Path | None":
-        """The weights file that a file will be read with, None if there is none; nothing is loaded."""
-        from ldcodec.entropy.weightsfile import find_file, find_identity
-
-        with suppress(ModelError):
-            return find_file(self._name) if self._name is not None else find_identity(parse_id)
-        return None
-
-    def _set_threads(self) -> None:
-        if self._threads is not None:
-            import torch
-
-            torch.set_num_threads(self._threads)
-
-
 def _reason(error: Exception) -> str:
-    """The error in one line; a RuntimeError is a defect of the program unless it tells of missing memory."""
+    """The error in one line; a RuntimeError is a defect of the program unless it reports missing memory."""
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, OSError):
@@ -254,5 +160,61 @@ def _reason(error: Exception) -> str:
         if "memory" not in str(error):
             raise error
         return "not enough memory"
-    advice = "; --salvage restores the rest" if isinstance(error, SalvageableError) else ""
-    return " ".join(str(error).split()) + advice
+    advice = [text for kind, text in ADVICE.items() if isinstance(error, kind)]
+    return "; ".join([" ".join(str(error).split()), *advice])
+
+
+@contextmanager
+def library_output_as_warnings() -> Iterator[None]:
+    """Hold what C libraries write to standard error while a picture is read; its first line becomes an LdcodecWarning.
+
+    libtiff reports damage there and goes on with the pixels it has, and Pillow says nothing of it: without this, one of
+    a thousand files would be half black behind a line that names none of them. Our own warnings wait meanwhile, or they
+    would be held as well. If the reading fails, its error says enough.
+    """
+    lines: list[str] = []
+    with warnings.catch_warnings(record=True) as ours, held_stderr(lines):
+        yield
+    for entry in ours:
+        warnings.warn(entry.message, stacklevel=3)
+    if lines:
+        more = f" (and {len(lines) - 1} lines more)" if len(lines) > 1 else ""
+        warnings.warn(f"it may be damaged: {lines[0]}{more}", LdcodecWarning, stacklevel=3)
+
+
+@contextmanager
+def held_stderr(lines: list[str]) -> Iterator[None]:
+    """Send standard error, as C libraries see it, into a temporary file, and append its lines to `lines` at the end."""
+    with ExitStack() as stack:
+        file = _replace_stderr(stack)
+        yield
+    if file is not None:
+        with file:
+            lines += _lines(file)
+
+
+def _replace_stderr(stack: ExitStack) -> BinaryIO | None:
+    """A temporary file in the place of standard error until the stack is left; None if that cannot be done."""
+    import tempfile
+
+    if sys.stderr is None:  # it was closed when the program began: its number is that of another file by now
+        return None
+    try:
+        terminal = os.dup(STDERR)
+    except OSError:  # closed since
+        return None
+    stack.callback(os.close, terminal)
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (it outlives the stack)
+    except OSError:  # no space, or no folder for it
+        return None
+    stack.callback(os.dup2, terminal, STDERR)
+    os.dup2(file.fileno(), STDERR)
+    return file
+
+
+def _lines(file: BinaryIO) -> list[str]:
+    """All lines but those of a progress bar, which may have drawn itself meanwhile."""
+    file.seek(0)
+    text = file.read().decode(errors="replace")
+    return [line.strip() for line in text.split("\n") if line.strip() and "\r" not in line]

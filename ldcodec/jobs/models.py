@@ -1,47 +1,97 @@
-"""Decoding through ONNX graphs, as the command line asks for it: torch is never imported."""
+"""The models that the jobs of one command need, each loaded once, when the first sound input asks for it."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from ldcodec.errors import ModelError
-from ldcodec.jobs.cores import bound, cores
-from ldcodec.jobs.messages import Models
+from ldcodec.errors import ChosenModelError, ModelError
+from ldcodec.jobs.limits import cores
 
 if TYPE_CHECKING:
     from ldcodec.decoder.protocols import DecoderModel
+    from ldcodec.nets.model import Model
+
+
+class Models:
+    """Models that compute with torch."""
+
+    def __init__(self, name: str | None, device: str, threads: int | None) -> None:
+        """name: of the model to use, or its path; None for the default one and for those that files name."""
+        self._name, self._device, self.threads = name, device, threads
+        self._loaded: dict[bytes | None, Model] = {}
+
+    def chosen(self) -> "Model":
+        """The model named by the user, or the default one. Raises ChosenModelError."""
+        from ldcodec.nets.model import load_model
+
+        if None not in self._loaded:
+            self._set_threads()
+            try:
+                self._loaded[None] = load_model(self._name, self._device)
+            except ModelError as error:
+                raise ChosenModelError(str(error)) from error
+        return self._loaded[None]
+
+    def of_file(self, parse_id: bytes) -> "DecoderModel":
+        """The model that a file was written with, unless the user names one. Raises ModelError."""
+        if self._name is not None:
+            return self.chosen()
+        from ldcodec.nets.model import find_model
+
+        if parse_id not in self._loaded:
+            self._set_threads()
+            self._loaded[parse_id] = find_model(parse_id, self._device)
+        return self._loaded[parse_id]
+
+    def weights(self, parse_id: bytes | None = None) -> Path | None:
+        """The weights file of a parse id, or of the model that `chosen` loads; None if there is none.
+
+        Nothing is loaded.
+        """
+        from ldcodec.entropy.weightsfile import DEFAULT_MODEL, find_file, find_identity
+
+        with suppress(ModelError):
+            if self._name is None and parse_id is not None:
+                return find_identity(parse_id)
+            return find_file(self._name or DEFAULT_MODEL)
+        return None
+
+    def _set_threads(self) -> None:
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.threads)
 
 
 class OnnxModels(Models):
-    """Loads folders of ONNX networks where `Models` loads weights for torch."""
+    """Models as folders of ONNX networks, which decode without torch."""
 
     def __init__(self, folder: str, threads: int | None) -> None:
-        """folder: as --onnx names it, "" for the installed one that a file needs."""
+        """folder: "" for the installed one that a file needs."""
         super().__init__(None, "cpu", threads)
-        self._folder, self._threads = folder, threads
-        self._loaded: dict[Path, DecoderModel] = {}
+        self._folder = folder
+        self._opened: dict[Path, DecoderModel] = {}
 
     def of_file(self, parse_id: bytes) -> "DecoderModel":
-        """The model that a file was written with, or the one that the command line names. Raises ModelError."""
+        """The model that a file was written with, unless the user names a folder. Raises ModelError."""
         from ldcodec.onnx.runtime import load
 
         folder = self._folder_of(parse_id)
-        if folder not in self._loaded:
+        if folder not in self._opened:
             try:
-                self._loaded[folder] = load(folder, self._threads or cores())
+                self._opened[folder] = load(folder, self.threads or cores())
             except ModelError as error:
-                if self._folder:  # no input can be read without it
-                    raise click.ClickException(str(error)) from error
+                if self._folder:
+                    raise ChosenModelError(str(error)) from error
                 raise
-        return self._loaded[folder]
+        return self._opened[folder]
 
-    def weights(self, parse_id: bytes) -> Path | None:
-        """The integers that a file will be read with, None if there are none; nothing is loaded."""
+    def weights(self, parse_id: bytes | None = None) -> Path | None:
+        """The file with the integers of a parse id, None if there is none."""
         from ldcodec.onnx.folder import INTEGERS
 
         try:
-            path = self._folder_of(parse_id) / INTEGERS
+            path = self._folder_of(parse_id or b"") / INTEGERS
         except ModelError:
             return None
         return path if path.is_file() else None
@@ -50,21 +100,3 @@ class OnnxModels(Models):
         from ldcodec.onnx.folder import find_folder
 
         return Path(self._folder) if self._folder else find_folder(parse_id)
-
-
-def folder_of(backend: str | None, onnx: str | None, model: str | None, device: str, threads: int | None) -> str | None:
-    """What the options say of ONNX: None for torch, "" for an installed folder, else its path.
-
-    For ONNX, NumPy's threads are bounded too, which only works before it is imported. Raises UsageError.
-    """
-    if backend != "onnx" and onnx is None:
-        return None
-    if backend == "torch":
-        raise click.UsageError("--onnx belongs to --backend onnx")
-    if model is not None:
-        raise click.UsageError("--model names weights for torch; ONNX networks are named with --onnx DIR")
-    if device == "cuda":
-        raise click.UsageError("--backend onnx computes on the CPU")
-    if threads is not None:
-        bound(threads)
-    return onnx or ""

@@ -1,8 +1,9 @@
-"""Which file each input becomes, what may be overwritten, and how a file appears whole or not at all.
+"""Which output each input becomes, what may be overwritten, and how files are opened and written.
 
-A name that is a URL leads to `remote`; all else is a path.
+Names that are URLs are handled by `remote`; all others are local paths.
 """
 
+import io
 import os
 import re
 import stat
@@ -12,22 +13,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import BinaryIO
 
+from ldcodec.bitstream.atomic import lock, replaced
+from ldcodec.bitstream.layout import MAGIC
+from ldcodec.bitstream.reader import Reader
 from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.jobs import remote
 
 STREAM = "-"
 UNFINISHED = re.compile(r"\.ldcodec-[0-9a-f]{16}\.tmp")
-ABANDONED = 86400  # seconds after which an unfinished output may be one of a writer that is no more
+ABANDONED = 86400  # seconds after which the writer of an unfinished output may be dead
 
 
 @dataclass(frozen=True)
 class Job:
     """One input and the output it becomes; either may be `-`, the standard stream.
 
-    new_folder: whether the output's folder may be made; unfinished: the path that the output has while it is written,
-    None for one that nobody else knows.
+    new_folder: whether the output's folder may be made; unfinished: the path of the output while it is written, None
+    for a random one.
     """
 
     source: str
@@ -37,17 +42,17 @@ class Job:
 
     @property
     def source_name(self) -> str:
-        """How messages call the input."""
+        """The input in messages."""
         return name_of(self.source)
 
     @property
     def target_name(self) -> str:
-        """How messages call the output."""
+        """The output in messages."""
         return "standard output" if self.target == STREAM else self.target
 
 
 def name_of(source: str) -> str:
-    """How messages call an input."""
+    """An input in messages."""
     return "standard input" if source == STREAM else source
 
 
@@ -64,7 +69,10 @@ def plan(sources: Sequence[str], output: str | None, extension: str) -> list[Job
 
 
 def check(job: Job, force: bool) -> None:
-    """Refuse early what would fail late. Raises LdcodecError with a line that names the file and the reason."""
+    """Refuse early what would fail late.
+
+    force: whether an existing output may be overwritten. Raises LdcodecError with a line that names file and reason.
+    """
     if job.source != STREAM and not remote.is_remote(job.source):
         with _named(job.source):
             if stat.S_ISDIR(os.stat(job.source).st_mode):
@@ -95,8 +103,13 @@ def _check_remote(job: Job, force: bool) -> None:
 
 
 def is_special(path: str) -> bool:
-    """A device or pipe, which is written to and never replaced."""
+    """Whether a path is a device or pipe, which is written to and never replaced."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def reader_of(stream: BinaryIO) -> Reader:
+    """The reader of an .ldc file, which may come from a pipe. Raises FormatError or DamagedError."""
+    return Reader(stream if stream.seekable() else io.BytesIO(read_start(stream, MAGIC)))
 
 
 def read_start(stream: BinaryIO, magic: bytes) -> bytes:
@@ -107,9 +120,9 @@ def read_start(stream: BinaryIO, magic: bytes) -> bytes:
 
 @contextmanager
 def opened(source: str, parts: bool = False) -> Iterator[BinaryIO]:
-    """The input as a binary stream; parts: whether few of its bytes are wanted, for what is read through a network.
+    """The input as a binary stream.
 
-    Raises LdcodecError if it cannot be opened.
+    parts: whether few of its bytes are wanted, so that no others are sent through a network. Raises LdcodecError.
     """
     if source == STREAM:
         if sys.stdin is None:
@@ -122,14 +135,14 @@ def opened(source: str, parts: bool = False) -> Iterator[BinaryIO]:
 
 
 def size_of(path: str) -> int:
-    """Bytes of a file. Raises OSError, also if there is none."""
+    """Bytes of a file. Raises OSError if there is none."""
     return remote.size_of(path) if remote.is_remote(path) else os.stat(path).st_size
 
 
 def times_of(source: str) -> tuple[int, int] | None:
-    """When the input was last read and changed, in nanoseconds since 1970; None for what is no regular file.
+    """When a regular file was last read and changed, in nanoseconds since 1970; None for anything else.
 
-    To be asked before the input is opened, which counts as reading.
+    Call it before the file is opened, which counts as reading.
     """
     with suppress(OSError):
         status = os.stat(source)
@@ -142,9 +155,9 @@ def times_of(source: str) -> tuple[int, int] | None:
 def created(target: str, times: tuple[int, int] | None = None, unfinished: str | None = None) -> Iterator[BinaryIO]:
     """The output as a binary stream; a file takes its name only once it is complete.
 
-    It is written under another name in the same folder, `unfinished` if given, and renamed; whatever ends the writing
-    early, a signal included, removes it and leaves an older file of that name untouched. `times`, as of `times_of`,
-    become the file's, unless its name is a URL.
+    Until then it has another name in the same folder, `unfinished` if given. Whatever ends the writing early, a signal
+    included, removes it and leaves an older output untouched. times: given to a local file, as `times_of` returns them.
+    Raises LdcodecError.
     """
     if target == STREAM:
         if sys.stdout is None:
@@ -158,72 +171,75 @@ def created(target: str, times: tuple[int, int] | None = None, unfinished: str |
         with _named(target), open(target, "wb") as stream:
             yield stream
     else:
-        with _named(target), _renamed_when_complete(os.path.realpath(target), times, unfinished) as stream:
+        with _named(target), _replaced_file(os.path.realpath(target), times, unfinished) as stream:
             yield stream
 
 
 def unfinished_path(target: str) -> str:
-    """A path in the folder of an output, for it to be written under; another one at each call."""
+    """A random path in the folder of an output, for it to be written under."""
     name = f".ldcodec-{os.urandom(8).hex()}.tmp"
     if remote.is_remote(target):
         return remote.joined(remote.parent(target), name)
     return os.path.join(os.path.dirname(os.path.realpath(target)), name)
 
 
+def is_unfinished(path: str) -> bool:
+    """Whether a path looks like one of `unfinished_path`."""
+    return UNFINISHED.fullmatch(path.replace(os.sep, "/").rpartition("/")[2]) is not None
+
+
 def joined(folder: str, name: str) -> str:
-    """The path of a file in a folder, or its URL."""
+    """The path or URL of a file in a folder."""
     return remote.joined(folder, name.replace(os.sep, "/")) if remote.is_remote(folder) else os.path.join(folder, name)
 
 
+def remove(path: str) -> None:
+    """Remove a file. Raises OSError."""
+    remote.remove(path) if remote.is_remote(path) else os.unlink(path)
+
+
+def remove_unfinished(job: Job) -> None:
+    """Remove what a dead process has left of an output."""
+    if job.unfinished is not None:
+        with suppress(OSError):
+            remove(job.unfinished)
+
+
 def remove_abandoned(folder: str) -> None:
-    """Removes unfinished outputs from a folder (not from those in it) whose writers are no more: named as
-    `unfinished_path` does, this user's, unchanged for a day, and without the lock that a writer holds while it lives.
+    """Remove unfinished outputs of dead writers from a folder, but not from the folders in it.
+
+    They are named as by `unfinished_path`, belong to this user, have not changed for a day, and lack the lock that a
+    writer holds while it lives.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):
-                if UNFINISHED.fullmatch(entry.name) and _is_abandoned(entry.path):
+                if is_unfinished(entry.name) and _is_abandoned(entry.path):
                     os.unlink(entry.path)
 
 
 def _is_abandoned(path: str) -> bool:
-    """Raises OSError where that cannot be told, as on file systems without locks."""
+    """Raises OSError where a writer holds the file."""
     status = os.lstat(path)
     ours = hasattr(os, "getuid") and status.st_uid == os.getuid()
     if not ours or not stat.S_ISREG(status.st_mode) or time.time() - status.st_mtime < ABANDONED:
         return False
     with open(path, "rb") as stream:
-        return _lock(stream)
-
-
-def _lock(stream: BinaryIO) -> bool:
-    """Takes the lock of a file, which ends with the process or the stream. Whether that could be done."""
-    try:
-        import fcntl
-
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        return False
-    return True
+        return lock(stream)  # False where there are no locks: then nobody can tell
 
 
 @contextmanager
-def _renamed_when_complete(target: str, times: tuple[int, int] | None, unfinished: str | None) -> Iterator[BinaryIO]:
-    unfinished = unfinished or unfinished_path(target)
-    try:
-        with open(unfinished, "xb") as stream:
-            _lock(stream)
+def _replaced_file(target: str, times: tuple[int, int] | None, unfinished: str | None) -> Iterator[BinaryIO]:
+    with replaced(Path(target), Path(unfinished or unfinished_path(target))) as temporary:
+        with open(temporary, "xb") as stream:
+            with suppress(BlockingIOError):  # held for a moment by a process that looks for abandoned files
+                lock(stream)
             yield stream
         if os.path.exists(target):
-            os.chmod(unfinished, stat.S_IMODE(os.stat(target).st_mode))
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
         if times is not None:
             with suppress(OSError):  # some file systems keep no such times
-                os.utime(unfinished, ns=times)
-        os.replace(unfinished, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(unfinished)
-        raise
+                os.utime(temporary, ns=times)
 
 
 def _is_folder(sources: Sequence[str], output: str | None) -> bool:
@@ -276,7 +292,7 @@ def check_collisions(jobs: list[Job]) -> None:
 
 
 def _identity(path: str) -> tuple[int, int] | str | None:
-    """What two names of one regular file have in common; None if there is no such file."""
+    """What all names of one regular file have in common; None if there is no such file."""
     if path == STREAM:
         return None
     if remote.is_remote(path):
@@ -299,7 +315,7 @@ def _named(path: str) -> Iterator[None]:
 
 @cache
 def _check_writable(folder: str) -> None:
-    """Raises OSError if no file can be made in the folder: permission bits alone do not tell."""
+    """Raises OSError if no file can be made in the folder, which permission bits alone do not tell."""
     import tempfile
 
     tempfile.TemporaryFile(dir=folder).close()

@@ -1,8 +1,8 @@
-"""Jobs done by a cluster through Ray Data, which schedules them, repeats what was lost and scales; ours is the actor.
+"""Jobs done by a cluster through Ray Data, which schedules them, repeats what was lost and scales.
 
 A process that dies, or the machine it was on, costs nothing but time: Ray has its files done again elsewhere, and an
 output that is made twice is whole each time. Files whose process dies again and again are tried once more one by one,
-so that the one that kills it is listed as failed and takes no other with it.
+so that the one that kills it is reported as failed and takes no other with it.
 """
 
 import logging
@@ -17,65 +17,62 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldcodec.errors import LdcodecError
-from ldcodec.jobs.cores import bound, cores
-from ldcodec.jobs.paths import STREAM, Job
+from ldcodec.jobs.limits import bound_threads, cores
+from ldcodec.jobs.messages import held_stderr
+from ldcodec.jobs.paths import STREAM, Job, remove_unfinished
 from ldcodec.jobs.remote import is_remote
-from ldcodec.jobs.stderr import held
 from ldcodec.jobs.work import Work
-from ldcodec.jobs.workers import Listener, Outcome, remove_unfinished
+from ldcodec.jobs.workers import Outcome, RecordingConsole
 
+ADDRESS = "RAY_ADDRESS"  # the environment variable that names a cluster, Ray's own
 LOCAL = "local"  # what Ray calls a cluster of this machine that lives as long as the program
-BATCH = 8  # files of a task: it takes seconds, and no more than this is done again where one is lost
+FILES_PER_TASK = 8  # a task takes seconds, and no more files than this are done again where one is lost
 RETRIES = 2  # of a task whose process died
-CONNECT = 10.0  # seconds
+CONNECT_TIMEOUT = 10.0  # seconds
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Which Ray to use (None for RAY_ADDRESS, or else this machine), how many actors at most (None for what it has
-    room for), and of how many threads each.
-    """
+    """How many actors at most (None: as many as there is room for), and how many threads each has."""
 
-    address: str | None
     actors: int | None
     threads: int
 
 
-class Coder:
-    """An actor: loads the weights when it first needs them, and keeps them for every batch that follows."""
+class Actor:
+    """A process of the cluster: loads the weights when it first needs them and keeps them for all tasks that follow."""
 
     def __init__(self, work: Work, threads: int, quiet: bool) -> None:
-        bound(threads)
-        self._listener = Listener(quiet)
-        self._function = work.begun(self._listener, threads)
+        bound_threads(threads)
+        self._console = RecordingConsole(quiet)
+        self._function = work.prepared(self._console, threads)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Columns source, target and unfinished, an array of names each → the jobs' outcomes beside their numbers."""
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Columns number, source, target and unfinished, an array each → the jobs' outcomes beside their numbers."""
         import numpy as np
 
-        outcomes = np.empty(len(batch["number"]), object)
-        for row, (source, target, unfinished) in enumerate(
-            zip(batch["source"], batch["target"], batch["unfinished"], strict=True)
-        ):
+        outcomes = np.empty(len(rows["number"]), object)
+        columns = zip(rows["source"], rows["target"], rows["unfinished"], strict=True)
+        for row, (source, target, unfinished) in enumerate(columns):
             job = Job(str(source), str(target), True, str(unfinished) or None)
-            remove_unfinished(job)  # this may be the second try, and the process of the first one dead
-            outcomes[row] = self._listener.outcome(job, self._function)
-        return {"number": batch["number"], "outcome": outcomes}
+            remove_unfinished(job)  # this may be the second try, after the process of the first one died
+            outcomes[row] = self._console.outcome(job, self._function)
+        return {"number": rows["number"], "outcome": outcomes}
 
 
 def outcomes(
     work: Work, jobs: Sequence[Job], cluster: Cluster, quiet: bool
 ) -> Generator[tuple[Job, Outcome], None, None]:
-    """Does every job, and gives each with what came of it, in any order.
+    """Do every job and yield each with its outcome, in any order.
 
-    To be closed, which ends what Ray does for it. Raises LdcodecError where there is no Ray.
+    Close the generator, which ends what Ray does for it. Raises LdcodecError where there is no Ray.
     """
     if not jobs:
         return
     with _connected(cluster):
         left = list(range(len(jobs)))
-        for size in (BATCH, 1):
+        for size in (FILES_PER_TASK, 1):
             done = set()
             for number, outcome in _mapped(work, [(k, jobs[k]) for k in left], cluster, quiet, size):
                 done.add(number)
@@ -90,10 +87,10 @@ def outcomes(
 def _mapped(
     work: Work, jobs: Sequence[tuple[int, Job]], cluster: Cluster, quiet: bool, size: int
 ) -> Iterator[tuple[int, Outcome]]:
-    """Outcomes by the numbers of their jobs, without those of tasks that were lost for good; size: files of a task."""
+    """Outcomes by the numbers of their jobs, except those of tasks that were lost for good. size: files of a task."""
     from ray import data
 
-    ahead = 1 if size == 1 else None  # what waits at an actor that dies is lost with it: nothing must, the second time
+    ahead = 1 if size == 1 else None  # in the second round nothing waits at an actor: what does is lost if it dies
     rows = [
         {"number": number, "source": _anywhere(job.source), "target": _anywhere(job.target), "unfinished": _own(job)}
         for number, job in jobs
@@ -101,7 +98,7 @@ def _mapped(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of ray_remote_args, which nothing replaces yet
         found = data.from_items(rows, override_num_blocks=-(-len(rows) // size)).map_batches(
-            Coder,
+            Actor,
             fn_constructor_args=(work, cluster.threads, quiet),
             batch_size=None,
             compute=data.ActorPoolStrategy(min_size=1, max_size=cluster.actors, max_tasks_in_flight_per_actor=ahead),
@@ -128,20 +125,20 @@ def _lost(job: Job) -> Outcome:
     return Outcome([(line, True)], failures=1)
 
 
-def _reach(address: str) -> None:
-    """Raises LdcodecError where nobody listens, of which Ray itself tells after minutes only."""
+def _check_address(address: str) -> None:
+    """Raises LdcodecError where nobody listens, which Ray itself reports after minutes only."""
     found = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
     if found is None:  # a word of Ray's own, such as auto
         return
     try:
-        socket.create_connection((found[1], int(found[2])), CONNECT).close()
+        socket.create_connection((found[1], int(found[2])), CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:
         raise LdcodecError(f"no Ray at {address}: {getattr(error, 'strerror', None) or error}") from error
 
 
 @contextmanager
 def _connected(cluster: Cluster) -> Iterator[None]:
-    """Ray, from here to the end of the block."""
+    """Ray, until the end of the block: the cluster that RAY_ADDRESS names, or else one on this machine."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     try:
@@ -149,19 +146,19 @@ def _connected(cluster: Cluster) -> Iterator[None]:
         import ray.data
     except ImportError as error:
         raise LdcodecError("--engine ray needs more packages: pip install 'ldcodec[ray]'") from error
-    address = cluster.address or os.environ.get("RAY_ADDRESS") or LOCAL
-    _reach(address)
+    address = os.environ.get(ADDRESS) or LOCAL
+    _check_address(address)
     own: dict[str, Any] = {"num_cpus": max(cores(), (cluster.actors or 1) * cluster.threads)}
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with held([]):  # it tells at which level it logs
+        with held_stderr([]):  # where it announces its own log level
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **(own if address == LOCAL else {}))
     except Exception as error:  # of many kinds
         raise LdcodecError(f"no Ray at {address}: {' '.join(str(error).split())}") from error
     signal.signal(signal.SIGTERM, before)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # what is lost is asked for again, one by one
+    context.max_errored_blocks = -1  # lost files are asked for again, one by one
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     try:
         yield

@@ -1,8 +1,8 @@
-"""Files that are named by a URL, through fsspec: read in parts, listed, and written whole or not at all.
+"""Files with URLs, through fsspec: read in parts, listed, and written whole or not at all.
 
-fsspec and what it needs for a protocol are imported when the first URL is used. Credentials, proxies, retries and
-endpoints are the libraries' own matter, from their environment and configuration files. Whatever a library raises
-becomes an OSError with one line of text, so that callers treat it as they treat the errors of a disk.
+fsspec and the library of a protocol are imported when the first URL is used. These libraries take credentials, proxies,
+retries and endpoints from their own environment variables and configuration files. Whatever they raise becomes an
+OSError with one line of text, so that callers treat it like an error of a disk.
 """
 
 import errno
@@ -17,19 +17,19 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # one letter would be a drive of Windows
-WEB = frozenset({"http", "https"})  # can be read only, and a name may be followed by ?query
-HOSTLESS = frozenset({"memory"})  # what follows the slashes is a path already
-INCLUDED = WEB | {"s3", "s3a"}  # what the extra `remote` brings
-# Their files appear when they are closed, whole; elsewhere one is written under another name and moved.
+WEB = frozenset({"http", "https"})  # read-only, and a name may be followed by ?query
+HOSTLESS = frozenset({"memory"})  # a path follows the slashes at once
+INCLUDED = WEB | {"s3", "s3a"}  # what the extra `remote` installs
+# A file in these appears when it is closed, whole; elsewhere it is written under another name and moved.
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 BLOCK = 8 << 20  # bytes of one request where a whole file is wanted
-BLOCKS = 8  # of these are kept: a file is gone through twice, for its checksums and for its content
+BLOCKS = 8  # so many are kept, because a file is read twice, for its checksums and for its content
 TAGS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
 
 
 @dataclass(frozen=True)
-class Found:
-    """A file in a listing: its size in bytes, and what its store tells of its content or, failing that, its time."""
+class Listed:
+    """A file in a listing: its size in bytes, and the tag or checksum that its store has for it, or else its time."""
 
     size: int
     tag: str
@@ -41,41 +41,41 @@ def is_remote(path: str) -> bool:
 
 
 def appears_whole(url: str) -> bool:
-    """Whether its store lets a file be seen only when it is complete, so that it needs no other name meanwhile."""
+    """Whether the store shows a file only once it is complete, so that it needs no other name meanwhile."""
     return _protocol(url) in OBJECT_STORES
 
 
 def is_folder(url: str) -> bool:
-    """Whether a URL is written as a folder: with a slash at its end, or without anything after the host or bucket."""
+    """Whether a URL is that of a folder: it ends with a slash, or consists of the host or bucket alone."""
     return url.endswith("/") or (_protocol(url) not in HOSTLESS and not urlsplit(url).path)
 
 
 def base_name(url: str) -> str:
-    """The last part of a URL without what follows a ?, as a file of its own would be called."""
+    """The last part of a URL, without ?query."""
     return PurePosixPath(_without_query(url)).name
 
 
 def with_extension(url: str, extension: str) -> str:
-    """The URL of the file beside another that has this extension instead."""
+    """A URL with another extension, and without ?query."""
     path = _without_query(url)
     return path.removesuffix(PurePosixPath(base_name(url)).suffix) + extension
 
 
 def joined(folder: str, name: str) -> str:
-    """The URL of a file in a folder; the name's parts are parted by slashes."""
+    """The URL of a file in a folder."""
     return folder + name if folder.endswith("/") else f"{folder}/{name}"
 
 
 def parent(url: str) -> str:
-    """The folder that a URL is in, with a slash at its end."""
+    """The folder of a URL, with a slash at its end."""
     return url.rstrip("/").rpartition("/")[0] + "/"
 
 
 def check_writable(url: str) -> None:
-    """Raises OSError where files of this protocol cannot be written at all, or what it needs is not installed."""
+    """Raises OSError where nothing can be written: a read-only protocol, no such bucket, or a missing library."""
     if _protocol(url) in WEB:
         raise OSError(errno.EROFS, f"{_protocol(url)}:// can be read only; name another output with -o")
-    with _told(url):
+    with _as_oserror(url):
         system, path = _place(url)
         if _protocol(url) in OBJECT_STORES:
             _check_bucket(system, path.split("/", 1)[0])
@@ -83,60 +83,60 @@ def check_writable(url: str) -> None:
 
 def exists(url: str) -> bool:
     """Whether there is a file or folder. Raises OSError."""
-    with _told(url):
+    with _as_oserror(url):
         system, path = _place(url)
         return bool(system.exists(path))
 
 
 def size_of(url: str) -> int:
-    """Bytes of a file. Raises OSError, also if there is none."""
-    with _told(url):
+    """Bytes of a file. Raises OSError if there is none."""
+    with _as_oserror(url):
         system, path = _place(url)
         return int(system.info(path)["size"])
 
 
 def make_folder(url: str) -> None:
-    """Makes a folder, where there are any. Raises OSError."""
+    """Make a folder, in stores that have folders. Raises OSError."""
     if _protocol(url) not in OBJECT_STORES:
-        with _told(url):
+        with _as_oserror(url):
             system, path = _place(url)
             system.makedirs(path, exist_ok=True)
 
 
 def remove(url: str) -> None:
-    """Removes a file. Raises OSError."""
-    with _told(url):
+    """Remove a file. Raises OSError."""
+    with _as_oserror(url):
         system, path = _place(url)
         system.rm_file(path)
 
 
-def listed(url: str) -> dict[str, Found]:
-    """Every file in a folder and the folders in it, sorted, by its name within it; that of a file itself is empty.
+def listed(url: str) -> dict[str, Listed]:
+    """Every file in a folder and the folders below it, sorted by its name within the folder.
 
-    What does not exist holds nothing. Raises OSError.
+    The URL of a file yields that file under an empty name; one that does not exist yields nothing. Raises OSError.
     """
-    with _told(url):
+    with _as_oserror(url):
         system, root = _place(url)
         system.invalidate_cache()
         root = root.rstrip("/")
         details = system.find(root, detail=True)
     names = {path[len(root) :].lstrip("/"): fields for path, fields in details.items()}
-    return {name: _found(fields) for name, fields in sorted(names.items()) if not name.endswith("/")}
+    return {name: _entry(fields) for name, fields in sorted(names.items()) if not name.endswith("/")}
 
 
 @contextmanager
 def opened(url: str, parts: bool = False) -> Iterator[BinaryIO]:
-    """A file as a stream; it can seek wherever its server sends parts.
+    """A file as a stream; it can seek if the server sends parts of files.
 
-    parts: a request for each read and just its bytes, instead of large blocks of which some are kept. Raises OSError,
-    also while the stream is read.
+    parts: request just the bytes of each read, instead of large blocks of which some are kept. Raises OSError, also
+    while the stream is read.
     """
-    way: dict[str, Any] = {"cache_type": "none"}
+    cache: dict[str, Any] = {"cache_type": "none"}
     if not parts:
-        way = {"cache_type": "blockcache", "block_size": BLOCK, "cache_options": {"maxblocks": BLOCKS}}
-    with _told(url):
+        cache = {"cache_type": "blockcache", "block_size": BLOCK, "cache_options": {"maxblocks": BLOCKS}}
+    with _as_oserror(url):
         system, path = _place(url)
-        stream = _stream(url, system, path, way)
+        stream = _stream(url, system, path, cache)
     try:
         yield cast(BinaryIO, stream)
     finally:
@@ -145,12 +145,12 @@ def opened(url: str, parts: bool = False) -> Iterator[BinaryIO]:
 
 @contextmanager
 def created(url: str, unfinished: str) -> Iterator[BinaryIO]:
-    """A file to be written, which is there once it is complete; an exception leaves what was there before.
+    """A new file as a stream, which appears once it is complete; an exception leaves what was there before.
 
-    unfinished: the URL it has meanwhile, where the store does not do this by itself. Raises OSError.
+    unfinished: its URL meanwhile, unless the store does this by itself. Raises OSError.
     """
     place = url if appears_whole(url) else unfinished
-    with _told(url):
+    with _as_oserror(url):
         system, path = _place(url)
         own = _place(place)[1]
         stream = RemoteStream(url, system.open(own, "wb"))
@@ -158,7 +158,7 @@ def created(url: str, unfinished: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, stream)
         stream.close()
         if own != path:
-            with _told(url):
+            with _as_oserror(url):
                 system.mv(own, path)
     except BaseException:
         with suppress(Exception):
@@ -171,57 +171,57 @@ def created(url: str, unfinished: str) -> Iterator[BinaryIO]:
 class RemoteStream:
     """A file of fsspec whose errors are OSErrors with one line; as much of a stream as Pillow and `Reader` need.
 
-    It is no IOBase: these close themselves when they are forgotten, which would complete a file that is not.
+    It is no IOBase: one that is garbage-collected closes itself, which would complete an unfinished file.
     """
 
     def __init__(self, url: str, file: Any, seekable: bool = False) -> None:
         self._url, self._file, self._seekable = url, file, seekable
 
     def seekable(self) -> bool:
-        """Whether any part may be read at any time."""
+        """Whether any part can be read at any time."""
         return self._seekable
 
     def read(self, size: int = -1) -> bytes:
-        """At most so many bytes, all that is left without a number. Raises OSError."""
-        with _told(self._url):
+        """At most `size` bytes, or all that are left. Raises OSError."""
+        with _as_oserror(self._url):
             return bytes(self._file.read(size))
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Goes to a place and returns it. Raises OSError."""
-        with _told(self._url):
+        """Move to a position and return it. Raises OSError."""
+        with _as_oserror(self._url):
             return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        """The place of the next byte."""
+        """The position of the next byte."""
         return int(self._file.tell())
 
     def write(self, data: bytes) -> int:
-        """Takes bytes; they may be sent later. Raises OSError."""
-        with _told(self._url):
+        """Take bytes, which may be sent later. Raises OSError."""
+        with _as_oserror(self._url):
             return int(self._file.write(data))
 
     def flush(self) -> None:
-        """Nothing: what is sent when is the store's own matter."""
+        """Do nothing: fsspec decides what is sent when."""
 
     def close(self) -> None:
-        """Sends what is left; a file that was written is complete. Raises OSError."""
-        with _told(self._url):
+        """Send what is left, which completes a new file. Raises OSError."""
+        with _as_oserror(self._url):
             self._file.close()
 
     def drop(self) -> None:
-        """Ends the writing without completing it."""
+        """Close a new file without completing it."""
         from fsspec.spec import AbstractBufferedFile
 
         if isinstance(self._file, AbstractBufferedFile):
             with suppress(Exception):
                 self._file.discard()
-            self._file.closed = True  # or it would complete itself when it is forgotten
+            self._file.closed = True  # or it would complete itself when it is garbage-collected
         else:
             self._file.close()
 
 
-def _stream(url: str, system: Any, path: str, way: dict[str, Any]) -> RemoteStream:
-    file = system.open(path, "rb", **way)
+def _stream(url: str, system: Any, path: str, cache: dict[str, Any]) -> RemoteStream:
+    file = system.open(path, "rb", **cache)
     if getattr(file, "details", {}).get("type") == "directory":
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file; --recursive takes what is in it")
     seekable = _can_seek(file, _protocol(url) in WEB)
@@ -231,7 +231,7 @@ def _stream(url: str, system: Any, path: str, way: dict[str, Any]) -> RemoteStre
 
 
 def _can_seek(file: Any, asked: bool) -> bool:
-    """Whether any part can be had; asked: whether the server must be asked, for some send all from the beginning."""
+    """Whether any part can be read. asked: try it, because some web servers send every file from its beginning."""
     try:
         file.seek(-1 if asked else 0, io.SEEK_END)
         if asked:
@@ -242,9 +242,9 @@ def _can_seek(file: Any, asked: bool) -> bool:
     return True
 
 
-def _found(fields: dict[str, Any]) -> Found:
+def _entry(fields: dict[str, Any]) -> Listed:
     tag = next((str(fields[name]) for name in TAGS if fields.get(name)), "")
-    return Found(int(fields.get("size") or 0), tag)
+    return Listed(int(fields.get("size") or 0), tag)
 
 
 def _protocol(url: str) -> str:
@@ -257,7 +257,7 @@ def _without_query(url: str) -> str:
 
 @lru_cache(1024)
 def _place(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and what it calls the file."""
+    """The file system of a URL, and the file's path in it."""
     from fsspec.core import url_to_fs
 
     system, path = url_to_fs(url)
@@ -266,7 +266,7 @@ def _place(url: str) -> tuple[Any, str]:
 
 @lru_cache(64)
 def _check_bucket(system: Any, bucket: str) -> None:
-    """Raises FileNotFoundError where there is none; one that may not be asked for may be written to all the same."""
+    """Raises FileNotFoundError if there is none; one that may not be asked for may still be writable."""
     try:
         system.info(bucket)
     except PermissionError:
@@ -276,10 +276,10 @@ def _check_bucket(system: Any, bucket: str) -> None:
 
 
 @contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Turns whatever is raised into an OSError with one line.
+def _as_oserror(url: str) -> Iterator[None]:
+    """Turn whatever is raised into an OSError with one line.
 
-    Each library has errors of its own without a base in common, so no narrower class than Exception would do.
+    The libraries' errors have no base class in common, so no narrower class than Exception would do.
     """
     try:
         yield
@@ -289,30 +289,30 @@ def _told(url: str) -> Iterator[None]:
 
 
 def _reason(url: str, error: Exception) -> str:
-    protocol, said = _protocol(url), _said(error)
+    protocol, text = _protocol(url), _text(error)
     if isinstance(error, ImportError):
-        return f"{protocol}:// needs more packages: {_cure(protocol, said)}"
+        return f"{protocol}:// needs more packages: {_advice(protocol, text)}"
     if isinstance(error, NotImplementedError):
         return f"{protocol}:// does not allow this"
     if isinstance(error, FileNotFoundError) and protocol in WEB and isinstance(error.__cause__, Exception):
-        return _answer(error.__cause__)  # whatever went wrong, fsspec finds no file
+        return _web_reason(error.__cause__)  # whatever went wrong, fsspec finds no file
     if isinstance(error, FileNotFoundError):
-        return "no such bucket" if "bucket" in said and " " in said else "no such file"
+        return "no such bucket" if "bucket" in text and " " in text else "no such file"
     if isinstance(error, PermissionError):
-        return f"access denied ({said})"
+        return f"access denied ({text})"
     if isinstance(error, TimeoutError):
-        return f"no answer in time ({said})"
-    if said.startswith("Protocol not known"):
+        return f"no answer in time ({text})"
+    if text.startswith("Protocol not known"):
         return f"unknown protocol {protocol}://"
-    return _answer(error) if protocol in WEB else said
+    return _web_reason(error) if protocol in WEB else text
 
 
-def _said(error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split()) or type(error).__name__
+def _text(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
-def _answer(error: Exception) -> str:
+def _web_reason(error: Exception) -> str:
     """What a web server has answered, or why it has not."""
     status = getattr(error, "status", None)
     if status is None:
@@ -322,5 +322,5 @@ def _answer(error: Exception) -> str:
     return f"the server answers {status} {getattr(error, 'message', '')}".rstrip()
 
 
-def _cure(protocol: str, said: str) -> str:
-    return "pip install 'ldcodec[remote]'" if protocol in INCLUDED else said
+def _advice(protocol: str, text: str) -> str:
+    return "pip install 'ldcodec[remote]'" if protocol in INCLUDED else text

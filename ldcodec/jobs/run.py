@@ -1,132 +1,142 @@
-"""Whole folders: each file once, in a tree as it was, by several processes or a cluster, and again from where a run was
-stopped.
-"""
+"""Whole folders: each file once, in a tree like that of the inputs, and again from where a run was stopped."""
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
 from ldcodec.errors import UsageError
-from ldcodec.jobs.manifest import Manifest, manifest_of
-from ldcodec.jobs.messages import Batch
+from ldcodec.jobs import workers
+from ldcodec.jobs.manifest import Manifest, open_manifest
+from ldcodec.jobs.messages import Console
 from ldcodec.jobs.paths import STREAM, Job, remove_abandoned
 from ldcodec.jobs.remote import is_remote
-from ldcodec.jobs.tree import Leaf, Plan, Tree, grow
+from ldcodec.jobs.tree import Plan, Tree, TreeFile, tree_of
 from ldcodec.jobs.work import Work
-from ldcodec.jobs.workers import Outcome, outcomes, team_of
-
-Engine = Callable[[Work, Iterator[Job], bool], Generator[tuple[Job, Outcome], None, None]]
+from ldcodec.jobs.workers import Outcome
 
 
 @dataclass(frozen=True)
-class Way:
-    """How folders are gone through: in how many processes of how many threads (None for what fits the cores), whether
-    outputs get the times of their inputs, whether all is done anew, whether errors alone are told; whether Ray does the
-    work, and at which address (None for its own choice).
+class Engine:
+    """Who does the jobs: a Ray cluster or processes of this machine, how many, and with how many threads each.
+
+    None for as many as fit the cores. Raises UsageError for more than that.
     """
 
-    jobs: int | None
-    threads: int | None
+    ray: bool = False
+    processes: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ray:
+            workers.split_cores(self.processes, self.threads)
+
+    def outcomes(self, work: Work, jobs: Iterator[Job], quiet: bool) -> Generator[tuple[Job, Outcome], None, None]:
+        """Do every job and yield each with its outcome, in any order."""
+        if not self.ray:
+            return workers.outcomes(work, jobs, workers.split_cores(self.processes, self.threads), quiet)
+        from ldcodec.jobs import ray
+
+        return ray.outcomes(work, list(jobs), ray.Cluster(self.processes, self.threads or 1), quiet)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """preserve: output folders get the times of the input folders; force: everything is done anew; quiet: only errors
+    are printed.
+    """
+
     preserve: bool
     force: bool
     quiet: bool
-    ray: bool = False
-    address: str | None = None
 
 
 def run_folders(
-    inputs: Sequence[str], output: str | None, kinds: tuple[frozenset[str], str], work: Work, way: Way
+    inputs: Sequence[str],
+    output: str | None,
+    kinds: tuple[frozenset[str], str],
+    work: Work,
+    engine: Engine,
+    options: RunOptions,
 ) -> int:
-    """Does the work with every file in the inputs; kinds: extensions that are taken, and the extension of an output.
+    """Do the work with every file in the inputs.
 
-    Returns the exit code. Raises LdcodecError or UsageError where the whole cannot be done.
+    kinds: extensions of the files that are taken, and the extension of an output. Returns the exit code. Raises
+    LdcodecError or UsageError where nothing can be done at all.
     """
     plan = Plan(*kinds, _output_folder(inputs, output))
-    engine = _engine_of(way)
-    with manifest_of(plan.output) as manifest:
-        manifest.settle(work.options(), way.force)
-        run = _Run(manifest, way, plan)
+    with open_manifest(plan.output) as manifest:
+        manifest.settle(work.relevant_options(), options.force)
+        run = _Run(manifest, options, plan)
         run.through(inputs, work, engine)
-    return run.batch.exit_code
-
-
-def _engine_of(way: Way) -> Engine:
-    """What does the jobs: processes of this machine, or Ray. Raises UsageError for more than the cores."""
-    if not way.ray:
-        team = team_of(way.jobs, way.threads)
-        return lambda work, jobs, quiet: outcomes(work, jobs, team, quiet)
-    from ldcodec.jobs import ray
-
-    chosen = ray.Cluster(way.address, way.jobs, way.threads or 1)
-    return lambda work, jobs, quiet: ray.outcomes(work, list(jobs), chosen, quiet)
+    return run.console.exit_code
 
 
 class _Run:
-    """One run through a tree, and what is told of it."""
+    """One run through a tree, and what it counts."""
 
-    def __init__(self, manifest: Manifest, way: Way, plan: Plan) -> None:
-        self.manifest, self.way, self.plan = manifest, way, plan
-        self.batch = Batch(way.quiet)
+    def __init__(self, manifest: Manifest, options: RunOptions, plan: Plan) -> None:
+        self.manifest, self.options, self.plan = manifest, options, plan
+        self.console = Console(options.quiet)
         self.start = monotonic()
         self.done = self.kept = self.read = self.written = 0
         self.failed: list[str] = []
 
     def through(self, inputs: Sequence[str], work: Work, engine: Engine) -> None:
-        """Does what is not done."""
-        tree = grow(inputs, self.plan, self.manifest.targets(), self.batch)
-        leaves = [leaf for leaf in tree.leaves if not self.manifest.is_done(leaf.job, leaf.name, leaf.stamp)]
-        self.kept = len(tree.leaves) - len(leaves)
-        by_job = {leaf.job: leaf for leaf in leaves}
+        """Do what is not done."""
+        tree = tree_of(inputs, self.plan, self.manifest.targets(), self.console)
+        files = [file for file in tree.files if not self.manifest.is_done(file.job, file.name, file.fingerprint)]
+        self.kept = len(tree.files) - len(files)
+        by_job = {file.job: file for file in files}
         for folder in tree.folders:
             remove_abandoned(folder)
-        with self._bar(leaves), closing(engine(work, self._jobs(leaves), self.way.quiet)) as found:
+        with self._bar(files), closing(engine.outcomes(work, self._jobs(files), self.options.quiet)) as found:
             for job, outcome in found:
-                self._take(by_job[job], outcome)
-        if self.way.preserve:
+                self._record(by_job[job], outcome)
+        if self.options.preserve:
             tree.keep_times()
-        self._conclude(tree)
+        self._summarise(tree)
 
-    def _jobs(self, leaves: list[Leaf]) -> Iterator[Job]:
-        """Jobs to be done; all of them are begun before the first where the manifest is slow to store."""
-        jobs = self._begun(leaves)
+    def _jobs(self, files: list[TreeFile]) -> Iterator[Job]:
+        """The jobs, noted as begun when they are taken; where storing the manifest takes long, all before the first."""
+        jobs = self._begun(files)
         if is_remote(self.plan.output):
             jobs = iter(list(jobs))
-            self.manifest.keep_begun()
+            self.manifest.save()
         return jobs
 
-    def _begun(self, leaves: list[Leaf]) -> Iterator[Job]:
-        """Jobs as they are begun, without those that cannot be."""
-        for leaf in leaves:
-            if self.batch.passes(leaf.job, self.way.force or self.manifest.has_room(leaf.job.target)):
-                self.manifest.begin(leaf.job)
-                yield leaf.job
+    def _begun(self, files: list[TreeFile]) -> Iterator[Job]:
+        for file in files:
+            if self.console.admits(file.job, self.options.force or self.manifest.may_write(file.job.target)):
+                self.manifest.begin(file.job)
+                yield file.job
             else:
-                self._count(leaf, failed=True)
+                self._count(file, failed=True)
 
-    def _take(self, leaf: Leaf, outcome: Outcome) -> None:
+    def _record(self, file: TreeFile, outcome: Outcome) -> None:
         for line, error in outcome.lines:
-            self.batch.say(line, error)
+            self.console.say(line, error)
         if outcome.fatal is not None:
             raise outcome.fatal
-        self.batch.failures += outcome.failures
-        self.batch.salvaged += outcome.salvaged
-        stamp = leaf.stamp or outcome.stamp
-        if outcome.result is not None and stamp is not None:
-            self.manifest.finish(leaf.job, leaf.name, stamp, outcome.written)
-            self.read += stamp.size
+        self.console.failures += outcome.failures
+        self.console.salvaged += outcome.salvaged
+        fingerprint = file.fingerprint or outcome.fingerprint
+        if outcome.result is not None and fingerprint is not None:
+            self.manifest.finish(file.job, file.name, fingerprint, outcome.written)
+            self.read += fingerprint.size
             self.written += outcome.written
-            self.batch.tell(leaf.job, outcome.result)
-        self._count(leaf, failed=outcome.result is None)
+            self.console.report(file.job, outcome.result)
+        self._count(file, failed=outcome.result is None)
 
-    def _count(self, leaf: Leaf, failed: bool) -> None:
+    def _count(self, file: TreeFile, failed: bool) -> None:
         self.done += not failed
         if failed:
-            self.failed.append(leaf.job.source_name)
-        if self.batch.bar is not None:
-            self.batch.bar.set_postfix_str(f"{self.done + len(self.failed)} files{self._saved()}", refresh=False)
-            self.batch.bar.update(leaf.size)
+            self.failed.append(file.job.source_name)
+        if self.console.bar is not None:
+            text = f"{self.done + len(self.failed)} files{self._saved()}"
+            self.console.bar.set_postfix_str(text, refresh=False)
+            self.console.bar.update(file.size)
 
     def _saved(self) -> str:
         from tqdm import tqdm
@@ -135,35 +145,35 @@ class _Run:
         return f", {tqdm.format_sizeof(saved, 'B')} saved" if saved > 0 else ""
 
     @contextmanager
-    def _bar(self, leaves: list[Leaf]) -> Iterator[None]:
-        """Progress in bytes of the inputs, by which the time that is left is told best."""
-        if not self.batch.shows_progress:
+    def _bar(self, files: list[TreeFile]) -> Iterator[None]:
+        """A progress bar in bytes of the inputs, which predict the time left better than their number."""
+        if not self.console.shows_progress:
             yield
             return
         from tqdm import tqdm
 
-        total = sum(leaf.size for leaf in leaves)
+        total = sum(file.size for file in files)
         try:
-            with tqdm(total=total, unit="B", unit_scale=True, leave=False, smoothing=0.1) as self.batch.bar:
+            with tqdm(total=total, unit="B", unit_scale=True, leave=False, smoothing=0.1) as self.console.bar:
                 yield
         finally:
-            self.batch.bar = None
+            self.console.bar = None
 
-    def _conclude(self, tree: Tree) -> None:
+    def _summarise(self, tree: Tree) -> None:
         for name in self.failed:
-            self.batch.say(f"failed: {name}", error=True)
-        if self.way.quiet:
+            self.console.say(f"failed: {name}", error=True)
+        if self.options.quiet:
             return
         from tqdm import tqdm
 
         before, after = (tqdm.format_sizeof(size, "B") for size in (self.read, self.written))
         share = f" ({1 - self.written / self.read:.0%})" if self.written < self.read else ""
         made = f"; {before} became {after}{self._saved()}{share}" if self.done else ""
-        seconds = tqdm.format_interval(monotonic() - self.start)
-        self.batch.say(f"{self.done} done, {self.kept} done before, {self.batch.failures} failed{made}, in {seconds}")
+        counts = f"{self.done} done, {self.kept} done before, {self.console.failures} failed"
+        self.console.say(f"{counts}{made}, in {tqdm.format_interval(monotonic() - self.start)}")
         if tree.others:
             kinds = ", ".join(f"{count} {name or 'without extension'}" for name, count in tree.others.most_common(5))
-            self.batch.say(f"other files left alone ({tree.others.total()}): {kinds}")
+            self.console.say(f"other files left alone ({tree.others.total()}): {kinds}")
 
 
 def _output_folder(inputs: Sequence[str], output: str | None) -> str:

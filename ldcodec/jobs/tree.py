@@ -10,29 +10,30 @@ from dataclasses import dataclass, field
 
 from ldcodec.errors import LdcodecError
 from ldcodec.jobs import remote
-from ldcodec.jobs.manifest import Stamp
-from ldcodec.jobs.messages import Batch
+from ldcodec.jobs.manifest import Fingerprint
+from ldcodec.jobs.messages import Console
 from ldcodec.jobs.paths import Job, check_collisions, is_special, joined, unfinished_path
 
-PARTS = re.compile(r"[/\\]")
+SEPARATOR = re.compile(r"[/\\]")
 
 
 @dataclass(frozen=True)
-class Leaf:
-    """One input of a tree: its job, how it is called within its folder, its size in bytes; its stamp if it is remote,
-    where a listing tells it.
+class TreeFile:
+    """One input of a tree: its job, its name within its folder, its size in bytes, and its fingerprint if it is remote,
+    where the listing gives that.
     """
 
     job: Job
     name: str
     size: int
-    stamp: Stamp | None = None
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is taken and what becomes of it: extensions of files that are taken (lower case), and of the outputs; the
-    output folder.
+    """What is taken and what becomes of it.
+
+    taken: extensions of the files that are taken, in lower case; extension: of the outputs; output: their folder.
     """
 
     taken: frozenset[str]
@@ -44,7 +45,7 @@ class Plan:
 class Tree:
     """All inputs, sorted; how many other files are left alone, by extension; each output folder's input folder."""
 
-    leaves: list[Leaf] = field(default_factory=list)
+    files: list[TreeFile] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     folders: dict[str, str] = field(default_factory=dict)
 
@@ -56,40 +57,40 @@ class Tree:
                 os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def grow(inputs: Sequence[str], plan: Plan, known: Mapping[str, str], batch: Batch) -> Tree:
-    """The tree of files and folders; known: outputs of earlier runs, by the names of their inputs.
+def tree_of(inputs: Sequence[str], plan: Plan, known: Mapping[str, str], console: Console) -> Tree:
+    """The tree of files and folders. known: outputs of earlier runs, by the names of their inputs.
 
     An input keeps the output it had. Where two would become one (a.jpg and a.png), the later keeps its extension too
-    (a.png.ldc). Hidden files and folders, links to folders and the output folder are passed over. What cannot be
-    listed is a failure. Raises UsageError if an output would replace an input, or two inputs one another.
+    (a.png.ldc). Hidden files and folders, links to folders and the output folder are skipped. What cannot be listed is
+    reported as a failure. Raises UsageError if an output would replace an input.
     """
     tree = Tree()
     claimed = {target.casefold(): name for name, target in known.items()}
     for source in inputs:
         found = _found_remotely if remote.is_remote(source) else _found
-        for path, name, stamp in found(source, plan, tree, batch):
-            target = known.get(name) or _place(name, plan.extension, claimed)
+        for path, name, fingerprint in found(source, plan, tree, console):
+            target = known.get(name) or _target(name, plan.extension, claimed)
             claimed.setdefault(target.casefold(), name)
             place = joined(plan.output, target)
-            size = _size(path) if stamp is None else stamp.size
+            size = _size(path) if fingerprint is None else fingerprint.size
             unfinished = None if remote.appears_whole(place) else unfinished_path(place)
-            tree.leaves.append(Leaf(Job(path, place, True, unfinished), name, size, stamp))
-    check_collisions([leaf.job for leaf in tree.leaves])
+            tree.files.append(TreeFile(Job(path, place, True, unfinished), name, size, fingerprint))
+    check_collisions([file.job for file in tree.files])
     return tree
 
 
-def _place(name: str, extension: str, claimed: Mapping[str, str]) -> str:
+def _target(name: str, extension: str, claimed: Mapping[str, str]) -> str:
     short = os.path.splitext(name)[0] + extension
     return short if claimed.get(short.casefold(), name) == name else name + extension
 
 
-def _found(source: str, plan: Plan, tree: Tree, batch: Batch) -> Iterator[tuple[str, str, Stamp | None]]:
+def _found(source: str, plan: Plan, tree: Tree, console: Console) -> Iterator[tuple[str, str, Fingerprint | None]]:
     """Paths and names of an input's files; a file that is named itself is taken whatever its extension."""
     if not os.path.isdir(source):
         yield source, os.path.basename(source), None
         return
-    for folder, inner, files in os.walk(source, onerror=lambda error: _tell(error, batch)):
-        inner[:] = sorted(name for name in inner if not _passed_over(os.path.join(folder, name), plan.output))
+    for folder, inner, files in os.walk(source, onerror=lambda error: _report(error, console)):
+        inner[:] = sorted(name for name in inner if not _is_skipped(os.path.join(folder, name), plan.output))
         relative = os.path.relpath(folder, source)
         if not remote.is_remote(plan.output):
             tree.folders[os.path.normpath(os.path.join(plan.output, relative))] = folder
@@ -101,33 +102,35 @@ def _found(source: str, plan: Plan, tree: Tree, batch: Batch) -> Iterator[tuple[
                 tree.others[extension] += 1
 
 
-def _found_remotely(source: str, plan: Plan, tree: Tree, batch: Batch) -> Iterator[tuple[str, str, Stamp | None]]:
+def _found_remotely(
+    source: str, plan: Plan, tree: Tree, console: Console
+) -> Iterator[tuple[str, str, Fingerprint | None]]:
     """As `_found`, from one listing."""
-    listing: dict[str, remote.Found] = {}
-    with batch.reporting(source):
+    listing: dict[str, remote.Listed] = {}
+    with console.reporting(source):
         listing = remote.listed(source)
         if not listing:
             raise LdcodecError("no such file or folder")
-    for name, found in listing.items():
-        stamp = Stamp(found.size, tag=found.tag)
+    for name, entry in listing.items():
+        fingerprint = Fingerprint(entry.size, tag=entry.tag)
         path, extension = remote.joined(source, name), os.path.splitext(name)[1].lower()
         if not name:
-            yield source, remote.base_name(source), stamp
-        elif path.startswith(remote.joined(plan.output, "")) or any(part.startswith(".") for part in PARTS.split(name)):
+            yield source, remote.base_name(source), fingerprint
+        elif path.startswith(remote.joined(plan.output, "")) or any(p.startswith(".") for p in SEPARATOR.split(name)):
             continue  # hidden, or the key of an object that would leave the output folder with ..
         elif extension in plan.taken:
-            yield path, name, stamp
+            yield path, name, fingerprint
         else:
             tree.others[extension] += 1
 
 
-def _passed_over(folder: str, output: str) -> bool:
+def _is_skipped(folder: str, output: str) -> bool:
     hidden = os.path.basename(folder).startswith(".")
     return hidden or os.path.realpath(folder) == os.path.realpath(output)
 
 
-def _tell(error: OSError, batch: Batch) -> None:
-    with batch.reporting(str(error.filename)):
+def _report(error: OSError, console: Console) -> None:
+    with console.reporting(str(error.filename)):
         raise error
 
 

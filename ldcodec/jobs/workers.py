@@ -4,7 +4,6 @@ A process that dies, for want of memory or through a defect, takes one job with 
 and a new process goes on with the rest. Whatever stops the program stops the processes and removes what they had begun.
 """
 
-import os
 import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -13,92 +12,94 @@ from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-import click
-
-from ldcodec.errors import UsageError
-from ldcodec.jobs import memory
-from ldcodec.jobs.cores import bound, cores
-from ldcodec.jobs.manifest import Stamp, stamp_of
-from ldcodec.jobs.messages import Batch, Result
-from ldcodec.jobs.paths import Job, size_of
-from ldcodec.jobs.remote import is_remote, remove
+from ldcodec.errors import ChosenModelError, LdcodecError, UsageError
+from ldcodec.jobs.limits import bound_threads, cores, free_memory
+from ldcodec.jobs.manifest import Fingerprint, fingerprint_of
+from ldcodec.jobs.messages import Console, JobResult
+from ldcodec.jobs.paths import Job, remove_unfinished, size_of
+from ldcodec.jobs.remote import is_remote
 from ldcodec.jobs.work import Work
 
-MOST_JOBS = 4  # without --jobs: each process holds a model of its own
+MOST_PROCESSES = 4  # without --jobs: each holds a model of its own
 
 
 @dataclass
 class Outcome:
-    """What came of a job: lines to tell (and whether on standard error), failures, files restored in part; if it was
-    done, its result, the bytes of its output and the stamp of its input, unless that is remote; if nothing can be
-    done at all, why.
+    """What came of a job.
+
+    lines: what to print, and whether on standard error; failures, salvaged: counts as of `Console`. Of a finished job
+    its result, the bytes of its output, and the fingerprint of its input unless that is remote. fatal: the error that
+    concerns every job.
     """
 
     lines: list[tuple[str, bool]] = field(default_factory=list)
     failures: int = 0
     salvaged: int = 0
-    result: Result | None = None
+    result: JobResult | None = None
     written: int = 0
-    stamp: Stamp | None = None
-    fatal: UsageError | click.ClickException | None = None
+    fingerprint: Fingerprint | None = None
+    fatal: LdcodecError | None = None
 
 
 @dataclass(frozen=True)
-class Team:
-    """How many processes, and of how many threads each."""
+class CoreSplit:
+    """How many processes share the cores, and how many threads each has."""
 
-    jobs: int
+    processes: int
     threads: int
 
 
-def team_of(jobs: int | None, threads: int | None) -> Team:
+def split_cores(processes: int | None, threads: int | None) -> CoreSplit:
     """Processes and threads that together are no more than the cores. Raises UsageError if more are asked for."""
     available = cores()
-    jobs = jobs or min(MOST_JOBS, max(1, available // (threads or 1)))
-    threads = threads or max(1, available // jobs)
-    if jobs * threads > available:
-        raise UsageError(f"{jobs} jobs of {threads} threads are more than the {available} cores; see --jobs, --threads")
-    return Team(jobs, threads)
+    processes = processes or min(MOST_PROCESSES, max(1, available // (threads or 1)))
+    threads = threads or max(1, available // processes)
+    if processes * threads > available:
+        given = f"{processes} jobs of {threads} threads"
+        raise UsageError(f"{given} are more than the {available} cores; see --jobs, --threads")
+    return CoreSplit(processes, threads)
 
 
-def outcomes(work: Work, jobs: Iterator[Job], team: Team, quiet: bool) -> Generator[tuple[Job, Outcome], None, None]:
-    """Does every job, and gives each with what came of it; the next job is asked for when it will be begun.
+def outcomes(
+    work: Work, jobs: Iterator[Job], split: CoreSplit, quiet: bool
+) -> Generator[tuple[Job, Outcome], None, None]:
+    """Do every job and yield each with its outcome, in any order; the next job is taken when it can start.
 
-    To be closed, so that no process is left. A single job at a time is done in this process.
+    Close the generator, so that no process is left. With one process, jobs are done in this one.
     """
-    if team.jobs > 1:
-        yield from Crew(work, team, quiet).outcomes(jobs)
+    if split.processes > 1:
+        yield from Pool(work, split, quiet).outcomes(jobs)
         return
-    listener = Listener(quiet)
-    function = work.begun(listener, team.threads)
+    console = RecordingConsole(quiet)
+    function = work.prepared(console, split.threads)
     for job in jobs:
-        yield job, listener.outcome(job, function)
+        yield job, console.outcome(job, function)
 
 
-class Crew:
-    """Processes at work, each with one job."""
+class Pool:
+    """Processes, each at work on one job."""
 
-    def __init__(self, work: Work, team: Team, quiet: bool) -> None:
-        free = memory.free()  # before any of them holds its part
-        self._arguments = work, team.threads, quiet, None if free is None else free / team.jobs
-        self._jobs = team.jobs
+    def __init__(self, work: Work, split: CoreSplit, quiet: bool) -> None:
+        free = free_memory()  # asked before any process takes its part
+        self._arguments = work, split.threads, quiet, None if free is None else free / split.processes
+        self._size = split.processes
         self._context = get_context("spawn")  # a fork of a process with threads may hang
         self._busy: dict[Connection, tuple[SpawnProcess, Job]] = {}
         self._leaving: list[SpawnProcess] = []
 
     def outcomes(self, jobs: Iterator[Job]) -> Generator[tuple[Job, Outcome], None, None]:
-        """As the function `outcomes` does."""
+        """As the function `outcomes`."""
         try:
-            while len(self._busy) < self._jobs and (job := next(jobs, None)) is not None:
-                self._give(*self._hired(), job)
+            while len(self._busy) < self._size and (job := next(jobs, None)) is not None:
+                self._assign(*self._started(), job)
             while self._busy:
                 for pipe in wait(list(self._busy)):
                     if isinstance(pipe, Connection):
-                        yield from self._advanced(pipe, jobs)
+                        yield from self._finished(pipe, jobs)
         finally:
-            self._dismiss()
+            self._stop()
 
-    def _advanced(self, pipe: Connection, jobs: Iterator[Job]) -> Iterator[tuple[Job, Outcome]]:
+    def _finished(self, pipe: Connection, jobs: Iterator[Job]) -> Iterator[tuple[Job, Outcome]]:
         """The outcome of a job; then its process, or a new one for one that died, gets the next."""
         process, job = self._busy[pipe]
         try:
@@ -114,21 +115,21 @@ class Crew:
             pipe.close()  # upon which the process ends
             self._leaving.append(process)
         if following is not None:
-            self._give(*(self._hired() if lost else (pipe, process)), following)
+            self._assign(*(self._started() if lost else (pipe, process)), following)
 
-    def _hired(self) -> tuple[Connection, SpawnProcess]:
+    def _started(self) -> tuple[Connection, SpawnProcess]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        begin(process)
+        start_deaf(process)
         theirs.close()
         return ours, process
 
-    def _give(self, pipe: Connection, process: SpawnProcess, job: Job) -> None:
+    def _assign(self, pipe: Connection, process: SpawnProcess, job: Job) -> None:
         self._busy[pipe] = process, job
-        with suppress(OSError):  # it has died; the next wait tells
+        with suppress(OSError):  # the process has died, which the next wait reports
             pipe.send(job)
 
-    def _dismiss(self) -> None:
+    def _stop(self) -> None:
         for pipe, (process, job) in self._busy.items():
             process.kill()
             process.join()
@@ -138,8 +139,8 @@ class Crew:
             process.join()
 
 
-class Listener(Batch):
-    """A batch that keeps what it is to say for another process to say it."""
+class RecordingConsole(Console):
+    """A console that keeps its lines, for another process to print."""
 
     def __init__(self, quiet: bool) -> None:
         super().__init__(quiet)
@@ -149,28 +150,31 @@ class Listener(Batch):
         """Keep a line."""
         self.lines.append((line, error))
 
-    def outcome(self, job: Job, function: Callable[[Job], Result]) -> Outcome:
-        """Does a job."""
+    def outcome(self, job: Job, function: Callable[[Job], JobResult]) -> Outcome:
+        """Do a job."""
         self.lines, self.failures, self.salvaged = [], 0, 0
         outcome = Outcome()
         try:
             with self.reporting(job.source_name):
-                outcome.stamp = None if is_remote(job.source) else stamp_of(job.source)
+                outcome.fingerprint = None if is_remote(job.source) else fingerprint_of(job.source)
                 result = function(job)
                 outcome.written = size_of(job.target)
                 outcome.result = result
-        except (UsageError, click.ClickException) as error:
+        except (UsageError, ChosenModelError) as error:
             outcome.fatal = error
         outcome.lines, outcome.failures, outcome.salvaged = self.lines, self.failures, self.salvaged
         return outcome
 
 
-def begin(process: SpawnProcess) -> None:
-    """Starts a process that never hears of Ctrl-C, which the terminal sends to all of a group: this one acts."""
+def start_deaf(process: SpawnProcess) -> None:
+    """Start a process that ignores Ctrl-C, which the terminal sends to the whole group: only this process acts on it.
+
+    The signal is blocked from before the interpreter starts, or it would die noisily while it does.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         process.start()
         return
-    resource_tracker.ensure_running()  # the first start would begin it, and that lets the signal through again
+    resource_tracker.ensure_running()  # the first start of a process would start it, and that unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -179,26 +183,19 @@ def begin(process: SpawnProcess) -> None:
 
 
 def _serve(pipe: Connection, work: Work, threads: int, quiet: bool, share: float | None) -> None:
-    """A process: does the jobs that come through a pipe until there is no more; share: its part of the memory."""
-    bound(threads)
-    listener = Listener(quiet)
-    function = work.begun(listener, threads, share)
+    """A worker process: does the jobs that come through a pipe until it is closed. share: its part of the memory."""
+    bound_threads(threads)
+    console = RecordingConsole(quiet)
+    function = work.prepared(console, threads, share)
     with suppress(EOFError, OSError):
         while True:
-            pipe.send(listener.outcome(pipe.recv(), function))
+            pipe.send(console.outcome(pipe.recv(), function))
 
 
 def _lost(job: Job, exit_code: int | None) -> Outcome:
-    """The outcome of a job whose process is no more."""
+    """The outcome of a job whose process died."""
     remove_unfinished(job)
     killed = exit_code is not None and exit_code < 0
     reason = f"by {signal.Signals(-exit_code).name}" if killed and exit_code is not None else f"with code {exit_code}"
     line = f"ldcodec: error: {job.source_name}: its process ended {reason}, perhaps for want of memory"
     return Outcome([(line, True)], failures=1)
-
-
-def remove_unfinished(job: Job) -> None:
-    """Remove what a process that is no more has left of an output."""
-    if job.unfinished is not None:
-        with suppress(OSError):
-            remove(job.unfinished) if is_remote(job.unfinished) else os.unlink(job.unfinished)

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from ldcodec.bitstream.atomic import replaced
 from ldcodec.entropy import weights
-from ldcodec.entropy.config import Config, from_mapping
+from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import IntegerRateModel
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.weights import FORMAT, INTEGER_PREFIXES, check_shapes, rate_model, read_tensors
-from ldcodec.entropy.weightsfile import SEARCH_VARIABLE, find_file, find_identity
+from ldcodec.entropy.weightsfile import DEFAULT_MODEL as DEFAULT_MODEL
+from ldcodec.entropy.weightsfile import SEARCH_VARIABLE, find_file, find_identity, read_config
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.tensors import TorchArithmetic
 
-DEFAULT_MODEL = "base"
 INTEGER_TYPES = (torch.int16, torch.int32, torch.uint8)
 
 
@@ -98,10 +98,7 @@ def _load(path: Path, _changed: int, device: torch.device) -> Model:
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ModelError(f"{path}: not a model of format {FORMAT}")
-    try:
-        config = from_mapping(json.loads(metadata["config"]))
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path}: no readable configuration") from error
+    config = read_config(path)
     _check_types(path, tensors)
     identity = parse_id(tensors)
     if identity.hex() != metadata.get("parse_id"):

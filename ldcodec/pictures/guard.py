@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from PIL import Image, UnidentifiedImageError
 
-from ldcodec.errors import LdcodecError, LdcodecWarning, PictureError
+from ldcodec.errors import LdcodecError, LdcodecWarning, PictureError, TooManyPixelsError
 
 
 @contextmanager
@@ -23,7 +23,8 @@ def guarded(name: str) -> Iterator[None]:
     except LdcodecError as error:
         raise type(error)(f"{name}: {error}") from error
     except Exception as error:
-        raise PictureError(f"{name}: {reason(error)}") from error
+        kind = TooManyPixelsError if isinstance(error, Image.DecompressionBombError) else PictureError
+        raise kind(f"{name}: {reason(error)}") from error
     messages = [entry.message for entry in caught if issubclass(entry.category, UserWarning)]
     for text in dict.fromkeys(map(first_line, messages)):
         warnings.warn(text, LdcodecWarning, stacklevel=4)
@@ -40,7 +41,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not a picture in a known format, or damaged in its first bytes"
     if isinstance(error, Image.DecompressionBombError):
-        return "refused, because it claims more pixels than is safe to open; --max-pixels sets the limit"
+        return "refused, because it claims more pixels than is safe to open"
     if isinstance(error, MemoryError):
         return "too large for the memory of this machine"
     if isinstance(error, OSError) and error.strerror:

@@ -1,0 +1,151 @@
+"""Arguments and options that several commands share, and a help that shows the common ones first."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Any
+
+import click
+
+from ldcodec.bitstream.layout import MAX_PIXELS
+from ldcodec.errors import UsageError
+from ldcodec.jobs.messages import Console
+from ldcodec.jobs.paths import Job, plan
+from ldcodec.jobs.work import Work
+
+DEFAULT_PIXELS = 10**9
+PATH = click.Path(readable=False)  # for completion alone: opening a path reports what is wrong with it
+
+Command = Callable[..., int]
+
+
+class AdvancedOption(click.Option):
+    """An option that the help shows in its second part."""
+
+
+class TieredCommand(click.Command):
+    """A command whose help shows common options first and the others under "Advanced"."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write both parts."""
+        parts: dict[str, list[tuple[str, str]]] = {"Options": [], "Advanced": []}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                parts["Advanced" if isinstance(param, AdvancedOption) else "Options"].append(record)
+        for title, records in parts.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+@dataclass(frozen=True)
+class CodingOptions:
+    """What compress and decompress have in common, as click passes it."""
+
+    inputs: tuple[str, ...]
+    output: str | None
+    recursive: bool
+    force: bool
+    quiet: bool
+    model: str | None
+    device: str
+    threads: int | None
+    no_preserve: bool
+    max_pixels: int
+    jobs: int | None
+    engine: str
+
+    @property
+    def takes_folders(self) -> bool:
+        """Whether inputs may be folders. Raises UsageError for --jobs without that."""
+        recursive = self.recursive or self.engine == "ray"
+        if self.jobs is not None and not recursive:
+            raise UsageError("--jobs belongs to --recursive")
+        return recursive
+
+    def run(
+        self, work: Work, taken: frozenset[str], extension: str, check: Callable[[list[Job]], None] | None = None
+    ) -> int:
+        """Do the work with every input and return the exit code.
+
+        taken: extensions of the files that are taken from folders; extension: of the outputs; check: refuses jobs, for
+        inputs that are no folders, by raising UsageError.
+        """
+        if self.takes_folders:
+            from ldcodec.jobs.run import Engine, RunOptions, run_folders
+
+            engine = Engine(self.engine == "ray", self.jobs, self.threads)
+            options = RunOptions(not self.no_preserve, self.force, self.quiet)
+            return run_folders(self.inputs, self.output, (taken, extension), work, engine, options)
+        jobs = plan(self.inputs, self.output, extension)
+        if check is not None:
+            check(jobs)
+        console = Console(self.quiet)
+        return console.run(jobs, work.prepared(console, self.threads), self.force)
+
+
+def coding_options(command: Command) -> Command:
+    """Give a command the arguments and options of `CodingOptions`, and an instance of that as its first argument."""
+
+    @wraps(command)
+    def collected(**given: Any) -> int:
+        common = CodingOptions(**{field.name: given.pop(field.name) for field in fields(CodingOptions)})
+        return command(common, **given)
+
+    decorated: Command = collected
+    for option in reversed(_CODING):
+        decorated = option(decorated)
+    return decorated
+
+
+def threads_option(**attributes: Any) -> Callable[[Command], Command]:
+    """--threads."""
+    count = click.IntRange(1, 1024)
+    return click.option("--threads", type=count, metavar="N", help="CPU threads to use.", **attributes)
+
+
+def device_option(**attributes: Any) -> Callable[[Command], Command]:
+    """--device."""
+    choice = click.Choice(["auto", "cpu", "cuda"])
+    return click.option("--device", type=choice, default="auto", show_default=True, **attributes)
+
+
+def max_pixels_option(**attributes: Any) -> Callable[[Command], Command]:
+    """--max-pixels."""
+    return click.option(
+        "--max-pixels",
+        type=click.IntRange(1, MAX_PIXELS),
+        default=DEFAULT_PIXELS,
+        metavar="N",
+        help="Refuse larger pictures.  [default: 10^9]",
+        **attributes,
+    )
+
+
+_CODING: list[Callable[[Command], Command]] = [
+    click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="IN..."),
+    click.option("-o", "--output", type=PATH, metavar="OUT", help="Output file, folder of several, or - for a pipe."),
+    click.option("--recursive", "-r", is_flag=True, help="Take what is in folders; OUT gets their tree."),
+    click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
+    click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
+    click.option("--model", cls=AdvancedOption, metavar="NAME|PATH", help="Model to use instead of the default one."),
+    device_option(cls=AdvancedOption),
+    threads_option(cls=AdvancedOption),
+    click.option(
+        "--no-preserve", cls=AdvancedOption, is_flag=True, help="Do not give the output the times of its input."
+    ),
+    max_pixels_option(cls=AdvancedOption),
+    click.option(
+        "--jobs",
+        cls=AdvancedOption,
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="Processes that share the cores, with --recursive.  [default: the cores, at most 4]",
+    ),
+    click.option(
+        "--engine",
+        cls=AdvancedOption,
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        help="Do what is in folders with processes here, or with the Ray cluster of RAY_ADDRESS.  [default: local]",
+    ),
+]
