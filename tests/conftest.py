@@ -23,7 +23,7 @@ from ldcodec.jobs import paths
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model
 from ldcodec.nets.networks import Networks
 from ldcodec.training.counting import counted
-from ldcodec.training.integers import integer_tensors
+from ldcodec.training.release import integer_tensors
 from ldcodec.training.start import fresh_networks
 from tests.commands import Call
 from tests.pictures import photo

@@ -22,7 +22,7 @@ from ldcodec.entropy.config import BASE
 from ldcodec.entropy.weightsfile import FILE_NAME, SEARCH_VARIABLE, find_file, known_models
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, find_model, load_model, parse_id, save_model
-from ldcodec.training.integers import integer_tensors
+from ldcodec.training.release import integer_tensors
 from tests.conftest import TINY, tiny_integers, tiny_networks
 
 Tensors = dict[str, Tensor]

@@ -35,7 +35,7 @@ from ldcodec.onnx.exporter import export
 from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, describe, graph_names
 from ldcodec.onnx.runtime import Graphs, OnnxModel, load
 from ldcodec.pictures.picture import Picture
-from ldcodec.training.integers import integer_tensors
+from ldcodec.training.release import integer_tensors
 from tests.commands import Call, environment, error_line
 from tests.conftest import TINY, tiny_networks
 from tests.pictures import texture

@@ -16,7 +16,7 @@ from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, SCALES, SKIPPED_SCALE
 from ldcodec.errors import DamagedError, ModelError
 from ldcodec.nets.gaussian import nearest_scale
 from ldcodec.nets.quantise import cell_information, quantise
-from ldcodec.training.integers import _cheapest
+from ldcodec.training.release import _cheapest
 
 TOTAL = 1 << PRECISION
 CHECKSUM = "cee1f21340d6f0085f949a2a15adf1e82feb83109040089d983e3ec3d76e464c"

@@ -15,7 +15,7 @@ from ldcodec.diffusion.grain import grained
 from ldcodec.nets.lpips import distances
 from ldcodec.nets.model import Model, load_model, save_model
 from ldcodec.nets.networks import Networks
-from ldcodec.training.integers import integer_tensors
+from ldcodec.training.release import integer_tensors
 from ldcodec.training.settings import Phase
 from ldcodec.training.start import load_networks
 from ldcodec.training.texture import TextureStage, perceived

@@ -28,14 +28,14 @@ from ldcodec.errors import ModelError, PictureError, UsageError
 from ldcodec.nets.model import Model, load_model
 from ldcodec.nets.networks import Networks
 from ldcodec.pictures.picture import Pixels
-from ldcodec.training import checkpoint, clock, precision, profiling, settings
+from ldcodec.training import checkpoint, precision, profiling, settings, stages
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage, centroid
 from ldcodec.training.crops import Crops, load_pictures
 from ldcodec.training.denoising import PICTURE, VELOCITY, DenoiserStage
 from ldcodec.training.optimiser import stage_optimiser
 from ldcodec.training.release import export_model
-from ldcodec.training.settings import Autoencoder, Data, Denoiser, Phase, Run, Settings
+from ldcodec.training.settings import AutoencoderSettings, Data, DenoiserSettings, Phase, Run, TrainingSettings
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, karhunen_loeve, load_networks
 from ldcodec.training.trainer import FLAT_STATE, STATE, WEIGHTS, Trainer
@@ -47,11 +47,11 @@ SMALLEST = Config(
     latent=8, width8=8, width16=8, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1
 )
 PHASE = Phase(rate=2e-3, warm_up=4, descent=0.25, batch=4, crop=64, descent_crop=64)
-SETTINGS = Settings(
+SETTINGS = TrainingSettings(
     model=SMALLEST,
     run=Run(report_steps=1, checkpoint_minutes=1e9),
-    autoencoder=Autoencoder(phase=PHASE),
-    denoiser=Denoiser(velocity=PHASE, picture=replace(PHASE, rate=1e-3)),
+    autoencoder=AutoencoderSettings(phase=PHASE),
+    denoiser=DenoiserSettings(velocity=PHASE, picture=replace(PHASE, rate=1e-3)),
 )
 
 
@@ -148,30 +148,30 @@ def test_a_missing_settings_file_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_learning_rate_rises_stays_and_falls() -> None:
     phase = Phase(rate=8.0, warm_up=4, descent=0.5)
-    assert clock.learning_rate(phase, 0, 0) == 2
-    assert clock.learning_rate(phase, 0, 3) == clock.learning_rate(phase, 0.5, 100) == 8
-    assert clock.learning_rate(phase, 0.75, 100) == 4
-    assert clock.learning_rate(phase, 1, 100) == 0
-    assert clock.learning_rate(phase, 1.1, 100) == 0
-    assert clock.learning_rate(Phase(rate=8.0, warm_up=0, descent=0), 1, 0) == 8
+    assert stages.learning_rate(phase, 0, 0) == 2
+    assert stages.learning_rate(phase, 0, 3) == stages.learning_rate(phase, 0.5, 100) == 8
+    assert stages.learning_rate(phase, 0.75, 100) == 4
+    assert stages.learning_rate(phase, 1, 100) == 0
+    assert stages.learning_rate(phase, 1.1, 100) == 0
+    assert stages.learning_rate(Phase(rate=8.0, warm_up=0, descent=0), 1, 0) == 8
 
 
 def test_phases_follow_each_other_and_are_never_entered_again() -> None:
     phases = (Phase(share=1), Phase(share=3))
-    assert clock.moment(phases, 0) == clock.Moment(0, 0)
-    assert clock.moment(phases, 0.125) == clock.Moment(0, 0.5)
-    assert clock.moment(phases, 0.25) == clock.Moment(1, 0)
-    assert clock.moment(phases, 0.625) == clock.Moment(1, 0.5)
-    assert clock.moment(phases, 1.5) == clock.Moment(1, 1)
-    assert clock.moment(phases, 0.1, earliest=1) == clock.Moment(1, 0)
-    assert clock.moment((Phase(share=0), Phase(share=1)), 0.5) == clock.Moment(1, 0.5)
+    assert stages.moment(phases, 0) == stages.Moment(0, 0)
+    assert stages.moment(phases, 0.125) == stages.Moment(0, 0.5)
+    assert stages.moment(phases, 0.25) == stages.Moment(1, 0)
+    assert stages.moment(phases, 0.625) == stages.Moment(1, 0.5)
+    assert stages.moment(phases, 1.5) == stages.Moment(1, 1)
+    assert stages.moment(phases, 0.1, earliest=1) == stages.Moment(1, 0)
+    assert stages.moment((Phase(share=0), Phase(share=1)), 0.5) == stages.Moment(1, 0.5)
 
 
 def test_the_descent_takes_fewer_and_larger_crops() -> None:
     phase = Phase(batch=16, crop=128, descent_crop=256, descent=0.3)
-    assert clock.batch_and_crop(phase, 0.69) == (16, 128)
-    assert clock.batch_and_crop(phase, 0.71) == (4, 256)
-    assert clock.batch_and_crop(replace(phase, batch=1), 0.9) == (1, 256)
+    assert stages.batch_and_crop(phase, 0.69) == (16, 128)
+    assert stages.batch_and_crop(phase, 0.71) == (4, 256)
+    assert stages.batch_and_crop(replace(phase, batch=1), 0.9) == (1, 256)
 
 
 # pictures

@@ -14,7 +14,7 @@ from ldcodec.nets.networks import Networks
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage
 from ldcodec.training.checkpoint import Progress, write_weights
-from ldcodec.training.settings import Autoencoder
+from ldcodec.training.settings import AutoencoderSettings
 from ldcodec.training.widening import widened
 from tests.conftest import TINY, tiny_networks
 
@@ -56,7 +56,7 @@ def test_the_larger_networks_do_what_the_smaller_ones_do() -> None:
 
 def test_new_channels_learn() -> None:
     large = widened(tiny_networks(), LARGER).train()
-    stage = AutoencoderStage(large, Autoencoder())
+    stage = AutoencoderStage(large, AutoencoderSettings())
     optimiser = torch.optim.SGD(stage.parameters().values(), lr=1e-3)
     for _ in range(3):  # what reads the new channels is zero at first, so their own gradient comes a step later
         optimiser.zero_grad()

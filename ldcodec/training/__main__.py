@@ -23,17 +23,19 @@ from ldcodec.training.autoencoder import AutoencoderStage
 from ldcodec.training.checkpoint import Progress, write_weights
 from ldcodec.training.crops import Crops, load_pictures
 from ldcodec.training.denoising import DenoiserStage
-from ldcodec.training.evaluation import evaluate as evaluate_model
-from ldcodec.training.points import comparison, table
-from ldcodec.training.profiling import Step, report
+from ldcodec.training.profiling import TimedStep, report
 from ldcodec.training.release import export_model
 from ldcodec.training.selfcheck import write_check
-from ldcodec.training.settings import Phase, Settings, override, read_settings
+from ldcodec.training.settings import Phase, TrainingSettings, override, read_settings
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, load_networks
 from ldcodec.training.texture import TextureStage
 from ldcodec.training.trainer import Trainer
+from ldcodec.training.validation import comparison, table
+from ldcodec.training.validation import evaluate as evaluate_model
 from ldcodec.training.widening import widened
+
+FILE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -41,35 +43,27 @@ def main() -> None:
     """Train ldcodec's networks and turn them into a model."""
 
 
+SETTINGS = click.option("--settings", "settings_file", type=FILE, help="TOML file; see docs/training.md.")
+DATA = click.option("--data", multiple=True, help="Pictures: a tar, folder, file or pattern; repeatable.")
+THREADS = click.option("--threads", type=int, help="CPU threads.")
+DEVICE = click.option("--device", help="auto, cpu or cuda.")
+STAGE_OPTIONS = (
+    SETTINGS,
+    click.option("--start", type=FILE, help="Start from the weights in this model, weights file or state."),
+    click.option("--resume", type=FILE, help="Continue this state, with its optimiser and clock."),
+    DATA,
+    click.option("--validation", multiple=True, help="Held-out pictures, likewise; repeatable."),
+    click.option("--out", type=FILE, required=True, help="Folder for weights and states."),
+    click.option("--minutes", "--time-budget", type=float, help="Time of the stage, including that of a resumed run."),
+    THREADS,
+    DEVICE,
+    click.option("--seed", type=int, help="Seed of crops, qualities and noise."),
+)
+
+
 def training_options(command: click.decorators.FC) -> click.decorators.FC:
-    """The options that both training stages take."""
-    for option in reversed(
-        [
-            click.option(
-                "--settings", "settings_file", type=click.Path(path_type=Path), help="TOML file; see docs/training.md."
-            ),
-            click.option(
-                "--start", type=click.Path(path_type=Path), help="Weights to start from: a model, weights or a state."
-            ),
-            click.option(
-                "--resume", type=click.Path(path_type=Path), help="State to go on from, with its moments and its clock."
-            ),
-            click.option("--data", multiple=True, help="Pictures: tar, folder, file or a pattern of them; repeatable."),
-            click.option("--validation", multiple=True, help="Held-out pictures, likewise."),
-            click.option(
-                "--out", type=click.Path(path_type=Path), required=True, help="Folder for weights and states."
-            ),
-            click.option(
-                "--minutes",
-                "--time-budget",
-                type=float,
-                help="Time of the stage in all, earlier runs of a state included.",
-            ),
-            click.option("--threads", type=int, help="CPU threads."),
-            click.option("--device", help="auto, cpu or cuda."),
-            click.option("--seed", type=int, help="Of crops, qualities and noise."),
-        ]
-    ):
+    """Adds the options of every training stage to a command."""
+    for option in reversed(STAGE_OPTIONS):
         command = option(command)
     return command
 
@@ -91,50 +85,56 @@ def denoiser(**options: object) -> None:
 @main.command()
 @training_options
 def texture(**options: object) -> None:
-    """Stage 3: a second synthesis, for natural texture."""
+    """Stage 3: a second synthesis for natural texture."""
     _train("texture", options)
 
 
 @main.command()
-@click.option("--settings", "settings_file", type=click.Path(path_type=Path), help="TOML file; see docs/training.md.")
-@click.option("--start", type=click.Path(path_type=Path), help="Weights; without them the networks are fresh.")
-@click.option("--data", multiple=True, help="Pictures: tar, folder, file or a pattern of them; repeatable.")
-@click.option("--batch", default=8, show_default=True, help="Crops a step.")
+@SETTINGS
+@click.option("--start", type=FILE, help="Weights; the default is untrained networks.")
+@DATA
+@click.option("--batch", default=8, show_default=True, help="Crops in a step.")
 @click.option("--crop", default=192, show_default=True, help="Side of a crop, a multiple of 64.")
-@click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="The best of them counts.")
-@click.option("--threads", type=int, help="CPU threads.")
-@click.option("--device", help="auto, cpu or cuda.")
+@click.option("--steps", default=5, show_default=True, type=click.IntRange(1), help="Timed steps; the best counts.")
+@THREADS
+@DEVICE
 def profile(batch: int, crop: int, steps: int, **options: object) -> None:
-    """Where the time of a step of stage 1 goes, and its arithmetic beside what the device can do."""
-    phase = Phase(batch=batch, crop=crop)  # refuses what a run would refuse
+    """Show where the time of a step of stage 1 goes, and its arithmetic beside what the device can do."""
+    phase = Phase(batch=batch, crop=crop)  # checks both as for a run
     settings = _settings("autoencoder", {**options, "validation": (), "seed": None, "minutes": None})
     torch.set_num_threads(settings.run.threads)
     device = _device(settings.run.device)
     found = load_pictures(settings.data.pictures)
     networks = _networks("autoencoder", settings, found, options["start"], None)
     stage = _stage("autoencoder", networks, settings, device)
-    for line in report(Step(stage, Crops(found, device, crop), phase.batch, phase.crop), steps):
+    for line in report(TimedStep(stage, Crops(found, device, crop), phase.batch, phase.crop), steps):
         _say(line)
 
 
 @main.command()
-@click.argument("weights", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
-@click.option("--settings", "settings_file", type=click.Path(path_type=Path), required=True, help="The larger sizes.")
+@click.argument("weights", type=FILE)
+@click.argument("target", type=FILE)
+@click.option(
+    "--settings",
+    "settings_file",
+    type=FILE,
+    required=True,
+    help="TOML file with the larger sizes.",
+)
 def widen(weights: Path, target: Path, settings_file: Path) -> None:
-    """Turn trained WEIGHTS into larger ones, TARGET, that do the same: a start for stage 1."""
+    """Turn trained WEIGHTS into larger networks, TARGET, that do the same: a start for stage 1."""
     networks = widened(load_networks(weights), read_settings(settings_file).model)
     write_weights(target, networks, Progress("autoencoder"))
     click.echo(f"{target}: {sum(p.numel() for p in networks.parameters()) / 1e6:.1f} million weights")
 
 
 @main.command()
-@click.argument("weights", type=click.Path(path_type=Path))
-@click.argument("target", type=click.Path(path_type=Path))
-@click.option("--integers", type=click.Path(path_type=Path), help="Model whose integers are kept, and so its parse id.")
-@click.option("--data", multiple=True, help="Pictures on which tables of the hyper-latent are counted; repeatable.")
+@click.argument("weights", type=FILE)
+@click.argument("target", type=FILE)
+@click.option("--integers", type=FILE, help="Keep the integers of this model, and so its parse id.")
+@click.option("--data", multiple=True, help="Count tables of the hyper-latent on these pictures; repeatable.")
 def export(weights: Path, target: Path, integers: Path | None, data: tuple[str, ...]) -> None:
-    """Turn WEIGHTS into a model file and its check file; TARGET is the file or the folder, such as models/base."""
+    """Turn WEIGHTS into a model file and its check file. TARGET is the file or its folder, such as models/base."""
     if integers is not None and data:
         raise UsageError("--integers keeps the tables, --data makes new ones: give one of them")
     target = target if target.suffix == ".safetensors" else target / FILE_NAME
@@ -144,9 +144,9 @@ def export(weights: Path, target: Path, integers: Path | None, data: tuple[str, 
 
 
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=FILE)
 def check(model: Path) -> None:
-    """Write the check file of a MODEL that is there already, the file or the folder, for `ldcodec verify --self`."""
+    """Write the check file of MODEL, a model file or its folder, for `ldcodec verify --self`."""
     click.echo(write_check(model / FILE_NAME if model.is_dir() else model))
 
 
@@ -154,15 +154,18 @@ def check(model: Path) -> None:
 @click.argument("model")
 @click.argument("pictures", nargs=-1, required=True)
 @click.option(
-    "--qualities", default="0,12.5,25,37.5,50,62.5,75,87.5,100", show_default=True, help="0 to 100, by commas."
+    "--qualities",
+    default="0,12.5,25,37.5,50,62.5,75,87.5,100",
+    show_default=True,
+    help="0 to 100, with commas between.",
 )
-@click.option("--indices", help="Quality indices in 0..4095 instead, by commas.")
+@click.option("--indices", help="Quality indices 0 to 4095 instead, with commas between.")
 @click.option("--anchors", type=click.Path(path_type=Path, exists=True), multiple=True, help="Curves to compare with.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSON file for the curve.")
-@click.option("--name", help="Of the curve; default: the model's.")
+@click.option("--out", type=FILE, help="JSON file for the curve.")
+@click.option("--name", help="Name of the curve; default: that of the model.")
 @click.option("--steps", type=int, help="Steps of the reverse process.")
 @click.option("--realism", type=float, default=0.0, show_default=True)
-@click.option("--effort", type=click.IntRange(1, 9), default=1, show_default=True, help="Of the encoder.")
+@click.option("--effort", type=click.IntRange(1, 9), default=1, show_default=True, help="Effort of the encoder.")
 @click.option("--threads", type=int, default=1, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 def evaluate(model: str, pictures: tuple[str, ...], **options: Any) -> None:
@@ -221,15 +224,15 @@ def _train(name: str, options: dict[str, object]) -> None:
     trainer.run()
 
 
-def _settings(name: str, options: dict[str, object]) -> Settings:
+def _settings(name: str, options: dict[str, object]) -> TrainingSettings:
     file = options["settings_file"]
-    settings = read_settings(Path(str(file))) if file else Settings()
+    settings = read_settings(Path(str(file))) if file else TrainingSettings()
     lists = {"pictures": options["data"] or None, "validation": options["validation"] or None}
     run = {key: options[key] for key in ("threads", "device", "seed")}
     return override(settings, data=lists, run=run, **{name: {"minutes": options["minutes"]}})
 
 
-def _networks(name: str, settings: Settings, found: list[Pixels], start: object, resume: object) -> Networks:
+def _networks(name: str, settings: TrainingSettings, found: list[Pixels], start: object, resume: object) -> Networks:
     if start is not None and resume is not None:
         raise UsageError("give --start or --resume, not both")
     source = start if start is not None else resume
@@ -240,8 +243,8 @@ def _networks(name: str, settings: Settings, found: list[Pixels], start: object,
     return fresh_networks(settings.model, block_covariance(found), settings.run.seed)
 
 
-def _stage(name: str, networks: Networks, settings: Settings, device: torch.device) -> Stage:
-    """A stage whose networks are on the device and laid out for it."""
+def _stage(name: str, networks: Networks, settings: TrainingSettings, device: torch.device) -> Stage:
+    """The stage, with networks on the device and in channels-last memory."""
     if name == "texture":
         networks.add_texture()
     networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""Stage 1: analysis, rate model, synthesis and gain, for bits and squared error together."""
+"""Stage 1: analysis, rate model, synthesis and gain, trained for bits and squared error together."""
 
 import math
 
@@ -7,19 +7,19 @@ from torch import Tensor, nn
 
 from ldcodec.bitstream import quality
 from ldcodec.nets.networks import Networks
-from ldcodec.training.settings import Autoencoder
-from ldcodec.training.stages import Result, Stage, balance, squared_error
+from ldcodec.training.settings import AutoencoderSettings
+from ldcodec.training.stages import Stage, StageLoss, balance, squared_error
 
 
 class AutoencoderStage(Stage):
     """Loss (bits a pixel + λ·MSE)·(λ/0.017)^−0.4.
 
-    The synthesis gets the centroid of each latent, as it will in a decoder, and the gradient passes it unchanged.
+    The synthesis reads the centroid of each latent's cell, as in a decoder; the gradient passes this step unchanged.
     """
 
     name = "autoencoder"
 
-    def __init__(self, networks: Networks, settings: Autoencoder) -> None:
+    def __init__(self, networks: Networks, settings: AutoencoderSettings) -> None:
         super().__init__(networks, (settings.phase,), settings.shortcut_rate)
         self.muon = settings.muon
 
@@ -28,12 +28,12 @@ class AutoencoderStage(Stage):
         return self.networks.analysis, self.networks.rate, self.networks.synthesis, self.networks.gain
 
     def enter(self, phase: int) -> None:
-        """Everything but the denoiser learns; the rate model sees noise in place of rounding."""
+        """Everything but the denoiser learns, and the rate model sees noise in place of rounding."""
         self.networks.train().requires_grad_(True)
         self.networks.denoiser.requires_grad_(False)
 
-    def loss(self, x: Tensor, t: Tensor, phase: int) -> Result:
-        """Bits and error of a batch; `x` and `t` as in `Stage.loss`."""
+    def loss(self, x: Tensor, t: Tensor, phase: int) -> StageLoss:
+        """See `Stage.loss`."""
         networks = self.networks
         scales = networks.scales(t)
         y = networks.analysis(x, t, networks.std) * scales.gain
@@ -43,14 +43,15 @@ class AutoencoderStage(Stage):
         decoded = networks.synthesis((y + (known - y).detach()) / scales.gain, t, networks.std)
         bpp, error = rated.bits / x[0, 0].numel(), squared_error(decoded, x)
         loss = ((bpp + quality.multiplier(t) * error) * balance(t)).mean()
-        return Result(loss, {"bpp": bpp.detach().mean(), "mse": error.detach().mean()})
+        return StageLoss(loss, {"bpp": bpp.detach().mean(), "mse": error.detach().mean()})
 
 
 def centroid(symbol: Tensor, scale: Tensor) -> Tensor:
     """Mean of N(0, scale²) restricted to [symbol − ½, symbol + ½], elementwise.
 
-    The textbook form in float32, with the inner edge where the cell has next to no mass: less exact than that of
-    `diffusion.posterior` but enough for training, which takes it in every step, and faster on any device.
+    Scales are continuous here, so no table can serve (`nets.quantise.centroid`). This is the textbook formula in
+    float32, with the inner edge where the cell has next to no mass: less exact than `diffusion.posterior`, but enough
+    for training and fast.
     """
     low, high = (symbol - 0.5) / scale, (symbol + 0.5) / scale
     mass = 0.5 * (torch.erf(high / math.sqrt(2)) - torch.erf(low / math.sqrt(2)))

@@ -1,12 +1,11 @@
-"""What a run leaves on disk: weights to ship or to start from, and states to go on from. safetensors only.
+"""What a run leaves on disk: weights to release or to start from, and states to resume from, as safetensors files.
 
 A state holds the weights in full precision (`net.*`), their running average (`average.*`), Adam's moments and step
 counts (`first.*`, `second.*`, `count.*`) and, in its metadata, where on the clock the run stands. A weights file holds
-the running average alone, large tensors in half precision.
+only the running average, large tensors in half precision.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,18 +13,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ldcodec.bitstream.atomic import replaced
 from ldcodec.entropy.weights import read_tensors
 from ldcodec.errors import ModelError
 from ldcodec.nets.networks import Networks
 
 FORMAT = "ldcodec-training-1"
 LARGE = 1024  # tensors of more elements are stored in half precision in a weights file
-MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq", "count": "step"}  # ours → torch.optim.AdamW's
+MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq", "count": "step"}  # name in a state → torch.optim.AdamW's
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: stage, phase, steps made in all and when the phase began, minutes spent on training."""
+    """Where a run stands: stage and phase, steps made, steps made before the phase began, minutes spent on training."""
 
     stage: str
     phase: int = 0
@@ -35,16 +35,10 @@ class Progress:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes a safetensors file; the old one stays until the new one is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        save_file(
-            {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, str(temporary), metadata=metadata
-        )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes a safetensors file, whole or not at all."""
+    stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    with replaced(path) as temporary:
+        save_file(stored, str(temporary), metadata=metadata)
 
 
 def rounded(networks: Networks) -> dict[str, Tensor]:
@@ -53,7 +47,7 @@ def rounded(networks: Networks) -> dict[str, Tensor]:
 
 
 def write_weights(path: Path, networks: Networks, progress: Progress) -> None:
-    """Writes weights that `export` and every stage take as a start."""
+    """Writes weights that can be exported, and from which every stage can start."""
     tensors = {f"net.{name}": t for name, t in rounded(networks).items()}
     metadata = {"config": json.dumps(asdict(networks.config)), "progress": json.dumps(asdict(progress))}
     write_tensors(path, tensors, metadata)
@@ -67,7 +61,7 @@ def write_state(
     progress: Progress,
     settings: str,
 ) -> None:
-    """Writes all that a run needs to go on; settings: JSON, for the record."""
+    """Writes all that is needed to resume a run. settings: JSON, for the record only."""
     tensors = {f"net.{name}": t for name, t in networks.state_dict().items()}
     tensors |= {f"average.{name}": t for name, t in average.items()}
     for name, parameter in networks.named_parameters():
@@ -84,13 +78,13 @@ def read_state(
     optimiser: torch.optim.Optimizer,
     stage: str,
 ) -> Progress:
-    """Fills running average and moments from a state, whose weights the networks already have; returns where it stands.
+    """Fills running average and moments from a state whose weights the networks already have.
 
-    Raises ModelError for a file that is no state of this stage.
+    Returns where the run stands. Raises ModelError for a file that is not a state of this stage.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
-        raise ModelError(f"{path}: not a training state; to start anew from weights, use --start")
+        raise ModelError(f"{path}: not a training state; to start from its weights, use --start")
     progress = Progress(**json.loads(metadata["progress"]))
     if progress.stage != stage:
         raise ModelError(
@@ -106,7 +100,7 @@ def read_state(
 
 
 def _like(stored: Tensor, parameter: nn.Parameter) -> Tensor:
-    """A tensor in the memory layout that the fused optimiser expects beside its parameter; step counts are scalars."""
+    """A moment in its parameter's memory layout, which the fused optimiser expects; step counts are scalars."""
     if stored.ndim == 0:
         return stored.to(parameter.device)
     return torch.empty_like(parameter, memory_format=torch.preserve_format, requires_grad=False).copy_(stored)

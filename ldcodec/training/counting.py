@@ -1,4 +1,4 @@
-"""The hyper-latent's own frequency tables, counted on pictures: how often which symbol comes in which context."""
+"""Frequency tables of the hyper-latent, counted on pictures: how often each symbol occurs in each context."""
 
 from collections.abc import Iterator
 
@@ -13,19 +13,19 @@ from ldcodec.nets.networks import Networks
 from ldcodec.nets.padding import padded
 from ldcodec.pictures.picture import Pixels
 
-BANDS = 8  # of quality, with tables of their own
-TABLES = 96  # that remain of those of all bands, channels and contexts
-SIDE = 768  # pixels of a picture that are looked at, in its middle
-CONFIDENCE = 30.0  # symbols that what a context has in common with others counts as
-ROUNDS = 40  # of clustering
+BANDS = 8  # of quality; each has its own tables
+TABLES = 96  # the most that are stored, shared by all bands, channels and contexts
+SIDE = 768  # of the square in the middle of a picture that is counted, in pixels
+CONFIDENCE = 30.0  # symbols that the expectation from other contexts weighs as much as
+ROUNDS = 40  # of the clustering
 
 Counts = NDArray[np.float64]
 
 
 def counted(networks: Networks, pictures: list[Pixels], seed: int = 0) -> HyperPrior:
-    """Tables of the hyper-latent for these networks, in evaluation mode: alike ones made one, 96 in all at most.
+    """Tables of the hyper-latent for networks in evaluation mode; similar ones are merged until 96 are left.
 
-    Each picture is coded once in each band, at a quality drawn from it.
+    Each picture is analysed once in each band, at a random quality of the band.
     """
     counts = np.zeros((BANDS, networks.config.hyper, CONTEXTS, ENTRIES))
     rng = np.random.default_rng(seed)
@@ -40,7 +40,7 @@ def counted(networks: Networks, pictures: list[Pixels], seed: int = 0) -> HyperP
 
 @torch.no_grad()
 def _symbols(networks: Networks, pixels: Pixels, rng: np.random.Generator) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Symbols of a picture's hyper-latent in each band of quality."""
+    """Each band with the symbols [hyper, h, w] of a picture's hyper-latent at a quality in it."""
     base = networks.analysis.base(padded(pixels, networks.std.device))
     for band in range(BANDS):
         t = torch.tensor([(band + rng.random()) / BANDS], dtype=torch.float32, device=networks.std.device)
@@ -54,7 +54,7 @@ def _middle(pixels: Pixels) -> Pixels:
 
 
 def _add(counts: Counts, symbols: NDArray[np.int32]) -> None:
-    """Counts the symbols [hyper, h, w] of one picture, in [hyper, contexts, entries]."""
+    """Adds the symbols [hyper, h, w] of one picture to the counts [hyper, contexts, entries]."""
     around = np.pad(symbols, ((0, 0), (1, 0), (1, 0)))
     context = context_of(around[:, 1:, :-1], around[:, :-1, 1:])
     entry = np.where(np.abs(symbols) > REACH, ENTRIES - 1, symbols + REACH)
@@ -63,8 +63,10 @@ def _add(counts: Counts, symbols: NDArray[np.int32]) -> None:
 
 
 def _smoothed(counts: Counts) -> Counts:
-    """Chances from counts. What a context lacks it borrows from the same channel and context at all qualities, and from
-    the same channel and quality in all contexts; these from the channel, and that from all.
+    """Probabilities from counts [bands, hyper, contexts, entries], of the same shape.
+
+    Where counts are few, the expectation fills in: the mean of what the same channel and context show at all qualities
+    and what the same channel and quality show in all contexts. Both are filled in from the channel, and that from all.
     """
     anywhere = _blended(counts.sum((0, 1, 2)), 1 / ENTRIES)
     channel = _blended(counts.sum((0, 2)), anywhere)
@@ -74,6 +76,7 @@ def _smoothed(counts: Counts) -> Counts:
 
 
 def _blended(counts: Counts, expected: Counts | float) -> Counts:
+    """Counts and CONFIDENCE symbols distributed as expected, as probabilities: a Dirichlet prior's posterior mean."""
     blended: Counts = (counts + CONFIDENCE * expected) / (counts.sum(-1, keepdims=True) + CONFIDENCE)
     return blended
 
@@ -81,12 +84,12 @@ def _blended(counts: Counts, expected: Counts | float) -> Counts:
 def clustered(
     chances: Counts, weights: Counts, number: int, rng: np.random.Generator
 ) -> tuple[Counts, NDArray[np.intp]]:
-    """At most `number` distributions [k, m] for those given, [n, m], and which of them stands for each, [n].
+    """At most `number` distributions [k, m] that stand for the given ones [n, m], and which one stands for each, [n].
 
-    Lloyd's iteration for the bits that the wrong table costs (k-means with the Kullback–Leibler divergence: Banerjee et
-    al. 2005). weights: symbols of each, [n].
+    Lloyd's iteration on the bits that the wrong table costs: k-means with the Kullback–Leibler divergence (Banerjee et
+    al. 2005, "Clustering with Bregman divergences", section 3). weights: how many symbols each distribution codes, [n].
     """
-    heavy = weights + 1e-3  # so that none is without weight
+    heavy = weights + 1e-3  # neither the draw nor the means allow zeros
     centres = chances[rng.choice(len(chances), number, replace=False, p=heavy / heavy.sum())]
     for _ in range(ROUNDS):
         chosen = np.argmin(-chances @ np.log2(centres).T, axis=1)
@@ -96,7 +99,7 @@ def clustered(
 
 
 def integer_table(chances: Counts) -> NDArray[np.int64]:
-    """Counts of at least 1 that sum to 2²⁴; what rounding leaves goes to the likeliest."""
+    """Probabilities [m] as counts of at least 1 with the sum 2²⁴; what rounding leaves goes to the most probable."""
     free = (1 << PRECISION) - len(chances)
     counts = 1 + np.floor(free * chances / chances.sum()).astype(np.int64)
     counts[np.argmax(chances)] += (1 << PRECISION) - counts.sum()

@@ -21,13 +21,13 @@ from ldcodec.pictures.read import read
 
 
 def load_pictures(patterns: Iterable[str], limit: int | None = None) -> list[Pixels]:
-    """All pictures of tars, folders and picture files, or the first `limit`, as uint8 (H, W, 3).
+    """The pictures in tars, folders and files, or the first `limit` of them, as uint8 (H, W, 3).
 
-    Patterns may hold wildcards; grey pictures get three equal channels. Files that are no picture this codec takes are
-    passed over; raises PictureError if none is left.
+    Patterns may contain wildcards. Grey pictures become RGB. Files that this codec cannot read, and pictures with
+    transparency, are skipped; raises PictureError if none is left.
     """
     patterns = list(patterns)
-    with warnings.catch_warnings():  # also mends what the threads do to the filters, which all of them share
+    with warnings.catch_warnings():  # the filters are shared by all threads; this restores them afterwards
         warnings.simplefilter("ignore", LdcodecWarning)
         found = list(itertools.islice(_all(patterns), limit))
     if not found:
@@ -36,7 +36,7 @@ def load_pictures(patterns: Iterable[str], limit: int | None = None) -> list[Pix
 
 
 def _all(patterns: Iterable[str]) -> Iterator[Pixels]:
-    """In order; decoded by as many threads as there are cores, which matters where a GPU waits."""
+    """Pictures in order, decoded by a thread for each core, so that a GPU does not have to wait long."""
     paths = (Path(name) for pattern in patterns for name in sorted(glob.glob(pattern, recursive=True)))
     contents = (data for path in paths for data in _files(path))
     cores = os.cpu_count() or 1
@@ -46,7 +46,7 @@ def _all(patterns: Iterable[str]) -> Iterator[Pixels]:
 
 
 def _files(path: Path) -> Iterator[bytes]:
-    """The contents of a picture file, of a tar's members, or of a folder's files in order of name."""
+    """The contents of a file, of the members of a tar, or of the files in a folder, ordered by name."""
     if path.is_dir():
         for inner in sorted(path.rglob("*")):
             yield from _files(inner) if inner.is_file() else ()
@@ -65,21 +65,21 @@ def _read(data: bytes) -> Pixels | None:
         picture = read(io.BytesIO(data))
     except PictureError:
         return None
-    if picture.alpha is not None:  # what alpha hides is no photograph
+    if picture.alpha is not None:  # what alpha hides is not part of a photograph
         return None
     pixels = picture.pixels
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
 class Crops:
-    """Random crops, flipped and transposed, cut where the pictures live: in GPU memory if there is one.
+    """Random crops, flipped and transposed at random, cut in the memory of the device.
 
-    All pixels lie in one tensor [n, 3], pictures and rows one after the other. A crop is then a first pixel and two
-    strides, and a batch is one gather, which a GPU makes without waiting for anything.
+    All pixels of all pictures are in one tensor [n, 3]. A crop is then a first pixel and two strides, and a batch is a
+    single gather, which a GPU does without waiting for the CPU.
     """
 
     def __init__(self, found: list[Pixels], device: torch.device, largest: int) -> None:
-        """largest: pictures with a shorter side than this are left out. Raises PictureError if none is large enough."""
+        """largest: the least side of a picture, others are left out. Raises PictureError if none is large enough."""
         large = [pixels for pixels in found if min(pixels.shape[:2]) >= largest]
         if not large:
             raise PictureError(f"no training picture has {largest}x{largest} pixels, the size of a crop")
@@ -89,7 +89,7 @@ class Crops:
         self.starts = np.cumsum([0, *self.sizes.prod(1)[:-1]])
 
     def batch(self, count: int, size: int, rng: np.random.Generator) -> Tensor:
-        """[count, 3, size, size] float32 in 0..1, channels last."""
+        """Crops [count, 3, size, size], float32 in 0..1, in channels-last memory."""
         first, down, right = _moved(self._cuts(count, size, rng), self.device)[:, :, None, None]
         steps = torch.arange(size, device=self.device)
         places = first + down * steps[:, None] + right * steps
@@ -97,7 +97,7 @@ class Crops:
         return (cut.float() / 255).permute(0, 3, 1, 2)
 
     def _cuts(self, count: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """First pixel and the strides down and right of each crop, [3, count]."""
+        """The first pixel of each crop and its strides downwards and to the right, [3, count]."""
         chosen = rng.integers(len(self.sizes), size=count)
         width = self.sizes[chosen, 1]
         top, left = rng.integers(self.sizes[chosen] - size + 1).T
@@ -108,6 +108,6 @@ class Crops:
 
 
 def _moved(values: NDArray[np.int64], device: torch.device) -> Tensor:
-    """On the device; from pinned memory, because a copy from any other waits until the GPU has done all else."""
+    """Copies to the device, from pinned memory because any other copy waits until the GPU is idle."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,7 +1,7 @@
-"""One step of learning: gradient of a stage's loss, then the optimiser. On a GPU compiled, recorded once and replayed.
+"""One training step: the gradient of a stage's loss, then the optimiser; on a GPU compiled, recorded and replayed.
 
-A step of `small` is over a thousand kernels of a few microseconds. Launched one by one they leave the GPU idle most of
-the time; as a CUDA graph they are one launch (Ng, "Getting started with CUDA graphs", 2019).
+A step of `small` is over a thousand kernels of a few microseconds each. Launched one by one they leave the GPU idle
+most of the time; as a CUDA graph they are a single launch (Gray, "Getting Started with CUDA Graphs", NVIDIA 2019).
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from ldcodec.training.precision import autocast
 from ldcodec.training.stages import Stage
 
 Figures = dict[str, Tensor]
-WARM_UP = 3  # steps made before one is recorded: compilation and the libraries' choice of algorithms happen in them
+WARM_UP = 3  # steps before the recorded one: they compile, and let the libraries choose their algorithms
 
 
 class Learner:
-    """Makes the steps of a stage, with one optimiser."""
+    """Makes the steps of a stage with one optimiser."""
 
     def __init__(self, stage: Stage, optimiser: ClippedAdam) -> None:
         self.stage, self.optimiser = stage, optimiser
@@ -27,15 +27,15 @@ class Learner:
         self.recordings: dict[tuple[int, torch.Size], Recording] = {}
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True
-            torch.set_float32_matmul_precision("high")  # the linear part of the transforms, by TF32
+            torch.set_float32_matmul_precision("high")  # TF32 for the linear part of the transforms
             for group in optimiser.param_groups:  # a tensor, so that a recorded step sees it change
                 group["lr"] = torch.zeros((), device=self.device)
 
     def step(self, x: Tensor, t: Tensor, phase: int, rate: float) -> Figures:
-        """x: [B, 3, H, W] in 0..1; t: quality in 0..1, [B]; rate: the learning rate.
+        """Makes a step on pictures x [B, 3, H, W] in 0..1 at qualities t [B] in 0..1, with a learning rate.
 
-        Returns what is to be reported, means over the batch, among it `loss` and `skipped`, 1 if the gradient was not
-        finite and the weights stay as they were. The next step may overwrite it.
+        Returns the figures to report, means over the batch. Among them are `loss`, and `skipped`: 1 if the gradient was
+        not finite, so that the weights did not change. The next step may overwrite these tensors.
         """
         self._set(rate)
         if self.device.type != "cuda" or not self.stage.steady:
@@ -43,7 +43,7 @@ class Learner:
         key = phase, x.shape
         if key not in self.recordings:
             self.stage.loss(x, t, phase)  # builds the tables that compiled code expects to find
-            self.recordings = {key: self._recording(phase)}  # the memory of the last one is free again
+            self.recordings = {key: self._recording(phase)}  # frees the memory of the last one
         return self.recordings[key].run(x, t)
 
     def _set(self, rate: float) -> None:
@@ -68,14 +68,14 @@ class Learner:
 
 @dataclass
 class Recording:
-    """Steps of one shape on a GPU: a few made as they come, then one recorded and from then on replayed."""
+    """Steps of one shape on a GPU: the first few are made as usual, the next one is recorded and then replayed."""
 
     learn: Callable[[Tensor, Tensor], Figures]
     forget: Callable[[], None]
     made: int = 0
 
     def run(self, x: Tensor, t: Tensor) -> Figures:
-        """Makes a step on inputs of the same shapes as before."""
+        """Makes a step; x and t always have the same shapes."""
         if self.made == 0:
             self.x, self.t = x.clone(), t.clone()
             self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -97,7 +97,7 @@ class Recording:
         torch.cuda.current_stream().wait_stream(self.stream)
 
     def _record(self) -> None:
-        self.forget()  # the gradients of the recorded step lie in its own memory
+        self.forget()  # so that the recorded step allocates gradients in its own memory
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.figures = self.learn(self.x, self.t)

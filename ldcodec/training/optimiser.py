@@ -1,9 +1,10 @@
-"""AdamW for a stage: clipped, fused, in as few passes over the memory as torch has; Muon for hidden layers, if asked.
+"""AdamW with clipped gradients, in as few passes over the memory as torch allows; on request Muon for hidden layers.
 
-Muon (Jordan et al. 2024) replaces the momentum of a weight matrix by the nearest orthogonal one, found by Newton and
-Schulz's iteration. A convolution counts as a matrix of outputs × everything that one output reads. Updates are scaled
-to the size that Adam's have (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2), so both share a
-learning rate.
+Muon (Jordan et al. 2024) replaces the momentum of a weight matrix by the nearest orthogonal matrix, found with the
+Newton–Schulz iteration. A convolution is taken as a matrix of outputs × everything that one output reads. Updates are
+scaled to the size of Adam's (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2), so that both can share
+a learning rate. `torch.optim.Muon` takes the same step (tested), but it wants 2-D parameters, reads the learning rate
+on the CPU, which a recorded step cannot, and cannot skip a step whose gradient is not finite.
 """
 
 from collections import defaultdict
@@ -18,18 +19,18 @@ from ldcodec.training.stages import Stage
 BETAS, EPSILON = (0.9, 0.98), 1e-8
 NORM_LIMIT = 1.0
 MOMENTUM = 0.95
-QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's coefficients: singular values go to 0.7..1.2 in five iterations
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's coefficients: five iterations take singular values to 0.7 … 1.2
 ITERATIONS = 5
-ADAM_SIZE = 0.2  # root mean square of an update of Adam, in learning rates
+ADAM_SIZE = 0.2  # typical root mean square of an update of Adam, in learning rates
 
 
 class ClippedAdam(torch.optim.AdamW):
-    """AdamW without decay on gradients clipped to norm 1; its state is that of torch.optim.AdamW.
+    """AdamW without weight decay, on gradients clipped to norm 1. The state is that of torch.optim.AdamW.
 
-    Groups with `orthogonal` are Muon's; of the state they use the first moment alone.
+    Parameter groups with `orthogonal` are moved by Muon, which uses only the first moment.
 
-    The step of a small model is bound by memory. Two passes go: clipping happens inside the fused kernel, and this
-    kernel gets channels-last tensors as contiguous views, because otherwise it copies every one of them.
+    The step of a small model is bound by memory, so two passes are saved: the fused kernel does the clipping, and it
+    gets channels-last tensors as contiguous views, because it would copy them otherwise.
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
@@ -37,24 +38,24 @@ class ClippedAdam(torch.optim.AdamW):
 
     @torch.no_grad()
     def clipped_step(self) -> Tensor:
-        """One step; changes nothing and returns 1, else 0, if the gradient is not finite.
+        """Makes a step. Returns a scalar: 0, or 1 if the gradient is not finite, in which case no parameter changes.
 
-        Nothing waits for a GPU here: it is told what to do if the norm turns out so or so.
+        The choice is made on the GPU, which the CPU therefore does not wait for.
         """
         moved = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in moved])
         broken = (~torch.isfinite(norm)).float()
         excess = (norm / NORM_LIMIT).clamp(min=1)
-        needed = excess.is_cuda or bool(excess > 1)  # dividing by it is one more pass over the gradients
+        needed = excess.is_cuda or bool(excess > 1)  # on a CPU the division is another pass over the gradients
         for group in self.param_groups:
             if group.get("orthogonal"):
-                self._turn(group, broken)
+                self._move_by_muon(group, broken)
             else:
-                self._move(group, excess if needed else None, broken)
+                self._move_by_adam(group, excess if needed else None, broken)
         return broken
 
-    def _turn(self, group: dict[str, Any], broken: Tensor) -> None:
-        """Muon's step, all matrices of one shape together."""
+    def _move_by_muon(self, group: dict[str, Any], broken: Tensor) -> None:
+        """A step of Muon, for all matrices of one shape at once."""
         shapes: dict[torch.Size, list[torch.nn.Parameter]] = defaultdict(list)
         for parameter in group["params"]:
             if parameter.grad is not None:
@@ -65,14 +66,14 @@ class ClippedAdam(torch.optim.AdamW):
                 gradient = torch.where(broken > 0, 0, parameter.grad)  # type: ignore[arg-type]
                 momentum = self._held(parameter)["exp_avg"]
                 momentum.lerp_(gradient, 1 - MOMENTUM)
-                updates.append(_by_output(gradient.lerp(momentum, MOMENTUM)).flatten(1))  # Nesterov's
+                updates.append(_by_output(gradient.lerp(momentum, MOMENTUM)).flatten(1))  # Nesterov momentum
             rows, columns = updates[0].shape
             size = ADAM_SIZE * max(rows, columns) ** 0.5 * group["lr"] * (1 - broken)
             for parameter, update in zip(alike, orthogonal(torch.stack(updates)), strict=True):
                 seen = _by_output(parameter)
                 seen.sub_(update.view(seen.shape).to(parameter) * size)
 
-    def _move(self, group: dict[str, Any], excess: Tensor | None, broken: Tensor) -> None:
+    def _move_by_adam(self, group: dict[str, Any], excess: Tensor | None, broken: Tensor) -> None:
         moved = [p for p in group["params"] if p.grad is not None]
         held = [self._held(p) for p in moved]
         adamw(
@@ -95,7 +96,7 @@ class ClippedAdam(torch.optim.AdamW):
         )
 
     def _held(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The moments of a parameter, zero before its first step."""
+        """The state of a parameter, zeros before its first step."""
         state: dict[str, Tensor] = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
@@ -105,7 +106,7 @@ class ClippedAdam(torch.optim.AdamW):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """[n, rows, columns] → about the nearest (semi-)orthogonal matrices, in bfloat16."""
+    """[n, rows, columns] → nearly the nearest (semi-)orthogonal matrices, bfloat16."""
     a, b, c = QUINTIC
     wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.transpose(1, 2)
     x: Tensor = (wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-20)).bfloat16()
@@ -116,23 +117,26 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 def stage_optimiser(stage: Stage) -> ClippedAdam:
-    """One parameter group for each kind of step and learning rate relative to the phase's, kept under `factor`."""
+    """An optimiser with a parameter group for each optimiser and learning rate; `factor` is relative to the phase's."""
     groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = defaultdict(list)
     for name, parameter in stage.parameters().items():
         groups[stage.rate_factor(name), stage.muon and _hidden(name, parameter)].append(parameter)
     return ClippedAdam(
-        [{"params": found, "factor": factor, "orthogonal": turned} for (factor, turned), found in groups.items()]
+        [
+            {"params": found, "factor": factor, "orthogonal": orthogonal}
+            for (factor, orthogonal), found in groups.items()
+        ]
     )
 
 
 def _hidden(name: str, parameter: Tensor) -> bool:
-    """Whether a parameter is a matrix between hidden channels; not what reads pictures or makes them."""
+    """Whether a parameter is a convolution between hidden channels, which neither reads nor makes pictures."""
     ends = ("stem.weight", "head.weight", ".klt")
     return parameter.ndim == 4 and not name.endswith(ends)
 
 
 def _by_output(x: Tensor) -> Tensor:
-    """A convolution's weights [n, m, k, k] as [n, k, k, m], without a copy the way channels-last memory holds them."""
+    """Weights [n, m, k, k] of a convolution as [n, k, k, m], contiguous where they are in channels-last memory."""
     return x.permute(0, 2, 3, 1)
 
 

@@ -1,7 +1,7 @@
-"""In which floating-point type a device computes convolutions fastest: what training runs in.
+"""The floating-point type that training computes in: the one in which the device is fastest at convolutions.
 
-Half of the bytes are only half of the work where the processor multiplies bfloat16 itself. x86 processors without
-AVX512-BF16 or AMX take several times as long for it as for float32, and no name of a device tells which it is.
+bfloat16 halves the work only where the processor multiplies it itself. x86 processors without AVX512-BF16 or AMX take
+several times as long as for float32, and torch does not say which kind a processor is. So both are tried.
 """
 
 import functools
@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 Sizes = tuple[int, int, int]  # batch, channels and side of a convolution
-DENSE: Sizes = (8, 256, 64)  # stands for what the device can do
-TRIAL: Sizes = (1, 128, 32)  # milliseconds, and large enough to tell the types apart
+DENSE: Sizes = (8, 256, 64)  # large enough to reach the speed of the device
+TRIAL: Sizes = (1, 128, 32)  # takes milliseconds, and is large enough to tell the types apart
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """The context that a stage's loss is computed in: `fastest_type` of the device, weights kept in float32.
+    """The context for a stage's loss: it computes in the `fastest_type` of the device; weights stay in float32.
 
-    A recorded step must not keep converted weights from one replay to the next, hence no cache on a GPU.
+    No cache on a GPU: a recorded step must not keep converted weights from one replay to the next.
     """
     kind = fastest_type(device)
     enabled = kind != torch.float32
@@ -29,16 +29,16 @@ def autocast(device: torch.device) -> torch.autocast:
 
 @functools.cache
 def fastest_type(device: torch.device) -> torch.dtype:
-    """bfloat16 on a GPU; on a processor float32 or bfloat16, whichever has computed a trial faster."""
+    """bfloat16 on a GPU; on a CPU bfloat16 or float32, whichever finishes a trial first."""
     if device.type != "cpu":
         return torch.bfloat16
     return max((torch.bfloat16, torch.float32), key=lambda kind: dense_speed(device, kind, TRIAL))
 
 
 def dense_speed(device: torch.device, kind: torch.dtype, sizes: Sizes | None = None, repeats: int = 5) -> float:
-    """FLOP a second of a 3×3 convolution in channels-last memory, forward and backward; of DENSE by default.
+    """FLOP/s of a 3×3 convolution in channels-last memory, forward and backward; sizes: DENSE by default.
 
-    Draws no random numbers: a trial in the middle of a run must not change what the next step draws.
+    It draws no random numbers: a trial in the middle of a run must not change what the next step draws.
     """
     batch, channels, side = sizes or DENSE
     x, weight = torch.ones(batch, channels, side, side), torch.ones(channels, channels, 3, 3)
@@ -53,7 +53,7 @@ def dense_speed(device: torch.device, kind: torch.dtype, sizes: Sizes | None = N
 
 
 def arithmetic(run: Callable[[], object]) -> float:
-    """Floating-point operations of matrix products and convolutions, two for a product and its sum."""
+    """Floating-point operations in matrix products and convolutions; a multiplication and its addition are two."""
     with FlopCounterMode(display=False) as counter:
         run()
     return float(counter.get_total_flops())
@@ -67,9 +67,9 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def now(device: torch.device) -> float:
-    """Seconds, once a GPU has done what it still had to do; of a single CPU thread those that it computed.
+    """The time in seconds, after a GPU has finished its work; with a single CPU thread, the time it has computed.
 
-    On a machine that others use too, the wall clock measures the others.
+    On a busy machine the wall clock would measure the other processes.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)

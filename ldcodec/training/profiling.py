@@ -1,7 +1,7 @@
 """Where the time of a training step goes, and how near its arithmetic comes to what the device can do.
 
-Parts of a step are the best of several, and a single CPU thread is timed by what it computes and not by the wall clock:
-on a machine that others use too, all else measures the others.
+The time of each part is the best of several steps (see also `precision.now`): on a busy machine, other processes only
+ever make it longer.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from ldcodec.training.optimiser import ClippedAdam, stage_optimiser
 from ldcodec.training.precision import arithmetic, autocast, dense_speed, fastest_type, now
 from ldcodec.training.stages import Stage, qualities
 
-WARM_UP = 2  # steps before the first that counts
+WARM_UP = 2  # steps that are not counted
 OPERATORS = 20  # rows of the table
-TINY_RATE = 1e-9  # learning rate: every step does the same work
+TINY_RATE = 1e-9  # learning rate; the weights hardly change, so that every step does the same work
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of the parts of one step."""
+    """Seconds that the parts of one step take."""
 
     data: float
     forward: float
@@ -33,12 +33,12 @@ class Times:
 
     @property
     def total(self) -> float:
-        """Seconds of the step."""
+        """Seconds that the step takes."""
         return self.data + self.forward + self.backward + self.optimiser
 
 
-class Step:
-    """One step of the first phase of a stage, on `count` crops of size×size pixels, as the training loop makes it."""
+class TimedStep:
+    """A step of the first phase of a stage on `count` crops of size×size pixels, as the training loop makes it."""
 
     def __init__(self, stage: Stage, crops: Crops, count: int, size: int) -> None:
         self.stage, self.crops, self.count, self.size = stage, crops, count, size
@@ -49,7 +49,7 @@ class Step:
         stage.enter(0)
 
     def run(self, number: int = 0) -> Times:
-        """Makes the step."""
+        """Makes the step; the number seeds its crops."""
         marks = [now(self.device)]
         x = self.crops.batch(self.count, self.size, np.random.default_rng(number))
         marks.append(now(self.device))
@@ -64,8 +64,8 @@ class Step:
         return Times(*np.diff(marks).tolist())
 
 
-def report(step: Step, steps: int) -> Iterator[str]:
-    """Lines: speed, shares, arithmetic beside the device's own, the operators that take longest."""
+def report(step: TimedStep, steps: int) -> Iterator[str]:
+    """Lines: speed, shares of the parts, arithmetic against the device's peak, the operators that take longest."""
     for _ in range(WARM_UP):
         step.run()
     best = best_times([step.run(number) for number in range(steps)])
@@ -81,8 +81,8 @@ def report(step: Step, steps: int) -> Iterator[str]:
     yield operators(step)
 
 
-def replayed(step: Step, steps: int) -> float:
-    """Seconds of a step, data included, as training makes it on a GPU: compiled, recorded, none waited for."""
+def replayed(step: TimedStep, steps: int) -> float:
+    """Seconds of a step with its data as training makes it on a GPU: compiled, recorded, without waiting for each."""
     learner = Learner(step.stage, step.optimiser)
     for number in range(RECORDED + 1 + steps):
         if number == RECORDED + 1:
@@ -97,7 +97,7 @@ def best_times(measured: list[Times]) -> Times:
     return Times(*np.array([astuple(times) for times in measured]).min(0).tolist())
 
 
-def operators(step: Step) -> str:
+def operators(step: TimedStep) -> str:
     """A table of the operators that take longest in one step."""
     with profile() as profiled:
         step.run()

@@ -1,19 +1,33 @@
-"""Trained weights → the model file that ships."""
+"""Trained weights → the model file that ships. The only place where parse-critical numbers are made."""
 
+import math
 from pathlib import Path
+from typing import cast
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
 
+from ldcodec.entropy import integer
+from ldcodec.entropy.cells import SPREAD, shifts
 from ldcodec.entropy.config import Config
+from ldcodec.entropy.hyperprior import HyperPrior
+from ldcodec.entropy.rangecoder import Coder
+from ldcodec.entropy.tables import LOG_RATIO, SCALE_COUNT, SCALE_MIN, SKIPPED_SCALES, Tables, make_tables
 from ldcodec.entropy.weights import INTEGER_PREFIXES, read_tensors
 from ldcodec.errors import ModelError
+from ldcodec.nets.gaussian import information
 from ldcodec.nets.model import save_model
+from ldcodec.nets.networks import Networks
+from ldcodec.nets.rate import OUTPUT_SCALE, Step
 from ldcodec.pictures.picture import Pixels
 from ldcodec.training.checkpoint import rounded
 from ldcodec.training.counting import counted
-from ldcodec.training.integers import integer_tensors
 from ldcodec.training.selfcheck import write_check
 from ldcodec.training.start import load_networks
+
+WEIGHT_BITS = 12
+HEADROOM_BITS = 3  # of features, which reach several hundred before the quality's factor, at most 0.17, is applied
 
 
 def export_model(
@@ -23,18 +37,17 @@ def export_model(
     integers_of: Path | None = None,
     pictures: list[Pixels] | None = None,
 ) -> bytes:
-    """Writes a model file, its check file beside it, and returns its parse id.
+    """Writes a model file and its check file beside it, and returns its parse id. Raises ModelError.
 
-    weights: a weights file; target: the file to write; integers_of: a model whose integers are kept, for weights in
-    which only the renderer changed. Otherwise they are made from the weights as the model file stores them, large ones
-    in half precision, so that equal weights give equal ids; pictures: those on which tables of the hyper-latent are
-    counted, None for tables of the latent. Raises ModelError for files that do not fit.
+    integers_of: a model whose integers are kept, for weights in which only the renderer changed. Otherwise they are
+    made from the weights as the model file stores them, large ones in half precision, so that equal weights give equal
+    ids. pictures: what the tables of the hyper-latent are counted on; without them it uses those of the latent.
     """
     networks = load_networks(weights, config)
     networks.load_state_dict({name: tensor.float() for name, tensor in rounded(networks).items()})
     networks.eval()
     if integers_of is not None:
-        integers = _integers(integers_of)
+        integers = _integers_of(integers_of)
     else:
         integers = integer_tensors(networks, None if pictures is None else counted(networks, pictures))
     identity = save_model(target, networks, integers)
@@ -42,8 +55,111 @@ def export_model(
     return identity
 
 
-def _integers(path: Path) -> dict[str, Tensor]:
-    integers = {name: tensor for name, tensor in read_tensors(path)[0].items() if name.startswith(INTEGER_PREFIXES)}
+def _integers_of(path: Path) -> dict[str, Tensor]:
+    integers = read_tensors(path, prefixes=INTEGER_PREFIXES)[0]
     if not integers:
         raise ModelError(f"{path}: holds no integers of a rate model")
     return integers
+
+
+def integer_tensors(networks: Networks, hyper: HyperPrior | None = None) -> dict[str, Tensor]:
+    """The entries `integer.*` and `coder.*` of a model file: int16 weights, int32 biases, shifts and tables.
+
+    hyper: tables for the hyper-latent; without them each of its channels takes one of the latent's tables.
+    """
+    with torch.no_grad():
+        tables = make_tables(shifts(), SPREAD)
+        entries = {**_hyper(networks, tables), **_steps(networks), **_tables(networks)}
+    coder = {"coder.counts": torch.from_numpy(tables.counts).int(), "coder.reach": torch.from_numpy(tables.reach).int()}
+    if hyper is not None:
+        coder["coder.hyper_counts"] = torch.from_numpy(hyper.counts).int()
+        coder["coder.hyper_choice"] = torch.from_numpy(hyper.choice)
+    return {**{f"integer.{name}": tensor.contiguous() for name, tensor in entries.items()}, **coder}
+
+
+def _hyper(networks: Networks, tables: Tables) -> dict[str, Tensor]:
+    rate = networks.rate
+    first, second, third = (_weights(layer) for layer in rate.synthesis)
+    folded = first[1].double() + first[0].double().sum((2, 3)) @ rate.z_mean.double()
+    fraction, coder = integer.ACTIVATION_BITS, Coder(tables)
+    return {
+        **_layer("hyper.0", first[0], folded, 0, fraction),
+        **_layer("hyper.1", *second, fraction, fraction),
+        **_layer("hyper.2", *third, fraction, fraction - HEADROOM_BITS),
+        "z_index": torch.tensor([_cheapest(float(scale), coder) for scale in rate.hyper_scale()], dtype=torch.uint8),
+    }
+
+
+def _cheapest(scale: float, coder: Coder) -> int:
+    """The scale index, SKIPPED_SCALES..63, whose table costs least for rounded values of N(0, scale²).
+
+    The nearest scale need not be the best: the hyper-latent is rounded, the tables are those of the latent's quantiser.
+    """
+    reach = int(coder.tables.reach[SCALE_COUNT - 1])
+    symbols = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    found = 2.0 ** -information(symbols, torch.tensor(scale, dtype=torch.float64)).numpy()
+    likely = found > 1e-8
+    shares, values = found[likely], symbols.numpy()[likely].astype(np.int32)
+    costs = [(shares * coder.bits(values, np.full(len(values), i, np.uint8))).sum() for i in range(SCALE_COUNT)]
+    return max(SKIPPED_SCALES, int(np.argmin(costs)))
+
+
+def _steps(networks: Networks) -> dict[str, Tensor]:
+    entries: dict[str, Tensor] = {}
+    for k, step in enumerate(cast(list[Step], list(networks.rate.steps))):
+        fraction = integer.ACTIVATION_BITS
+        for part in ("mix", "spatial"):
+            layer = getattr(step, part)
+            entries |= _layer(f"steps.{k}.{part}", *_weights(layer), fraction, fraction)
+        weight, bias = _weights(step.head)
+        (mean, scale), (mean_bias, scale_bias) = weight.double().chunk(2), bias.double().chunk(2)
+        unit = OUTPUT_SCALE / LOG_RATIO  # log-scales become scale indices
+        entries |= _layer(f"steps.{k}.mean", OUTPUT_SCALE * mean, OUTPUT_SCALE * mean_bias, fraction, integer.MEAN_BITS)
+        entries |= _layer(f"steps.{k}.scale", unit * scale, unit * scale_bias, fraction, integer.INDEX_BITS)
+    return entries
+
+
+def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [n, m, k, k] and bias [n] of a convolution."""
+    weight, bias = layer.weight, layer.bias
+    return cast(Tensor, weight), cast(Tensor, bias)
+
+
+def _layer(name: str, weight: Tensor, bias: Tensor, in_bits: int, out_bits: int) -> dict[str, Tensor]:
+    """A layer in integers: weights in the finest unit in which 16 bits hold them, unless the shift would be negative.
+
+    Half of the output's unit is added to the bias, so that the shift, which rounds down, rounds to nearest. Raises
+    ModelError for weights or biases beyond 32 bits.
+    """
+    bits = WEIGHT_BITS
+    while bits + in_bits > out_bits and (weight.abs().max() * 2**bits).round() >= 2**15:
+        bits -= 1
+    shift = bits + in_bits - out_bits
+    whole = (weight.double() * 2**bits).round()
+    rounded = (bias.double() * 2 ** (bits + in_bits)).round() + (2 ** (shift - 1) if shift else 0)
+    if max(whole.abs().max(), rounded.abs().max()) >= 2**31:
+        raise ModelError(f"{name}: weights too large for 32-bit integers")
+    return {
+        f"{name}.weight": whole.to(torch.int16 if whole.abs().max() < 2**15 else torch.int32),
+        f"{name}.bias": rounded.to(torch.int32),
+        f"{name}.shift": torch.tensor(shift, dtype=torch.int32),
+    }
+
+
+def _tables(networks: Networks) -> dict[str, Tensor]:
+    """Tables over the quality, [65, n] int32, in the units of `entropy.integer`."""
+    t = torch.linspace(0, 1, integer.KNOTS, dtype=torch.float64)
+    expected = networks.scales(t.float()).expected.double().flatten(1)
+    factor = networks.rate.quality(t.float()).double().flatten(1)
+    floor = expected.clamp(min=1)
+    index = (expected.log() - math.log(SCALE_MIN)) / LOG_RATIO
+    return {
+        "table.factor": _fixed(factor, integer.FACTOR_BITS + HEADROOM_BITS),
+        "table.floor": _fixed(floor, integer.FLOOR_BITS),
+        "table.reciprocal": _fixed(1 / floor, integer.RECIPROCAL_BITS),
+        "table.log_expected": _fixed(index + 0.5, integer.INDEX_BITS),
+    }
+
+
+def _fixed(values: Tensor, bits: int) -> Tensor:
+    return (values * float(2**bits)).round().to(torch.int32)

@@ -1,20 +1,21 @@
-"""Everything a training run can be told, read from one TOML file: one table a dataclass, unknown keys refused."""
+"""The settings of a training run, read from a TOML file: each table is a dataclass, and unknown keys are refused."""
 
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from ldcodec.bitstream.slices import PIXELS, UNIT
 from ldcodec.entropy.config import Config
-from ldcodec.errors import UsageError
+from ldcodec.errors import LdcodecError, UsageError
 
 T = TypeVar("T")
-GRID = 64  # crops are multiples of it: the hyper-latent lies at 1/64 of the picture's size
+GRID = UNIT * PIXELS  # crops are multiples of it: the hyper-latent lies at 1/64 of the picture's size
 
 
 @dataclass(frozen=True)
 class Data:
-    """Where the pictures are: patterns of tars, folders and picture files; how many pictures a validation looks at."""
+    """Patterns of tars, folders and picture files, and how many of the held-out pictures a validation uses."""
 
     pictures: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
@@ -23,11 +24,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training with a learning rate of its own.
+    """A part of a stage with its own learning rate.
 
-    share: of the stage's time, relative to the shares of its other phases; rate: the learning rate once `warm_up` steps
-    are over; descent: last share of the phase, 0..1, in which the rate falls to zero in a straight line and crops have
-    `descent_crop` pixels a side instead of `crop`, with as many fewer of them as keeps a step's pixels the same.
+    share: of the stage's time, relative to its other phases. rate: the learning rate after `warm_up` steps. descent:
+    the last part of the phase, 0..1, in which the rate falls linearly to zero. There crops have `descent_crop` pixels a
+    side instead of `crop`, and a step has fewer of them, so that its pixels stay as many.
     """
 
     share: float = 1.0
@@ -40,7 +41,8 @@ class Phase:
 
     def __post_init__(self) -> None:
         _require(
-            self.share >= 0 and self.rate > 0 and self.warm_up >= 0, "share, rate and warm_up must not be negative"
+            self.share >= 0 and self.rate > 0 and self.warm_up >= 0,
+            "share and warm_up must not be negative, and rate must be positive",
         )
         _require(0 <= self.descent <= 1, f"descent must be from 0 to 1, not {self.descent}")
         _require(self.batch >= 1, f"batch must be at least 1, not {self.batch}")
@@ -49,10 +51,10 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Autoencoder:
+class AutoencoderSettings:
     """Stage 1: transforms and rate model.
 
-    shortcut_rate: learning rate of K and Kᵀ relative to all else; muon: whether Muon moves the hidden layers.
+    shortcut_rate: learning rate of K and Kᵀ relative to the other weights; muon: train hidden layers with Muon.
     """
 
     minutes: float = 60.0
@@ -62,11 +64,12 @@ class Autoencoder:
 
 
 @dataclass(frozen=True)
-class Denoiser:
+class DenoiserSettings:
     """Stage 2: first the denoiser alone on its velocity, then denoiser and synthesis together on the picture.
 
-    start_share: of the first phase's loss, for one step from u = 0 at time 1; the rest is the velocity's at any time;
-    velocity_weight: in the second, of the velocity's beside the picture's; velocity_limit: |u| where targets are cut.
+    start_share: the share of the first phase's loss that is the error of one step from u = 0 at time 1; the rest is
+    that of the velocity at random times. velocity_weight: of the velocity's error beside the picture's in the second
+    phase. velocity_limit: |u| at which the targets are clipped.
     """
 
     minutes: float = 60.0
@@ -80,17 +83,18 @@ class Denoiser:
     def __post_init__(self) -> None:
         _require(0 <= self.start_share <= 1, f"start_share must be from 0 to 1, not {self.start_share}")
         _require(
-            min(self.velocity_weight, self.velocity_limit) >= 0, "velocity's weight and limit must not be negative"
+            min(self.velocity_weight, self.velocity_limit) >= 0,
+            "velocity_weight and velocity_limit must not be negative",
         )
 
 
 @dataclass(frozen=True)
-class Texture:
+class TextureSettings:
     """Stage 3: the second synthesis, for pictures that look natural.
 
-    anchor: weight of the mean square in 0..1 against the picture of least error; coarse: of that of means over 16×16
-    pixels against the original; lpips, energy: of LPIPS and of the energy score. favour: qualities are drawn as the
-    power of a uniform number, so that low ones, where texture is lost, come oftener.
+    anchor: weight of the squared error (pixels in 0..1) against the picture of least error; coarse: of that of means
+    over 16×16 pixels against the original; lpips, energy: of LPIPS and of the energy score. favour: a quality is a
+    uniform random number to this power, so that low qualities, where texture is lost, come more often.
     """
 
     minutes: float = 60.0
@@ -105,13 +109,13 @@ class Texture:
     def __post_init__(self) -> None:
         _require(
             min(self.anchor, self.coarse, self.lpips, self.energy) >= 0 and self.favour > 0,
-            "weights of the texture must not be negative",
+            "anchor, coarse, lpips and energy must not be negative, and favour must be positive",
         )
 
 
 @dataclass(frozen=True)
 class Run:
-    """The machine and the habits of a run. device: auto, cpu or cuda; validate_minutes: 0 for only at the end."""
+    """How a run uses the machine. device: auto, cpu or cuda; validate_minutes: 0 for a validation only at the end."""
 
     threads: int = 1
     device: str = "auto"
@@ -126,33 +130,29 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """One model's training, all stages."""
+class TrainingSettings:
+    """All stages of the training of one model."""
 
     model: Config = field(default_factory=Config)
     data: Data = field(default_factory=Data)
     run: Run = field(default_factory=Run)
-    autoencoder: Autoencoder = field(default_factory=Autoencoder)
-    denoiser: Denoiser = field(default_factory=Denoiser)
-    texture: Texture = field(default_factory=Texture)
+    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
+    denoiser: DenoiserSettings = field(default_factory=DenoiserSettings)
+    texture: TextureSettings = field(default_factory=TextureSettings)
 
 
-def read_settings(path: Path) -> Settings:
-    """The settings of a TOML file; raises UsageError if it cannot be read, for unknown keys and impossible values."""
+def read_settings(path: Path) -> TrainingSettings:
+    """The settings of a TOML file. Raises UsageError for a file that cannot be read, unknown keys and wrong values."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return from_table(TrainingSettings, tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UsageError(f"{path}: {error}") from error
-    try:
-        return from_table(Settings, table)
-    except UsageError as error:
+    except (ValueError, LdcodecError) as error:
         raise UsageError(f"{path}: {error}") from error
 
 
 def from_table(kind: type[T], table: dict[str, Any], where: str = "") -> T:
-    """A dataclass from a TOML table, tables within it included; raises UsageError as `read_settings` does."""
+    """A dataclass from a TOML table and the tables in it, at the path `where`. Raises UsageError."""
     hints, values = get_type_hints(kind), {}
     unknown = sorted(set(table) - {f.name for f in fields(kind)})  # type: ignore[arg-type]
     if unknown:
@@ -162,8 +162,8 @@ def from_table(kind: type[T], table: dict[str, Any], where: str = "") -> T:
     return kind(**values)
 
 
-def override(settings: Settings, **changes: dict[str, Any]) -> Settings:
-    """Settings with entries of some tables replaced, as the command line asks; entries that are None stay."""
+def override(settings: TrainingSettings, **changes: dict[str, Any]) -> TrainingSettings:
+    """Settings with entries of the named tables replaced; entries that are None keep their value."""
     for table, entries in changes.items():
         given = {name: value for name, value in entries.items() if value is not None}
         settings = replace(settings, **{table: replace(getattr(settings, table), **given)})
@@ -180,7 +180,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if kind == tuple[str, ...]:
         values = [value] if isinstance(value, str) else value
         _require(
-            isinstance(values, list) and all(isinstance(v, str) for v in values), f"{where} must be a list of texts"
+            isinstance(values, list) and all(isinstance(v, str) for v in values), f"{where} must be a list of strings"
         )
         return tuple(values)
     _require(type(value) is kind, f"{where} must be of type {kind.__name__}, not {value!r}")

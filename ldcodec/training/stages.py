@@ -1,6 +1,10 @@
-"""What a stage of training is to the loop that runs it."""
+"""A stage of training as its loop sees it: networks, phases with their learning rates, and a loss.
+
+The learning rate follows the clock and not the count of steps, so that a run ends on time on any machine.
+"""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,7 +17,7 @@ from ldcodec.training.settings import Phase
 NEUTRAL = 0.017  # the λ whose loss keeps its size: about the middle of the range
 
 
-class Result(NamedTuple):
+class StageLoss(NamedTuple):
     """The loss of one step, with gradient, and figures to report, without."""
 
     loss: Tensor
@@ -25,7 +29,7 @@ class Stage(ABC):
 
     name: str
     muon = False  # hidden layers move by Muon instead of AdamW
-    steady = True  # the loss runs the same operations whatever the data are, so that a step can be recorded
+    steady = True  # the loss runs the same operations whatever the data, so that a step can be compiled and recorded
 
     def __init__(self, networks: Networks, phases: tuple[Phase, ...], shortcut_rate: float) -> None:
         self.networks, self.phases, self.shortcut_rate = networks, phases, shortcut_rate
@@ -36,14 +40,14 @@ class Stage(ABC):
 
     @abstractmethod
     def enter(self, phase: int) -> None:
-        """Prepares the networks for a phase: which parameters move, which parts behave as in training."""
+        """Prepares the networks for a phase: which parameters learn, and which parts are in training mode."""
 
     @abstractmethod
-    def loss(self, x: Tensor, t: Tensor, phase: int) -> Result:
-        """x: [B, 3, H, W] in 0..1; t: quality in 0..1, [B]."""
+    def loss(self, x: Tensor, t: Tensor, phase: int) -> StageLoss:
+        """The loss of pictures x [B, 3, H, W] in 0..1 at qualities t [B] in 0..1."""
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that this stage may change, by the names they have in a weights file."""
+        """The parameters that this stage may change, by their names in a weights file."""
         chosen = {id(p) for part in self.trained() for p in part.parameters()}
         return {name: p for name, p in self.networks.named_parameters() if id(p) in chosen}
 
@@ -53,15 +57,61 @@ class Stage(ABC):
 
 
 def qualities(count: int, device: torch.device) -> Tensor:
-    """One quality in 0..1 from each of `count` equal parts of the range, [count]: a step sees low rates and high."""
+    """One quality from each of `count` equal parts of 0..1, [count], so that every step sees low rates and high."""
     return (torch.arange(count, device=device) + torch.rand(1, device=device)) / count
 
 
 def balance(t: Tensor) -> Tensor:
-    """(λ/0.017)^−0.4, [B]: losses at low and high quality then weigh about the same."""
+    """(λ/0.017)^−0.4, [B]: the factor that makes losses at low and high quality weigh about the same."""
     return (quality.multiplier(t) / NEUTRAL) ** -0.4
 
 
 def squared_error(decoded: Tensor, x: Tensor) -> Tensor:
     """Mean squared error of each picture in 0..255 units, [B]."""
     return (decoded - x).square().mean((1, 2, 3)) * 255**2
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in a stage: the index of a phase, and how much of that phase is over (0..1)."""
+
+    phase: int
+    done: float
+
+
+def moment(phases: tuple[Phase, ...], done: float, earliest: int = 0) -> Moment:
+    """Where a stage stands when the share `done` of its time is over, never before the phase `earliest`.
+
+    A run that is resumed with more time than was planned would otherwise fall back into a phase it has left.
+    """
+    total = sum(phase.share for phase in phases) or 1.0
+    start = 0.0
+    for index, phase in enumerate(phases):
+        length = phase.share / total
+        last = index == len(phases) - 1
+        if index >= earliest and (last or done < start + length):
+            return Moment(index, min(1.0, max(0.0, (done - start) / length if length else 1.0)))
+        start += length
+    return Moment(len(phases) - 1, 1.0)
+
+
+def learning_rate(phase: Phase, done: float, step: int) -> float:
+    """The learning rate when the share `done` (0..1) of a phase is over and `step` steps of it were made.
+
+    It rises during the warm-up, stays, and falls linearly to zero over the last `descent` of the phase.
+    """
+    rise = (step + 1) / phase.warm_up if phase.warm_up else 1.0
+    fall = (1 - done) / phase.descent if phase.descent else 1.0
+    return phase.rate * max(0.0, min(1.0, rise, fall))
+
+
+def descends(phase: Phase, done: float) -> bool:
+    """Whether the learning rate of a phase is on its way down."""
+    return phase.descent > 0 and done > 1 - phase.descent
+
+
+def batch_and_crop(phase: Phase, done: float) -> tuple[int, int]:
+    """Crops per step and their side in pixels: larger and fewer during the descent."""
+    if not descends(phase, done):
+        return phase.batch, phase.crop
+    return max(1, round(phase.batch * phase.crop**2 / phase.descent_crop**2)), phase.descent_crop

@@ -1,4 +1,4 @@
-"""Where training starts: from the KLT of the training pictures, or from any weights file of the same sizes."""
+"""Where training starts: the KLT of the training pictures, or any weights file of the same sizes."""
 
 import json
 from dataclasses import asdict
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ldcodec.bitstream.slices import PIXELS
 from ldcodec.entropy.config import Config, from_mapping
 from ldcodec.entropy.weights import read_tensors
 from ldcodec.errors import ModelError
@@ -16,12 +17,12 @@ from ldcodec.nets.blocks import SLOPE, QualityScale, Residual
 from ldcodec.nets.networks import Networks
 from ldcodec.pictures.picture import Pixels
 
-BLOCK = 16  # side in pixels of the blocks that K transforms
-DRAWS = 200  # blocks from each picture drawn
+BLOCK = PIXELS  # side in pixels of the blocks that K transforms
+DRAWS = 200  # blocks taken from each picture drawn
 
 
 def block_covariance(found: list[Pixels], blocks: int = 200_000, seed: int = 0) -> NDArray[np.float64]:
-    """Second moments [768, 768] of 16×16 RGB blocks about mid-grey, in 0..255 units, ordered as by pixel_unshuffle."""
+    """Second moments [768, 768] of 16×16 RGB blocks about mid-grey in 0..255 units, in the order of pixel_unshuffle."""
     rng = np.random.default_rng(seed)
     large = [pixels for pixels in found if min(pixels.shape[:2]) >= BLOCK]
     total = np.zeros((3 * BLOCK**2, 3 * BLOCK**2))
@@ -37,7 +38,7 @@ def block_covariance(found: list[Pixels], blocks: int = 200_000, seed: int = 0) 
 
 
 def karhunen_loeve(covariance: NDArray[np.float64], count: int) -> tuple[Tensor, Tensor]:
-    """The first eigenvectors as rows [count, 768], and the deviation [count] of each coefficient, at least 10⁻³."""
+    """The first `count` eigenvectors as rows [count, 768], and each coefficient's deviation [count], at least 10⁻³."""
     values, vectors = np.linalg.eigh(covariance)
     matrix = torch.from_numpy(vectors[:, ::-1][:, :count].T.copy()).float()
     deviation = torch.from_numpy(np.sqrt(values[::-1][:count].clip(min=1e-6))).float()
@@ -45,9 +46,9 @@ def karhunen_loeve(covariance: NDArray[np.float64], count: int) -> tuple[Tensor,
 
 
 def fresh_networks(config: Config, covariance: NDArray[np.float64], seed: int = 0) -> Networks:
-    """Networks before training: hidden layers random (He et al. 2015), output layers zero, the KLT in both shortcuts.
+    """Untrained networks: hidden layers random (He et al. 2015), output layers zero, the KLT in both shortcuts.
 
-    They are a working transform codec: training starts near JPEG and not from noise.
+    They are a working transform codec, so that training starts near JPEG and not from noise.
     """
     torch.manual_seed(seed)
     networks = Networks(config)
@@ -65,7 +66,7 @@ def fresh_networks(config: Config, covariance: NDArray[np.float64], seed: int = 
 
 
 def initialise(part: nn.Module) -> None:
-    """Hidden layers random (He et al. 2015), residual branches and quality factors without effect."""
+    """Makes hidden layers random (He et al. 2015), and residual branches and quality factors without effect."""
     for layer in part.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, a=SLOPE)
@@ -80,10 +81,10 @@ def initialise(part: nn.Module) -> None:
 
 
 def load_networks(path: Path, config: Config | None = None) -> Networks:
-    """The networks of a weights file in float32: a model, a training state, or a state dict with sizes in its metadata.
+    """The networks in a model, a training state, or a state dict with its sizes in the metadata, as float32.
 
-    config: the sizes wanted, those of the file if None. A file without a denoiser gets a fresh one, which does nothing
-    before it is trained. Raises ModelError for a file that cannot be read, lacks other tensors, or has other sizes.
+    config: the sizes to expect, or None for any. A file without a denoiser gets a fresh one, which does nothing until
+    it is trained. Raises ModelError for a file that cannot be read, lacks another tensor, or has other sizes.
     """
     tensors, metadata = read_tensors(path)
     named = "net." if any(name.startswith("net.") for name in tensors) else ""
@@ -103,7 +104,7 @@ def load_networks(path: Path, config: Config | None = None) -> Networks:
 
 
 def _agreed(path: Path, metadata: dict[str, str], config: Config | None) -> Config:
-    """The configuration, where the file's entries are those of the one wanted; entries it does not name are free."""
+    """The configuration of a file, which must not contradict the expected one; older files name fewer entries."""
     try:
         stored = json.loads(metadata["config"])
     except (KeyError, ValueError) as error:

@@ -1,57 +1,59 @@
-"""Stage 3: a second synthesis for natural texture, beside the one of least error, which stays bit for bit what it is.
+"""Stage 3: a second synthesis for natural texture. The first, of least error, stays bit for bit what it is.
 
-It begins as a copy of the first and learns to please LPIPS without leaving the picture of least error further than it
-must. The anchor is that picture and not the original: what quantisation took is as good as noise around it, so the
-expected gradient is the same and its noise is gone (Yan et al. 2022, arXiv 2206.10082, train their decoder so).
+The second begins as a copy and learns to lower LPIPS while staying near the picture of least error. It is anchored to
+that picture and not to the original: what quantisation took is like noise around it, so the expected gradient is the
+same, without the noise (as Yan et al. 2022, arXiv 2206.10082, train their decoder).
 
-LPIPS alone teaches it a pattern that repeats with the blocks wherever a picture is smooth: the best single guess at a
-grain that nobody knows. So it reads noise (`diffusion.grain`), and each step draws two pictures, whose energy score
-E‖φ(x) − φ(x₁)‖ − ½·E‖φ(x₁) − φ(x₁′)‖ in the features φ of LPIPS is least if x₁ is distributed as x is (Gneiting and
-Raftery 2007, section 4.3; Gritsenko et al. 2020, arXiv 2008.01160, train a one-step generator so): a pattern that is
-the same in both draws costs.
+LPIPS alone would teach it a pattern that repeats with the blocks wherever a picture is smooth: the best single guess at
+an unknown grain. So it reads noise (`diffusion.grain`), and each step draws two pictures. Their energy score
+E‖φ(x) − φ(x₁)‖ − ½·E‖φ(x₁) − φ(x₁′)‖ in the features φ of LPIPS is least where x₁ is distributed as x (Gneiting and
+Raftery 2007, section 4.3; as Gritsenko et al. 2020, arXiv 2008.01160, train a one-step generator), so a pattern that
+both draws share is penalised.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldcodec.bitstream.slices import PIXELS
 from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.grain import grained
 from ldcodec.nets.lpips import distances, features
 from ldcodec.nets.networks import Networks
 from ldcodec.training.denoising import DenoiserStage
-from ldcodec.training.settings import Denoiser, Texture
-from ldcodec.training.stages import Result, Stage
+from ldcodec.training.settings import DenoiserSettings, TextureSettings
+from ldcodec.training.stages import Stage, StageLoss
 
-SHIFTS = 4  # pixels: LPIPS sees the picture shifted by 0 … 3, since its first layer has a stride of 4
-COARSE = 16  # pixels a side of the squares whose mean colour must stay
+SHIFTS = 4  # LPIPS sees the picture shifted by 0 … 3 pixels, because its first layer has a stride of 4
+COARSE = PIXELS  # pixels a side of the squares whose mean colour must stay: one position of the latent
 
 
 class TextureStage(Stage):
-    """Loss anchor·‖x₁ − x₀‖² + lpips·LPIPS(x₁, x) + energy·(energy score) + coarse·‖means of x₁ − x‖², means over two
-    draws x₁, all of pictures in 0..1.
+    """Loss anchor·‖x₁ − x₀‖² + lpips·LPIPS(x₁, x) + energy·(energy score) + coarse·‖means of x₁ − x‖².
+
+    Each term is the mean over two draws x₁; x₀ is the picture of least error. All pictures are in 0..1.
     """
 
     name = "texture"
     steady = False  # crops for LPIPS are drawn on the CPU
 
-    def __init__(self, networks: Networks, settings: Texture) -> None:
+    def __init__(self, networks: Networks, settings: TextureSettings) -> None:
         networks.add_texture()
         super().__init__(networks, (settings.phase,), settings.shortcut_rate)
-        self.settings, self.known = settings, DenoiserStage(networks, Denoiser())
+        self.settings, self.known = settings, DenoiserStage(networks, DenoiserSettings())
 
     def trained(self) -> tuple[nn.Module, ...]:
-        """The second synthesis alone."""
+        """The second synthesis."""
         return (self.networks.texture,) if self.networks.texture is not None else ()
 
     def enter(self, phase: int) -> None:
-        """All but the second synthesis is frozen and behaves as for a file."""
+        """Everything but the second synthesis is frozen and behaves as when a file is written."""
         self.networks.eval().requires_grad_(False)
         for part in self.trained():
             part.requires_grad_(True)
 
-    def loss(self, x: Tensor, t: Tensor, phase: int) -> Result:
-        """`x` and `t` as in `Stage.loss`."""
+    def loss(self, x: Tensor, t: Tensor, phase: int) -> StageLoss:
+        """See `Stage.loss`."""
         t, given = t**self.settings.favour, self.settings
         with torch.no_grad():
             known, _, bits = self.known.posterior(x, t)
@@ -65,7 +67,7 @@ class TextureStage(Stage):
         loss = given.anchor * anchor + given.lpips * seen + given.energy * energy + given.coarse * coarse
         figures = {"bpp": bits.mean() / x[0, 0].numel(), "lpips": seen.detach(), "lpips before": before}
         error = (draws[0].detach() - x).square().mean() * 255**2
-        return Result(loss, {**figures, "energy": energy.detach(), "mse": error})
+        return StageLoss(loss, {**figures, "energy": energy.detach(), "mse": error})
 
     def _draw(self, latent: Tensor, known: Condition[Tensor]) -> Tensor:
         """A picture [B, 3, H, W] from noise and the restored latent [B, M, h, w] in steps."""
@@ -76,8 +78,8 @@ class TextureStage(Stage):
 def perceived(x: Tensor, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Mean LPIPS of two draws against the original and their energy score in the same features, two scalars.
 
-    All three are [B, 3, H, W] in 0..1, seen without the same first 0 … 3 rows and columns. Raises LdcodecError as
-    `distances` does.
+    All three are [B, 3, H, W] in 0..1 and lose the same first 0 … 3 rows and columns. Raises LdcodecError without the
+    weights of LPIPS.
     """
     top, left = torch.randint(0, SHIFTS, (2,)).tolist()
     seen, energy = x.new_zeros(()), x.new_zeros(())

@@ -1,8 +1,7 @@
-"""The loop around a stage: batches, learning rate by the clock, running average, checkpoints, progress."""
+"""The training loop of a stage: batches, learning rate, running average of the weights, checkpoints, progress."""
 
 import copy
 import json
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -13,21 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldcodec.bitstream.quality import psnr
 from ldcodec.errors import UsageError
 from ldcodec.nets.networks import Networks
 from ldcodec.pictures.picture import Pixels
 from ldcodec.training.checkpoint import Progress, read_state, write_state, write_weights
-from ldcodec.training.clock import Moment, batch_and_crop, descends, learning_rate, moment
 from ldcodec.training.crops import Crops
 from ldcodec.training.learning import Learner
 from ldcodec.training.optimiser import stage_optimiser
-from ldcodec.training.settings import Run, Settings
-from ldcodec.training.stages import Stage, qualities
+from ldcodec.training.settings import Run, TrainingSettings
+from ldcodec.training.stages import Moment, Stage, batch_and_crop, descends, learning_rate, moment, qualities
 from ldcodec.training.validation import validate
 
 WEIGHTS, STATE, FLAT_STATE = "weights.safetensors", "state.safetensors", "flat.safetensors"
-AVERAGED_EVERY = 4  # steps; the running average is a pass over all weights
-AVERAGE_DECAY = 0.996  # of one update: 0.999 a step
+AVERAGED_EVERY = 4  # steps: the running average takes a pass over all weights
+AVERAGE_DECAY = 0.996  # of one update; 0.999 a step
 
 
 @dataclass
@@ -41,21 +40,21 @@ class Window:
 
 
 class Trainer:
-    """One run of one stage, until its time is over or `stop` is set; either leaves weights and a state."""
+    """A run of one stage, until its time is over or `stop` is set. Either way it leaves weights and a state."""
 
     def __init__(
         self,
         stage: Stage,
         crops: Crops,
         minutes: float,
-        settings: Settings,
+        settings: TrainingSettings,
         folder: Path,
         *,
         held_out: list[Pixels] | None = None,
         clock: Callable[[], float] = time.monotonic,
         report: Callable[[str], None] = print,
     ) -> None:
-        """minutes: the whole time on this stage, that of earlier runs of the same state included; clock: seconds."""
+        """minutes: the time of the stage, including that of the run it was resumed from; clock: gives seconds."""
         self.stage, self.crops, self.minutes, self.settings, self.folder = stage, crops, minutes, settings, folder
         self.held_out, self.clock, self.report = held_out or [], clock, report
         self.device = stage.networks.std.device
@@ -73,12 +72,12 @@ class Trainer:
         return self.settings.run
 
     def resume(self, path: Path) -> None:
-        """Goes on from a state whose weights are already in the networks. Raises UsageError if its time is over."""
+        """Continues from a state whose weights the networks already have. Raises UsageError if its time is over."""
         self.progress = read_state(path, self.parameters, self.average, self.optimiser, self.stage.name)
         self.window.minutes = self.progress.minutes
         if self.progress.minutes >= self.minutes:
             spent = f"{self.progress.minutes:.1f} minutes"
-            raise UsageError(f"{path}: {spent} of {self.minutes:g} are already spent; give more --minutes to go on")
+            raise UsageError(f"{path}: {spent} of {self.minutes:g} are already spent; give more --minutes to continue")
 
     def run(self) -> None:
         """Trains until the time is over."""
@@ -122,15 +121,15 @@ class Trainer:
         """Reports bits and PSNR on the held-out pictures."""
         if not self.held_out:
             return
-        for point in validate(self.averaged(), self.held_out, self.device):
-            figures = f"{point.bpp:.4f} bpp  {point.psnr:.3f} dB  (centroid {point.centroid_psnr:.3f} dB)"
-            self.report(f"validation: t {point.quality:.1f}  {figures}")
+        for forecast in validate(self.averaged(), self.held_out):
+            figures = f"{forecast.bpp:.4f} bpp  {forecast.psnr:.3f} dB  (centroid {forecast.centroid_psnr:.3f} dB)"
+            self.report(f"validation: t {forecast.quality:.1f}  {figures}")
 
     def _place(self) -> Moment:
         return moment(self.stage.phases, self.progress.minutes / self.minutes, self.progress.phase)
 
     def _turn(self, before: Moment, here: Moment) -> None:
-        """Between two steps: enters a new phase; keeps the last state before the final descent."""
+        """Between two steps: enters the next phase, and keeps the state from which the final descent begins."""
         phases = self.stage.phases
         if here.phase != self.progress.phase:
             self.progress = replace(self.progress, phase=here.phase, phase_step=self.progress.step)
@@ -154,7 +153,7 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        """The running average follows fast at first, so that early copies are not those of the start."""
+        """Moves the running average, fast at first, so that it does not keep the initial weights for long."""
         weight = 1 - min(AVERAGE_DECAY, step / (40 + step))
         torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.parameters.values()], weight)
 
@@ -166,7 +165,7 @@ class Trainer:
             self.window.counts[name] += 1
 
     def _line(self) -> str:
-        """The progress line; starts a new window."""
+        """The progress line since the last one."""
         window, now = self.window, self.progress.minutes
         means = {name: (sum_ / window.counts[name]).item() for name, sum_ in window.sums.items() if name != "skipped"}
         speed = window.steps / max(1e-9, 60 * (now - window.minutes))
@@ -183,6 +182,6 @@ class Trainer:
 
 
 def _figure(name: str, value: float) -> str:
-    if name == "mse":  # of the mean error, so lower than a mean PSNR
-        return f"PSNR {10 * math.log10(255**2 / value):.2f} dB" if value > 0 else "PSNR inf"
+    if name == "mse":  # PSNR of the mean error, which is lower than the mean PSNR
+        return f"PSNR {psnr(value):.2f} dB"
     return f"{value:.4f} bpp" if name == "bpp" else f"{name} {value:.4f}"

@@ -1,7 +1,7 @@
-"""Larger networks that begin by computing what smaller, trained ones compute.
+"""Larger networks that at first compute what smaller, trained ones do.
 
-As in Net2Net (Chen, Goodfellow and Shlens 2016, "Net2WiderNet" and "Net2DeeperNet"), but instead of copies the new
-channels get random inputs and outputs of zero: nothing changes at first, and no two channels are the same.
+As in Net2Net (Chen, Goodfellow and Shlens 2016, "Net2WiderNet" and "Net2DeeperNet"), except that new channels are not
+copies: they have random inputs and outputs of zero, so that nothing changes at first and no two are the same.
 """
 
 from dataclasses import asdict
@@ -15,15 +15,15 @@ from ldcodec.nets.networks import Networks
 from ldcodec.training.start import initialise
 
 GROWING = ("width8", "width16", "context", "hyper", "blocks8", "blocks16")
-QUIET = 0.1  # of usual weights: Adam's first steps read all new channels alike, whatever their worth
-SILENT = -6.0  # log scale of a new channel of the hyper-latent: its σ is the smallest there is, and it costs no bits
+QUIET = 0.1  # scale of new weights: Adam's first steps move all new channels by the same amount, useful or not
+SILENT = -6.0  # log scale of a new channel of the hyper-latent: the smallest σ there is, which costs no bits
 
 
 def widened(networks: Networks, config: Config, seed: int = 0) -> Networks:
-    """Networks of the larger sizes with the same latents, bits and pictures, but for rounding.
+    """Networks of larger sizes with the same latents, bits and pictures, up to rounding.
 
-    The denoiser starts anew and a second synthesis is left out: they are trained after stage 1. Raises UsageError where
-    a size would shrink or the latent would have other channels.
+    The denoiser starts afresh and a second synthesis is left out: they are trained after stage 1. Raises UsageError
+    where a size would shrink or the number of latent channels would change.
     """
     _check(networks.config, config)
     torch.manual_seed(seed)
@@ -48,14 +48,14 @@ def _check(before: Config, after: Config) -> None:
 
 
 def _silence(larger: Networks) -> None:
-    """New channels of the hyper-latent are zero at first."""
+    """Makes new channels of the hyper-latent zero at first."""
     last = larger.rate.analysis[-1]
     last.weight.zero_()  # type: ignore[operator]
     larger.rate.z_log_scale.fill_(SILENT)
 
 
 def _place(tensor: Tensor, known: Tensor, features: tuple[int, int] | None) -> None:
-    """Writes a trained tensor into the corner of a larger one; what its outputs would read of new inputs is zero."""
+    """Writes a trained tensor into the corner of a larger one; its outputs have weight zero for new inputs."""
     outputs = tensor[: len(known)] if known.ndim else tensor
     if known.ndim < 2:
         outputs.copy_(known)
@@ -68,5 +68,5 @@ def _place(tensor: Tensor, known: Tensor, features: tuple[int, int] | None) -> N
 
 
 def _features_before(name: str, before: Config, after: Config) -> tuple[int, int] | None:
-    """Of a layer whose inputs are features and then something else: the number of features, once and now."""
+    """The number of features before and after, for a layer whose inputs are features followed by something else."""
     return (before.context, after.context) if name.startswith("rate.steps.") and name.endswith("mix.weight") else None
