@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="base")
     options = parser.parse_args()
-    print("| file | Pillow reads | comes back | told |\n|---|---|---|---|")
+    print("| file | Pillow reads | comes back | message |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted(options.folder.iterdir()):
             if path.is_file() and path.suffix != ".md":
