@@ -9,19 +9,25 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-from ldcodec.diffusion.condition import Condition
 from ldcodec.diffusion.noise import gaussian, logarithm, normal_quantile, philox
-from ldcodec.diffusion.posterior import FARTHEST, known_of, moments
-from ldcodec.diffusion.samplers import SAMPLERS, Denoise, Sampler, sample_ddim, sample_ddpm, sample_heun, sample_sde
-from ldcodec.diffusion.schedule import alpha_sigma, times
-from ldcodec.entropy.cells import edges
+from ldcodec.diffusion.posterior import FARTHEST, Condition, known_of, moments
+from ldcodec.diffusion.samplers import (
+    SAMPLERS,
+    Denoise,
+    Sampler,
+    alpha_sigma,
+    sample_ddim,
+    sample_ddpm,
+    sample_heun,
+    sample_sde,
+    times,
+)
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import Parsed
-from ldcodec.entropy.tables import SCALE_COUNT, SCALES
+from ldcodec.entropy.tables import SCALE_COUNT, SCALES, cell_edges
 from ldcodec.errors import UsageError
 from ldcodec.nets.denoiser import Denoiser
-from ldcodec.nets.gaussian import scale_of
-from ldcodec.nets.quantise import centroid, deviation
+from ldcodec.nets.quantise import centroid, deviation, scale_of
 
 TINY = Config(latent=8, denoiser=16, denoiser_blocks=2)
 EVERY_SAMPLER = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
@@ -60,7 +66,7 @@ def test_reference_agrees_with_scipy_where_scipy_is_exact() -> None:
 def test_moments_follow_the_integral_into_far_tails() -> None:
     index = np.arange(0, SCALE_COUNT, 3)
     magnitude, index = (x.ravel() for x in np.meshgrid(MAGNITUDES, index))
-    cells = zip(*edges(magnitude, index), np.array(SCALES)[index], strict=True)
+    cells = zip(*cell_edges(magnitude, index), np.array(SCALES)[index], strict=True)
     expected = np.array([reference_moments(*cell) for cell in cells])
     mean, deviation = moments(magnitude, index)
     assert np.allclose(mean, expected[:, 0], rtol=2e-7, atol=2e-7)
@@ -70,7 +76,7 @@ def test_moments_follow_the_integral_into_far_tails() -> None:
 def test_moments_stay_in_their_cell_for_every_symbol_and_scale() -> None:
     magnitude = np.concatenate([np.arange(71), [255, 4096, 20000, 32767]])
     magnitude, index = (x.ravel() for x in np.meshgrid(magnitude, np.arange(SCALE_COUNT)))
-    inner, outer = edges(magnitude, index)
+    inner, outer = cell_edges(magnitude, index)
     mean, deviation = moments(magnitude, index)
     assert np.all((inner <= mean) & (mean <= outer))
     width = np.where(magnitude == 0, 2 * outer, outer - inner)

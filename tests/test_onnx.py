@@ -394,8 +394,8 @@ def test_graphs_that_draw_something_else_are_not_exported(
     def wrong(self: Graphs, *arguments: Any) -> Any:
         return drawn(self, *arguments) + 0.01
 
-    drawn = Graphs.drawn
-    monkeypatch.setattr(Graphs, "drawn", wrong)
+    drawn = Graphs.picture
+    monkeypatch.setattr(Graphs, "picture", wrong)
     with pytest.raises(ModelError, match="other pictures than torch"):
         export(str(place / "tiny"), tmp_path / "net")
     assert not list(tmp_path.iterdir())
@@ -404,4 +404,4 @@ def test_graphs_that_draw_something_else_are_not_exported(
 def test_what_onnxruntime_refuses_ends_in_one_line(exported: OnnxModel, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = np.zeros((1, 3, 4, 4), np.float32)
     with pytest.raises(LdcodecError, match=r"synthesis\.onnx: onnxruntime failed: [^\n]+$"):
-        exported.networks.drawn(wrong, wrong, np.ones(1, np.float32), 0.0)
+        exported.networks.picture(wrong, np.ones(1, np.float32), 0.0, wrong)

@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from ldcodec.bitstream.quality import STEP_CONSTANT
-from ldcodec.entropy.cells import REACH
-from ldcodec.entropy.tables import SCALE_COUNT
-from ldcodec.nets.gaussian import information, scale_of
-from ldcodec.nets.quantise import cell_information, cells, centroid, deviation, quantise
+from ldcodec.entropy.tables import SCALE_COUNT, SHIFT_REACH
+from ldcodec.nets.quantise import cell_information, cells, centroid, deviation, information, quantise, scale_of
 
 INDEX = torch.arange(SCALE_COUNT)
 
@@ -43,7 +41,7 @@ def test_values_fall_into_the_cell_of_their_symbol() -> None:
 
 
 def test_large_symbols_and_wide_scales_are_rounded() -> None:
-    values = torch.tensor([REACH + 0.49, REACH + 0.51, 300.3, -32767.0])
+    values = torch.tensor([SHIFT_REACH + 0.49, SHIFT_REACH + 0.51, 300.3, -32767.0])
     assert quantise(values, torch.full((4,), 5)).tolist() == [16, 17, 300, -32767]
     symbols, index = grid()
     shift = cells(symbols, scale_of(index)).inner - (symbols.abs() - 0.5).clamp(min=0)

@@ -10,12 +10,21 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ldcodec.entropy.cells import SPREAD, edges, shifts
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, SCALES, SKIPPED_SCALES, SYMBOL_LIMIT, Tables, make_tables
+from ldcodec.entropy.tables import (
+    PRECISION,
+    SCALE_COUNT,
+    SCALE_SPREAD,
+    SCALES,
+    SKIPPED_SCALES,
+    SYMBOL_LIMIT,
+    Tables,
+    cell_edges,
+    edge_shifts,
+    make_tables,
+)
 from ldcodec.errors import DamagedError, ModelError
-from ldcodec.nets.gaussian import nearest_scale
-from ldcodec.nets.quantise import cell_information, quantise
+from ldcodec.nets.quantise import cell_information, nearest_scale, quantise
 from ldcodec.training.release import _cheapest
 
 TOTAL = 1 << PRECISION
@@ -92,15 +101,15 @@ def one_side(inner: float, outer: float, scale: float) -> float:
 
 def test_tables_of_a_quantiser_hold_the_mass_of_its_cells() -> None:
     """The float rate model counts the same mass."""
-    moved = make_tables(shifts(), SPREAD)
+    moved = make_tables(edge_shifts(), SCALE_SPREAD)
     for index in range(0, SCALE_COUNT, 5):
         check_mass(moved, index)
 
 
 def check_mass(moved: Tables, index: int) -> None:
     magnitude = np.arange(min(int(moved.reach[index]), 12) + 1)
-    inner, outer = edges(magnitude, np.full_like(magnitude, index))
-    mixed = [(share, SCALES[index] * math.exp(k * math.sqrt(3) * SPREAD)) for share, k in MIXTURE]
+    inner, outer = cell_edges(magnitude, np.full_like(magnitude, index))
+    mixed = [(share, SCALES[index] * math.exp(k * math.sqrt(3) * SCALE_SPREAD)) for share, k in MIXTURE]
     mass = [sum(share * one_side(a, b, scale) for share, scale in mixed) for a, b in zip(inner, outer, strict=True)]
     mass[0] *= 2  # of both signs
     found = moved.half(index)[: len(mass)] / 2**PRECISION
@@ -115,14 +124,14 @@ def test_tables_of_the_quantiser_cost_less_than_those_of_rounding(tables: Tables
     values, index = 0.3 * np.random.default_rng(0).normal(size=20000), np.full(20000, 8, np.uint8)
     values *= SCALES[8] / 0.3
     symbols = quantise(torch.from_numpy(values), torch.from_numpy(index)).numpy().astype(np.int32)
-    plain, moved = (Coder(t).bits(symbols, index).sum() for t in (tables, make_tables(shifts())))
+    plain, moved = (Coder(t).bits(symbols, index).sum() for t in (tables, make_tables(edge_shifts())))
     assert moved < 0.97 * plain
 
 
 @pytest.mark.parametrize(("scale", "same"), [(0.16, False), (0.5, False), (30.0, True)])
 def test_rounded_symbols_get_the_table_that_costs_least(scale: float, same: bool) -> None:
     """Where the quantiser rounds, that is the table of the nearest scale; elsewhere it is a better one."""
-    coder, nearest = Coder(make_tables(shifts())), int(nearest_scale(torch.tensor(scale).log()))
+    coder, nearest = Coder(make_tables(edge_shifts())), int(nearest_scale(torch.tensor(scale).log()))
     chosen = _cheapest(scale, coder)
     symbols = np.rint(scale * np.random.default_rng(0).normal(size=100_000)).astype(np.int32)
     costs = [coder.bits(symbols, np.full(len(symbols), i, np.uint8)).sum() for i in (chosen, nearest)]

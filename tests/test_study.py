@@ -17,11 +17,11 @@ from scipy import stats
 from torch import Tensor
 
 from ldcodec.bitstream import quality
-from ldcodec.diffusion.schedule import alpha_sigma
+from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.errors import LdcodecError, ModelError, PictureError, UsageError
-from ldcodec.nets.gaussian import information
+from ldcodec.nets.blocks import padded
 from ldcodec.nets.model import Model
-from ldcodec.nets.padding import padded
+from ldcodec.nets.quantise import information
 from ldcodec.study import results
 from ldcodec.study.__main__ import main
 from ldcodec.study.cifar import read_binary_batch, read_python_batch

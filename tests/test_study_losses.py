@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ldcodec.diffusion.schedule import alpha_sigma
+from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.errors import UsageError
 from ldcodec.study.losses import (
     FIRST,

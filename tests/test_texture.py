@@ -10,8 +10,7 @@ import torch
 
 from ldcodec.codec import decode_array, encode
 from ldcodec.decoder.request import DecodeSettings, Plan, Request
-from ldcodec.diffusion.condition import Condition
-from ldcodec.diffusion.grain import grained
+from ldcodec.diffusion.posterior import Condition, grained
 from ldcodec.nets.lpips import distances
 from ldcodec.nets.model import Model, load_model, save_model
 from ldcodec.nets.networks import Networks

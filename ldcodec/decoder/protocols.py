@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.diffusion.condition import Array, Condition
+from ldcodec.diffusion.posterior import Array, Condition
 from ldcodec.diffusion.samplers import Denoise
 from ldcodec.entropy.integer import IntegerRateModel
 from ldcodec.entropy.rangecoder import Coder
@@ -33,13 +33,13 @@ class FloatNetworks(Protocol):
     def denoise(self, condition: Condition[Array]) -> Denoise:
         """The denoiser under a condition; what no step changes is computed here, once."""
 
-    def drawn(self, latent: Array, grained: Array, quality: Array, texture: float) -> Array:
+    def picture(self, latent: Array, quality: Array, texture: float, grained: Array, /) -> Array:
         """Latents in steps [1, M, h, w] and t [1] → picture [1, 3, 16h, 16w] in about 0..1.
 
         texture: 0..1, the share of the second synthesis, which reads `grained`.
         """
 
-    def preview(self, latent: Array, quality: Array, scale: int) -> Array:
+    def preview(self, latent: Array, quality: Array, scale: int, /) -> Array:
         """The picture at 1/scale of its size, scale 2, 4, 8 or 16, by the linear shortcut alone."""
 
     def levels(self, picture: Array, grey: bool) -> Pixels:

@@ -12,13 +12,9 @@ from ldcodec.bitstream import quality
 from ldcodec.bitstream.layout import Header
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings
-from ldcodec.diffusion.condition import Array, Condition
-from ldcodec.diffusion.grain import STEP as GRAIN_STEP
-from ldcodec.diffusion.grain import grained
 from ldcodec.diffusion.noise import gaussian
-from ldcodec.diffusion.posterior import known_of
-from ldcodec.diffusion.samplers import SAMPLERS
-from ldcodec.diffusion.schedule import times
+from ldcodec.diffusion.posterior import GRAIN_STEP, Array, Condition, grained, known_of
+from ldcodec.diffusion.samplers import SAMPLERS, times
 from ldcodec.entropy.integer import Parsed
 from ldcodec.pictures.picture import Pixels
 
@@ -81,5 +77,6 @@ def render(
 ) -> Pixels:
     """What is known of a whole latent → uint8 picture (H, W, 3) or (H, W)."""
     restored = reverse_diffusion(known, model, settings, on_step)
-    picture = model.networks.drawn(*restored, known.quality, settings.plan(model.networks.textured).texture)
+    texture = settings.plan(model.networks.textured).texture
+    picture = model.networks.picture(restored.latent, known.quality, texture, restored.grained)
     return model.networks.levels(picture[0, :, : header.height, : header.width], header.grey)

@@ -17,7 +17,7 @@ from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import OnStep, condition, quality_of, render, reverse_diffusion
-from ldcodec.diffusion.condition import Array
+from ldcodec.diffusion.posterior import Array
 from ldcodec.diffusion.samplers import evaluations
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.pictures.picture import Pixels
@@ -82,7 +82,7 @@ def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> P
     restored = reverse_diffusion(known, latent.model, settings, origin=(window.top, window.left))
     rows, columns = seen.inside(window)
     least, grained = (part[:, :, rows, columns] for part in restored)
-    picture = networks.drawn(least, grained, known.quality, settings.plan(networks.textured).texture)
+    picture = networks.picture(least, known.quality, settings.plan(networks.textured).texture, grained)
     rows, columns = tile.inside(seen, PIXELS)
     return networks.levels(picture[0, :, rows, columns], latent.header.grey)
 

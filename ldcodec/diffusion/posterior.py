@@ -9,19 +9,36 @@ edge, where every term is positive. All in float64, in NumPy, so that decoding n
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.entropy.cells import edges
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
-from ldcodec.entropy.tables import SCALE_COUNT, SCALES
+from ldcodec.entropy.tables import SCALE_COUNT, SCALES, cell_edges
 
 NODES, WEIGHTS = (array.tolist() for array in np.polynomial.legendre.leggauss(12))
 REACH = 20.0  # the density is followed until it has fallen by e⁻²⁰; the rest changes d by less than a millionth
 FARTHEST = 255  # of `moment_table`; beyond it means of symbols within 8σ differ by less than 0.006 steps
+GRAIN_STEP = 2**32 - 1  # of the counter-based noise: no sampler takes as many
 
 Floats = NDArray[np.float64]
+Array = Any  # float32, of NumPy or PyTorch
+A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class Condition(Generic[A]):
+    """What the decoder knows of each latent, in quantisation steps.
+
+    centre: μ + m, the centroid; deviation: d > 0 around it; scale: σ > 0 of the rate model; all [B, M, h, w] float32.
+    quality: t in 0..1, [B].
+    """
+
+    centre: A
+    deviation: A
+    scale: A
+    quality: A
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ def moments(magnitude: NDArray[np.int64], index: NDArray[np.int64]) -> tuple[Flo
 
     Where |s| is 0 they are those of r itself, whose mean is 0.
     """
-    inner, outer = edges(magnitude, index)
+    inner, outer = cell_edges(magnitude, index)
     scale = np.array(SCALES)[index]
     zero, mean, deviation = magnitude == 0, np.zeros(len(scale)), np.empty(len(scale))
     deviation[zero] = [_centre(*pair) for pair in zip(scale[zero].tolist(), outer[zero].tolist(), strict=True)]
@@ -96,3 +113,16 @@ def _edge(edge: Floats, width: Floats, scale: Floats) -> tuple[Floats, Floats]:
     total = density.sum(0)
     mean = (density * y).sum(0) / total
     return length * mean, length * np.sqrt((density * y**2).sum(0) / total - mean**2)
+
+
+def grained(latent: Array, known: Condition[Array], noise: Array, grain: int) -> Array:
+    """A restored latent in steps with noise, [B, M, h, w]: what the second synthesis makes texture from.
+
+    noise: standard normal, [B, M, h, w]; grain: hundredths, 0..4096, as in the model's configuration. A latent of
+    deviation σ of which a symbol leaves d open needs noise for what is lost of its energy, and transport from the
+    estimate of least error needs less of it the narrower the cell (Freirich et al. 2021, arXiv 2107.02555). The factor
+    d²/σ² falls from 1, where the symbol is a zero of a wide cell, to nothing.
+    """
+    share = known.deviation / known.scale
+    share *= share
+    return latent + grain / 100 * known.deviation * share * noise

@@ -1,29 +1,56 @@
-"""The reverse process, from noise at time 1 to a latent at time 0: four samplers of one signature.
+"""The reverse process, from noise at time 1 to a latent at time 0: a schedule and four samplers of one signature.
 
-All know no network: `denoise(u, time)` gives v = α·ε − σ·u0, from which u0 = α·u − σ·v and ε = σ·u + α·v. In the angle
-φ = time·π/2 the probability flow is du/dφ = v, and with u0 and ε held it turns by the angle: nothing is divided by
-α = cos φ, so the start, where α = 0, needs no special care. A single step gives u0 = −v(u, 1) with each of them.
-Arrays may be NumPy's or PyTorch's: nothing but + − and × by numbers touches them.
+The schedule is the variance-preserving cosine one (Nichol and Dhariwal 2021), written by the angle φ = time·π/2:
+u_t = α·u0 + σ·ε with α = cos φ and σ = sin φ. Samplers know no network: `denoise(u, time)` gives v = α·ε − σ·u0
+(Salimans and Ho 2022, appendix D), from which u0 = α·u − σ·v and ε = σ·u + α·v. In the angle the probability flow is
+du/dφ = v, and with u0 and ε held it is a rotation: nothing is divided by α, so the start, where α = 0, needs no special
+care. A single step gives u0 = −v(u, 1) with each sampler. Arrays may be NumPy's or PyTorch's: only +, − and × by
+numbers touch them.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ldcodec.diffusion.condition import Array
-from ldcodec.diffusion.schedule import alpha_sigma_at
+from ldcodec.diffusion.posterior import Array
+from ldcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Denoise = Callable[[Array, float], Array]
 Noise = Callable[[int], Array]
 Times = Sequence[float]
+
+MAX_STEPS = 1000
+
+
+def alpha_sigma(t: "Tensor") -> "tuple[Tensor, Tensor]":
+    """α = cos φ and σ = sin φ at times t in 0..1, of t's shape and type; exactly (1, 0) at 0 and (0, 1) at 1."""
+    return ((1 - t) * (math.pi / 2)).sin(), (t * (math.pi / 2)).sin()
+
+
+def alpha_sigma_at(time: float) -> tuple[float, float]:
+    """α and σ at one time in 0..1."""
+    return math.sin((1 - time) * (math.pi / 2)), math.sin(time * (math.pi / 2))
+
+
+def times(steps: int) -> list[float]:
+    """The times between which a sampler steps: steps + 1 of them, evenly spaced from 1 down to 0.
+
+    Raises UsageError where steps is not in 1..1000.
+    """
+    if not 1 <= steps <= MAX_STEPS:
+        raise UsageError(f"the number of diffusion steps must be from 1 to {MAX_STEPS}, not {steps}")
+    return [1 - step / steps for step in range(steps + 1)]
 
 
 class Sampler(Protocol):
     """A reverse process.
 
     denoise: (u, time) → v, the shape of u. u: the start, noise of index 0 scaled by the realism.
-    times: [n + 1] falling from 1 to 0, as schedule.times() gives them. noise: the noise, scaled likewise, that is added
+    times: [n + 1] falling from 1 to 0, as `times` gives them. noise: the noise, scaled likewise, that is added
     in reaching times[k], k = 1 … n − 1. on_step: called with k = 1 … n after each step. Returns u0, the shape of u.
     """
 
@@ -56,7 +83,7 @@ def _steps(times: Times) -> list[Step]:
 def sample_ddim(
     denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
 ) -> Array:
-    """DDIM (Song, Meng and Ermon 2021, equation 12 with σ = 0): a turn by the angle; adds no noise."""
+    """DDIM (Song, Meng and Ermon 2021, equation 12 with σ = 0): a rotation by the angle; adds no noise."""
     for step in _steps(times):
         u = step.turn_cos * u - step.turn_sin * denoise(u, step.leave)
         _report(on_step, step)
@@ -81,8 +108,8 @@ def sample_heun(
 ) -> Array:
     """Second-order probability flow, two evaluations a step and one in the last (as Karras et al. 2022, algorithm 1).
 
-    The predictor is the turn of DDIM; the corrector adds half of what v at the other end differs from the turned v, so
-    that a step with u0 and ε constant stays exact. Adds no noise.
+    The predictor is DDIM's rotation; the corrector adds half the difference between v at the other end and the rotated
+    v, so that a step with constant u0 and ε stays exact. Adds no noise.
     """
     for step in _steps(times):
         v = denoise(u, step.leave)
@@ -122,7 +149,7 @@ SAMPLERS: dict[str, Sampler] = {"ddim": sample_ddim, "ddpm": sample_ddpm, "heun"
 
 
 def evaluations(sampler: str, steps: int) -> int:
-    """How many times a sampler asks the network in a number of steps."""
+    """Evaluations of the network that a sampler needs for a number of steps."""
     return 2 * steps - 1 if sampler == "heun" else steps
 
 
@@ -132,12 +159,12 @@ def _split(u: Array, v: Array, step: Step) -> tuple[Array, Array]:
 
 
 def _renewed(step: Step) -> float:
-    """The share of the noise's variance that a stochastic step draws anew, 1 − e^(−2h) with h the step in λ."""
+    """The share of the noise's variance that a stochastic step draws anew: 1 − e^(−2h), h being the step in λ."""
     return 1 - (step.alpha * step.next_sigma / (step.sigma * step.next_alpha)) ** 2
 
 
 def _stir(u: Array, step: Step, share: float, noise: Noise) -> Array:
-    """Adds the new noise of a step; the last step, which reaches σ = 0, has none."""
+    """Add the new noise of a step; the last step, which reaches σ = 0, has none."""
     return u + step.next_sigma * math.sqrt(share) * noise(step.number) if step.next_sigma > 0 else u
 
 

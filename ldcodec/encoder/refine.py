@@ -19,10 +19,9 @@ from torch import Tensor
 from ldcodec.bitstream import layout, quality
 from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, REFINED_SIDE, UNIT, Area, Span
 from ldcodec.entropy.tables import SCALE_MIN, SKIPPED_SCALES
-from ldcodec.nets.gaussian import information, lower_bound, nearest_scale, scale_of
+from ldcodec.nets.blocks import pixels_of
 from ldcodec.nets.networks import Networks
-from ldcodec.nets.padding import pixels_of
-from ldcodec.nets.quantise import centroid, inner_edge
+from ldcodec.nets.quantise import centroid, information, inner_edge, lower_bound, nearest_scale, scale_of
 from ldcodec.nets.rate import by_step, whole
 from ldcodec.pictures.picture import Pixels
 
@@ -122,26 +121,24 @@ class Cost:
         return loss
 
     def _coded(self, y: Tensor, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Bits of the latent, and what a decoder will know of it, [1, M, h, w]; as `RateModel.forward` goes."""
-        rate, size = self.networks.rate, y.shape[2:]
+        """Bits of the latent, and what a decoder will know of it, [1, M, h, w]."""
         parts, coded = by_step(y), by_step(self.task.coded[None, None])
-        expected = self.scales.expected.view(1, 4, 1, -1).movedim(1, 0)
-        floor, log_expected = expected.clamp(min=1), expected.log()
-        seen, known, bits = [torch.zeros_like(parts[0])] * 4, [], []
-        for k, part in enumerate(parts.unbind()):
-            x = torch.cat([features, whole(torch.stack(seen), size)], 1) if k else features
-            mean, log_scale = rate.steps[k](x, k)
-            mean, free = mean * floor, lower_bound(torch.exp((log_scale + log_expected).clamp(max=8)), SCALE_MIN)
+        known, bits = [], []
+
+        def decode(k: int, mean: Tensor, log_scale: Tensor) -> Tensor:
+            free = lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN)
             index = nearest_scale(free.detach().log())
-            scale = free + (scale_of(index) - free).detach()  # one of the 64, with the gradient of what it stands for
+            scale = free + (scale_of(index) - free).detach()  # one of the 64, with the gradient of the free one
             kept = (index >= SKIPPED_SCALES) * coded[k]
-            below, share = self._rounded(part - mean, temperature, index)
+            below, share = self._rounded(parts[k] - mean, temperature, index)
             symbol = (below + share) * kept
             bits.append((information(symbol, scale) * kept).sum())
-            seen[k] = (mean + symbol) / floor
             low, high = (centroid(s * kept, index) for s in (below, below + 1))
             known.append(mean + low + (high - low) * share)
-        return torch.stack(bits).sum(), whole(torch.stack(known), size)
+            return mean + symbol
+
+        self.networks.rate.walk(features, self.scales.expected, parts[0], decode)
+        return torch.stack(bits).sum(), whole(torch.stack(known), y.shape[2:])
 
     def _rounded(self, values: Tensor, temperature: float, index: Tensor | None) -> tuple[Tensor, Tensor]:
         """The whole number below each value, and the share 0..1, random, that the one above it has: as probable as the

@@ -26,8 +26,8 @@ from ldcodec.decoder.tiles import evenly, tiles_of
 from ldcodec.encoder.ratecontrol import Coded, Encoder
 from ldcodec.encoder.refine import refined_rows
 from ldcodec.encoder.whole import Latents, PictureEncoder, code_slice, latents_of
+from ldcodec.nets.blocks import pixels_of
 from ldcodec.nets.model import Model
-from ldcodec.nets.padding import pixels_of
 from ldcodec.pictures import chunks
 from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.picture import Picture, Pixels

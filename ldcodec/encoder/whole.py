@@ -20,16 +20,15 @@ from ldcodec.bitstream.slices import Span
 from ldcodec.decoder.parse import symbols_crc
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
-from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.posterior import Condition
 from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.encoder.refine import refined_rows
 from ldcodec.entropy.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT
 from ldcodec.nets.analysis import Base
-from ldcodec.nets.gaussian import nearest_scale
+from ldcodec.nets.blocks import padded
 from ldcodec.nets.model import Model
-from ldcodec.nets.padding import padded
-from ldcodec.nets.quantise import centroid, deviation, quantise
+from ldcodec.nets.quantise import centroid, deviation, nearest_scale, quantise
 from ldcodec.nets.rate import Rated
 
 

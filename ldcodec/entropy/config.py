@@ -13,7 +13,7 @@ class Config:
     The defaults are `small`. `latent` is M in the documentation: the channels of the latent at 1/16 of the picture's
     size. `grain`: noise that the second synthesis was trained with, in hundredths of the deviation that
     the symbols leave open times the share of the variance that they leave (see
-    `diffusion.grain`).
+    `diffusion.posterior.grained`).
     """
 
     latent: int = 320

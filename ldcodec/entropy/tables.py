@@ -8,10 +8,12 @@ it: a float CDF that is computed anew may differ between two machines, and then 
 import itertools
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ldcodec.bitstream.quality import STEP_CONSTANT
 from ldcodec.errors import ModelError
 
 SCALE_COUNT = 64
@@ -22,6 +24,11 @@ PRECISION = 24  # bits: the counts of one table sum to 2²⁴
 TABLE_REACH = 5.5  # a table covers |s| up to this many σ, the escape symbol the rest
 SKIPPED_SCALES = 2  # scale indices below this are never coded: there 1 − P(0) < 2⁻¹² where values are rounded (tested)
 SYMBOL_LIMIT = 32767  # |s| in any file
+SHIFT_STRENGTH = 2.2  # thirds of the shift by which a symbol's own cost would be least (see nets.quantise)
+SCALE_SPREAD = 0.2  # of log σ in the tables (`spread_scales`): saves most of what counted tables would
+SHIFT_REACH = 16  # from this |s| on, edges are those of rounding
+SHIFT_GRID = 1024
+LARGEST_SHIFT = 0.498
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,45 @@ class Tables:
         return np.concatenate([half[-2:0:-1], half])
 
 
+def cell_edges(
+    magnitude: NDArray[np.int64], index: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Inner and outer edge of the cells of |s| ≥ 0 under scale indices 0..63, of one shape: inner ≤ |value| < outer."""
+    inner = np.maximum(magnitude - 0.5 + _shift(magnitude, index), 0)
+    return inner, magnitude + 0.5 + _shift(magnitude + 1, index)
+
+
+def _shift(magnitude: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = edge_shifts()[index, np.minimum(magnitude, SHIFT_REACH)].astype(np.float64)
+    return found
+
+
+@lru_cache
+def edge_shifts() -> NDArray[np.float32]:
+    """How far the inner edge of |s| = 0 … 16 lies beyond that of rounding, under each scale: [64, 17], multiples of
+    1/1024 in 0 … 0.498.
+    """
+    return np.array([[_shift_of(k, scale) for k in range(SHIFT_REACH + 1)] for scale in SCALES], np.float32)
+
+
+def _shift_of(magnitude: int, scale: float) -> float:
+    if magnitude in (0, SHIFT_REACH):
+        return 0.0
+    saved = _rounded_bits(magnitude, scale) - _rounded_bits(magnitude - 1, scale)
+    return math.floor(min(LARGEST_SHIFT, SHIFT_STRENGTH * saved / (2 * STEP_CONSTANT)) * SHIFT_GRID) / SHIFT_GRID
+
+
+def _rounded_bits(magnitude: int, scale: float) -> float:
+    """−log2 of the mass of N(0, scale²) on [magnitude − ½, magnitude + ½]; at most 30, as escapes cost about that."""
+    low, high = (math.erfc((magnitude + side) / scale / math.sqrt(2)) for side in (-0.5, 0.5))
+    return -math.log2(max(0.5 * (low - high), 2.0**-30))
+
+
 def make_tables(shifts: NDArray[np.float32] | None = None, spread: float = 0.0) -> Tables:
     """The frequency tables of the 64 scales. Run at export only: the result depends on this machine's erfc.
 
     shifts: how far the inner edge of |s| = 0 … lies beyond that of rounding under each scale, [64, n] in 0..½, of a
-    quantiser that does not round (`cells.shifts`); None for one that does. spread: as `spread_scales` takes it.
+    quantiser that does not round (`edge_shifts`); None for one that does. spread: as `spread_scales` takes it.
     """
     moved = np.zeros((SCALE_COUNT, 1), np.float32) if shifts is None else shifts
     halves = [_half_table(scale, row, spread) for scale, row in zip(SCALES, moved.tolist(), strict=True)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.posterior import Condition
 from ldcodec.entropy.config import Config
 from ldcodec.nets.model import load_model
 from ldcodec.nets.networks import Networks

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.posterior import Condition
 from ldcodec.entropy.config import Config
 from ldcodec.nets.blocks import SLOPE, QualityScale, Residual, act
 

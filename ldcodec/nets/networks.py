@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ldcodec.bitstream import quality
 from ldcodec.bitstream.slices import PIXELS
-from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.posterior import Condition
 from ldcodec.diffusion.samplers import Denoise
 from ldcodec.entropy.config import Config
 from ldcodec.nets.analysis import Analysis, Base
@@ -77,7 +77,7 @@ class Networks(nn.Module):
         natural: Tensor = self.texture(latent if grained is None else grained / gain, t, self.std)
         return natural if texture == 1 else torch.lerp(self.synthesis(latent, t, self.std), natural, texture)
 
-    def linear(self, scaled_latent: Tensor, t: Tensor, scale: int) -> Tensor:
+    def preview(self, scaled_latent: Tensor, t: Tensor, scale: int) -> Tensor:
         """Latent in steps [B, M, h, w] → picture at 1/scale of its size, scale 2, 4, 8 or 16, in about 0..1.
 
         By the linear shortcut Kᵀ alone, its basis pictures averaged over boxes beforehand, so that nothing larger than
@@ -87,7 +87,7 @@ class Networks(nn.Module):
         boxes = self.synthesis.klt.view(-1, 3, side, scale, side, scale).mean((3, 5)).flatten(1)
         return F.pixel_shuffle(blockwise(boxes.t(), scaled_latent / self.scales(t).gain), side) / 255 + 0.5
 
-    # What follows is these networks as `decoder.FloatNetworks` has them: without gradients.
+    # What follows completes `decoder.protocols.FloatNetworks`; `picture` and `preview` are part of it as well.
 
     @property
     def textured(self) -> bool:
@@ -119,16 +119,6 @@ class Networks(nn.Module):
             return v
 
         return velocity
-
-    @torch.no_grad()
-    def drawn(self, latent: Tensor, grained: Tensor, quality: Tensor, texture: float) -> Tensor:
-        """As `picture`."""
-        return self.picture(latent, quality, texture, grained)
-
-    @torch.no_grad()
-    def preview(self, latent: Tensor, quality: Tensor, scale: int) -> Tensor:
-        """As `linear`."""
-        return self.linear(latent, quality, scale)
 
     @torch.no_grad()
     def levels(self, picture: Tensor, grey: bool) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ The four-step order is the quadtree of DCVC (Li et al. 2023, section 3.3): chann
 cells; after every step each cell has something decoded. A file is never parsed with these floats: see `integer`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,8 +20,16 @@ from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import ORDER
 from ldcodec.entropy.tables import SCALE_MIN, SKIPPED_SCALES
 from ldcodec.nets.blocks import QualityScale, act
-from ldcodec.nets.gaussian import information, lower_bound, nearest_scale, scale_of
-from ldcodec.nets.quantise import cell_information, quantise
+from ldcodec.nets.quantise import (
+    cell_information,
+    information,
+    lower_bound,
+    nearest_scale,
+    quantise,
+    scale_of,
+)
+
+DecodeStep = Callable[[int, Tensor, Tensor], Tensor]
 
 OUTPUT_SCALE = 0.3  # of the step networks' heads: keeps Adam's first steps small
 
@@ -118,32 +126,49 @@ class RateModel(nn.Module):
         z = self.hyper_latent(y)
         z_bits = information(self._noisy(z), self._snapped(self.hyper_scale())[:, None, None].expand_as(z))
         hyper = straight_round(z)
-        given = _Given(by_step(y), _channel_groups(expected), None if coded is None else by_step(coded[None, None]))
-        mean, log_scale, symbols = self._steps(self.features(hyper, t), given)
+        parts, mask = by_step(y), None if coded is None else by_step(coded[None, None])
+        mean, log_scale, symbols = self._rated(self.features(hyper, t), parts, expected, mask)
         scale = self._snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))
-        y_bits = information(self._noisy(given.y - mean), scale) if self.training else cell_information(symbols, scale)
-        y_bits = y_bits if given.coded is None else y_bits * given.coded
+        y_bits = information(self._noisy(parts - mean), scale) if self.training else cell_information(symbols, scale)
+        y_bits = y_bits if mask is None else y_bits * mask
         hyper_bits = z_bits.sum((1, 2, 3))
         bits = y_bits.sum((0, 1, 3, 4)) + hyper_bits
         mean, scale, symbols = (whole(part, y.shape[2:]) for part in (mean, scale, symbols))
         return Rated(mean, scale, symbols, bits, hyper_bits, hyper)
 
-    def _steps(self, features: Tensor, given: "_Given") -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, log-scale and symbols of all elements, each as by `by_step`."""
+    def walk(self, features: Tensor, expected: Tensor, like: Tensor, decode: DecodeStep) -> None:
+        """Run the four context steps, each of which sees what the ones before it decoded.
+
+        features: [B, ctx, h, w]; expected: the latent's deviation before training, [B, M, 1, 1]; like: the elements of
+        any step, [4, B, n, M/4]. decode gets a step's number, means and log-scales, and returns its decoded elements,
+        all of that shape.
+        """
         kind = autocast_kind(features)
-        features, floor, log_expected = features.to(kind), given.expected.clamp(min=1), given.expected.log()
-        blank = torch.zeros_like(given.y[0], dtype=kind)
-        means, log_scales, symbols, seen = [], [], [], [blank] * 4
-        for k, y in enumerate(given.y.unbind()):
+        features, grouped = features.to(kind), expected.view(len(expected), 4, 1, -1).movedim(1, 0)
+        floor, log_expected = grouped.clamp(min=1), grouped.log()
+        seen = [torch.zeros_like(like, dtype=kind)] * 4
+        for k, step in enumerate(self.steps):
             x = torch.cat([features, whole(torch.stack(seen), features.shape[2:])], 1) if k else features
-            raw_mean, raw_log = self.steps[k](x, k)
-            means.append(raw_mean * floor)
-            log_scales.append(raw_log + log_expected)
+            mean, log_scale = step(x, k)
+            seen[k] = (decode(k, mean * floor, log_scale + log_expected) / floor).to(kind)
+
+    def _rated(
+        self, features: Tensor, parts: Tensor, expected: Tensor, coded: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, log-scale and symbols of all elements, each as by `by_step`, as are the latent `parts` and `coded`."""
+        means: list[Tensor] = []
+        log_scales: list[Tensor] = []
+        symbols: list[Tensor] = []
+
+        def decode(k: int, mean: Tensor, log_scale: Tensor) -> Tensor:
             with torch.no_grad():
-                symbol = self._symbol(y - means[k], log_scales[k])
-                symbols.append(symbol if given.coded is None else symbol * given.coded[k])
-                decoded = symbols[k] + means[k]
-            seen[k] = ((y + (decoded - y).detach()) / floor).to(kind)
+                symbol = self._symbol(parts[k] - mean, log_scale)
+                symbol = symbol if coded is None else symbol * coded[k]
+            for found, part in zip((means, log_scales, symbols), (mean, log_scale, symbol), strict=True):
+                found.append(part)
+            return parts[k] + (symbol + mean - parts[k]).detach()  # the gradient passes to the latent unchanged
+
+        self.walk(features, expected, parts[0], decode)
         return torch.stack(means), torch.stack(log_scales), torch.stack(symbols)
 
     def _noisy(self, centred: Tensor) -> Tensor:
@@ -157,17 +182,6 @@ class RateModel(nn.Module):
             return torch.round(centred)
         index = nearest_scale(log_scale)
         return quantise(centred, index) * (index >= SKIPPED_SCALES)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What the four steps start from: the latent, its expected deviation [4, B, 1, M/4], and a mask of what a file
-    codes; latent and mask as by `by_step`.
-    """
-
-    y: Tensor
-    expected: Tensor
-    coded: Tensor | None
 
 
 def straight_round(x: Tensor) -> Tensor:
@@ -210,11 +224,6 @@ def _picked(parts: Tensor, order: Sequence[int]) -> Tensor:
     """parts[order]; an index in a list would be copied to the device first, and its gradient scattered one by one."""
     listed = parts.unbind()
     return torch.stack([listed[place] for place in order])
-
-
-def _channel_groups(x: Tensor) -> Tensor:
-    """[B, M, 1, 1] → [4, B, 1, M/4]."""
-    return x.view(len(x), 4, 1, -1).movedim(1, 0)
 
 
 # Position and channel group, 4·p + j, of the elements in step k's group j, in that order; and the inverse.

@@ -18,7 +18,7 @@ from ldcodec.bitstream import container, layout
 from ldcodec.bitstream.slices import PREVIEW_SCALES
 from ldcodec.decoder import parse, reverse
 from ldcodec.decoder.request import DecodeSettings
-from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.posterior import Condition
 from ldcodec.entropy.integer import Parsed
 from ldcodec.entropy.tables import SCALE_COUNT
 from ldcodec.entropy.weights import read_integers
@@ -143,7 +143,7 @@ def _graph_specs(networks: Networks) -> dict[str, _GraphSpec]:
 
 
 def _preview(networks: Networks, scale: int) -> Apply:
-    return lambda latent, t: networks.linear(latent, t, scale)
+    return lambda latent, t: networks.preview(latent, t, scale)
 
 
 def _write_graph(networks: Networks, spec: _GraphSpec, path: Path, stamp: str) -> None:
@@ -226,7 +226,7 @@ def _difference(model: Model, other: OnnxModel, parsed: Parsed, settings: Decode
         header = layout.Header(16 * parsed.index.shape[2], 16 * parsed.index.shape[1], 2000, False, one.parse_id)
         known = reverse.condition(parsed, header, one)
         restored = reverse.reverse_diffusion(known, one, settings)
-        pictures.append(
-            np.asarray(one.networks.drawn(*restored, known.quality, settings.plan(one.networks.textured).texture))
-        )
+        texture = settings.plan(one.networks.textured).texture
+        picture = one.networks.picture(restored.latent, known.quality, texture, restored.grained)
+        pictures.append(np.asarray(picture))
     return 255 * float(np.abs(pictures[0] - pictures[1]).max())

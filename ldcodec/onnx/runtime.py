@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.diffusion.condition import Condition
+from ldcodec.diffusion.posterior import Condition
 from ldcodec.entropy.arithmetic import NumpyArithmetic
 from ldcodec.entropy.integer import IntegerRateModel
 from ldcodec.entropy.rangecoder import Coder
@@ -49,7 +49,7 @@ class Graphs:
 
         return velocity
 
-    def drawn(self, latent: Floats, grained: Floats, quality: Floats, texture: float) -> Floats:
+    def picture(self, latent: Floats, quality: Floats, texture: float, grained: Floats) -> Floats:
         """Synthesise a picture: the smooth one, the textured one, or a mixture of both."""
         if not self.textured or texture == 0:
             return self._run("synthesis", latent=latent, quality=quality)[0]

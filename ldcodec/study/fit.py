@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ldcodec.diffusion.schedule import alpha_sigma
+from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.study.datasets import Dataset
 from ldcodec.study.losses import denoising, deviation_of, reconstruction, spread, uniform_times
 from ldcodec.study.priors import cross_entropy_closed, entropy, entropy_at_start, prior_losses

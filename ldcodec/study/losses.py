@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ldcodec.diffusion.schedule import alpha_sigma
-from ldcodec.nets.gaussian import information
+from ldcodec.diffusion.samplers import alpha_sigma
+from ldcodec.nets.quantise import information
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (z_t, time [B]) → v, the shape of z_t
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ldcodec.bitstream import quality
-from ldcodec.nets.gaussian import information, nearest_scale, scale_of
+from ldcodec.nets.blocks import padded
 from ldcodec.nets.model import Model
-from ldcodec.nets.padding import padded
+from ldcodec.nets.quantise import information, nearest_scale, scale_of
 
 ALPHAS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05)  # above 1: away from the fixed Gaussian
 

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ldcodec.diffusion.schedule import alpha_sigma
+from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.tables import make_tables
 from ldcodec.errors import LdcodecError
-from ldcodec.nets.gaussian import nearest_scale
+from ldcodec.nets.quantise import nearest_scale
 from ldcodec.study.losses import FIRST, LAST, NOISE_ENTROPY, log_snr, noise_error
 
 SYMBOLS = 32767  # |whole number| that universal quantisation may send

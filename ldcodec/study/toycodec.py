@@ -6,8 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ldcodec.diffusion.samplers import SAMPLERS, Sampler
-from ldcodec.diffusion.schedule import times
+from ldcodec.diffusion.samplers import SAMPLERS, Sampler, times
 from ldcodec.study.priors import MixedVelocity
 from ldcodec.study.runs import Settings
 from ldcodec.study.toynets import Autoencoder, Layout, VelocityNetwork, fold, unfold

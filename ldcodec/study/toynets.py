@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldcodec.diffusion.schedule import alpha_sigma
+from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.errors import UsageError
 from ldcodec.nets.blocks import SLOPE, act
 from ldcodec.nets.denoiser import TimeFilm

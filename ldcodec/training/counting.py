@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ldcodec.entropy.hyperprior import CONTEXTS, ENTRIES, REACH, HyperPrior, context_of
 from ldcodec.entropy.tables import PRECISION, SCALE_COUNT
+from ldcodec.nets.blocks import padded
 from ldcodec.nets.networks import Networks
-from ldcodec.nets.padding import padded
 from ldcodec.pictures.picture import Pixels
 
 BANDS = 8  # of quality; each has its own tables

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from ldcodec.bitstream import quality
-from ldcodec.diffusion.condition import Condition
-from ldcodec.diffusion.schedule import alpha_sigma
+from ldcodec.diffusion.posterior import Condition
+from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.nets.denoiser import Prepared
-from ldcodec.nets.gaussian import nearest_scale
 from ldcodec.nets.networks import Networks
-from ldcodec.nets.quantise import centroid, deviation
+from ldcodec.nets.quantise import centroid, deviation, nearest_scale
 from ldcodec.training.settings import DenoiserSettings
 from ldcodec.training.stages import Stage, StageLoss, balance, squared_error
 

@@ -9,16 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from ldcodec.entropy import integer
-from ldcodec.entropy.cells import SPREAD, shifts
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.hyperprior import HyperPrior
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.entropy.tables import LOG_RATIO, SCALE_COUNT, SCALE_MIN, SKIPPED_SCALES, Tables, make_tables
+from ldcodec.entropy.tables import (
+    LOG_RATIO,
+    SCALE_COUNT,
+    SCALE_MIN,
+    SCALE_SPREAD,
+    SKIPPED_SCALES,
+    Tables,
+    edge_shifts,
+    make_tables,
+)
 from ldcodec.entropy.weights import INTEGER_PREFIXES, read_tensors
 from ldcodec.errors import ModelError
-from ldcodec.nets.gaussian import information
 from ldcodec.nets.model import save_model
 from ldcodec.nets.networks import Networks
+from ldcodec.nets.quantise import information
 from ldcodec.nets.rate import OUTPUT_SCALE, Step
 from ldcodec.pictures.picture import Pixels
 from ldcodec.training.checkpoint import rounded
@@ -68,7 +76,7 @@ def integer_tensors(networks: Networks, hyper: HyperPrior | None = None) -> dict
     hyper: tables for the hyper-latent; without them each of its channels takes one of the latent's tables.
     """
     with torch.no_grad():
-        tables = make_tables(shifts(), SPREAD)
+        tables = make_tables(edge_shifts(), SCALE_SPREAD)
         entries = {**_hyper(networks, tables), **_steps(networks), **_tables(networks)}
     coder = {"coder.counts": torch.from_numpy(tables.counts).int(), "coder.reach": torch.from_numpy(tables.reach).int()}
     if hyper is not None:

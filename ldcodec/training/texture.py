@@ -5,7 +5,7 @@ that picture and not to the original: what quantisation took is like noise aroun
 same, without the noise (as Yan et al. 2022, arXiv 2206.10082, train their decoder).
 
 LPIPS alone would teach it a pattern that repeats with the blocks wherever a picture is smooth: the best single guess at
-an unknown grain. So it reads noise (`diffusion.grain`), and each step draws two pictures. Their energy score
+an unknown grain. So it reads noise (`posterior.grained`), and each step draws two pictures. Their energy score
 E‖φ(x) − φ(x₁)‖ − ½·E‖φ(x₁) − φ(x₁′)‖ in the features φ of LPIPS is least where x₁ is distributed as x (Gneiting and
 Raftery 2007, section 4.3; as Gritsenko et al. 2020, arXiv 2008.01160, train a one-step generator), so a pattern that
 both draws share is penalised.
@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldcodec.bitstream.slices import PIXELS
-from ldcodec.diffusion.condition import Condition
-from ldcodec.diffusion.grain import grained
+from ldcodec.diffusion.posterior import Condition, grained
 from ldcodec.nets.lpips import distances, features
 from ldcodec.nets.networks import Networks
 from ldcodec.training.denoising import DenoiserStage

@@ -17,9 +17,9 @@ from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.integer import LATENT_BITS
+from ldcodec.nets.blocks import padded
 from ldcodec.nets.model import Model
 from ldcodec.nets.networks import Networks
-from ldcodec.nets.padding import padded
 from ldcodec.pictures.picture import Pixels
 from ldcodec.training.denoising import DenoiserStage
 from ldcodec.training.settings import DenoiserSettings
