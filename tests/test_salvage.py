@@ -1,4 +1,4 @@
-"""Damage: what the commands say of it, what they restore all the same, and what it may not cost."""
+"""Damage on the command line: what the commands say about it, and what they restore all the same."""
 
 import io
 import json
