@@ -17,7 +17,7 @@ from torch import Tensor
 import ldcodec
 from ldcodec import cli
 from ldcodec.entropy.config import Config
-from ldcodec.entropy.weightsfile import find_file
+from ldcodec.entropy.modelfiles import find_file
 from ldcodec.errors import ModelError
 from ldcodec.jobs import paths
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model

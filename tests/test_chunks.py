@@ -22,9 +22,9 @@ from ldcodec.nets.model import Model
 from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture
 from tests.pictures import texture
+from tests.test_alpha import disc
 from tests.test_container import documented_bytes
 from tests.test_pictures import EXIF, SRGB, XMP, colours, grey
-from tests.test_transparency import disc
 
 WHOLE = Picture(texture(70, 90), disc(70, 90), SRGB, EXIF, XMP)
 

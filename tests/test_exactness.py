@@ -29,8 +29,8 @@ from ldcodec.encoder.whole import Latents, PictureEncoder
 from ldcodec.entropy.arithmetic import Arithmetic, NumpyArithmetic
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import IntegerRateModel, Prior
+from ldcodec.entropy.modelfiles import find_file
 from ldcodec.entropy.weights import integer_shapes
-from ldcodec.entropy.weightsfile import find_file
 from ldcodec.errors import ModelError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model
 from ldcodec.nets.tensors import TorchArithmetic

@@ -11,10 +11,10 @@ from safetensors.numpy import load_file, save_file
 
 from ldcodec.codec import decode_array, encode
 from ldcodec.entropy.hyperprior import CONTEXTS, ENTRIES, REACH, HyperPrior, channelwise, context_of
+from ldcodec.entropy.modelfiles import FILE_NAME
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, make_tables
 from ldcodec.entropy.weights import read_integers
-from ldcodec.entropy.weightsfile import FILE_NAME
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.model import Model, load_model
 from ldcodec.training.__main__ import main

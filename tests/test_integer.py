@@ -21,8 +21,8 @@ from ldcodec.entropy import integer
 from ldcodec.entropy.arithmetic import Arithmetic, NumpyArithmetic
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import IntegerRateModel, Layer, Prior, at_quality
+from ldcodec.entropy.modelfiles import find_file
 from ldcodec.entropy.weights import integer_shapes
-from ldcodec.entropy.weightsfile import find_file
 from ldcodec.errors import DamagedError, ModelError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, parse_id
 from ldcodec.nets.tensors import TorchArithmetic

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ldcodec.codec import decode_array, encode
 from ldcodec.entropy.config import BASE
-from ldcodec.entropy.weightsfile import FILE_NAME, SEARCH_VARIABLE, find_file, known_models
+from ldcodec.entropy.modelfiles import FILE_NAME, SEARCH_VARIABLE, find_file, known_models
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, find_model, load_model, parse_id, save_model
 from ldcodec.training.release import integer_tensors

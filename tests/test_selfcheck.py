@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from ldcodec.bitstream import container
 from ldcodec.decoder.parse import parse
+from ldcodec.entropy.modelfiles import CHECK_FILE, FILE_NAME, find_file
 from ldcodec.entropy.tables import SCALE_COUNT
-from ldcodec.entropy.weightsfile import CHECK_FILE, FILE_NAME, find_file
 from ldcodec.nets.model import DEFAULT_MODEL, Model
 from ldcodec.training.__main__ import main
 from ldcodec.training.selfcheck import check_picture, write_check

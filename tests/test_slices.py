@@ -24,8 +24,8 @@ from ldcodec.decoder.reverse import condition, render
 from ldcodec.encoder import sliced
 from ldcodec.encoder.sliced import SlicedEncoder, encoder_for
 from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.entropy.modelfiles import find_identity
 from ldcodec.entropy.weights import read_coder
-from ldcodec.entropy.weightsfile import find_identity, is_too_small
 from ldcodec.errors import DamagedError, UsageError
 from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture
@@ -311,12 +311,11 @@ def test_the_least_size_of_a_payload_is_right(model: Model, tiny_model: str, mon
     path = find_identity(model.parse_id)
     assert path is not None
     coder = read_coder(path)
-    least = coder.hyper.least(coder.least_bits)
-    assert least == model.coder.hyper.least(model.coder.least_bits)
+    assert coder.hyper.least(coder.least_bits) == model.coder.hyper.least(model.coder.least_bits)
     for pixels in (np.full((640, 640, 3), 127, np.uint8), texture(200, 200), np.zeros((64, 64), np.uint8)):
         source = PictureEncoder(pixels, model).code(0).container
         positions = source.slices[0].rows // 4 * (layout.latent_size(*pixels.shape[1::-1])[1] // 4)
-        assert not is_too_small(len(source.slices[0].payload), positions, least)
+        assert not coder.is_too_small(len(source.slices[0].payload), positions)
 
 
 def test_a_file_that_claims_more_symbols_than_it_can_hold_is_refused_at_once(model: Model) -> None:

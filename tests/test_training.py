@@ -23,7 +23,7 @@ from ldcodec.bitstream import container
 from ldcodec.codec import decode_array
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.config import BASE, SMALL, Config
-from ldcodec.entropy.weightsfile import CHECK_FILE
+from ldcodec.entropy.modelfiles import CHECK_FILE
 from ldcodec.errors import ModelError, PictureError, UsageError
 from ldcodec.nets.model import Model, load_model
 from ldcodec.nets.networks import Networks

@@ -18,7 +18,7 @@ def export(onnx: str, model: str | None, force: bool) -> int:
     pictures have been compared with torch's, and the symbols of the model's check file with their checksum. Needs the
     extra: pip install 'ldcodec[onnx]'.
     """
-    from ldcodec.entropy.weightsfile import DEFAULT_MODEL
+    from ldcodec.entropy.modelfiles import DEFAULT_MODEL
     from ldcodec.onnx.exporter import export as write
 
     name = model or DEFAULT_MODEL

@@ -11,7 +11,7 @@ from ldcodec.bitstream.chunktypes import CRITICAL
 from ldcodec.bitstream.container import Container, read
 from ldcodec.bitstream.reader import Damage, Reader
 from ldcodec.cli.options import PATH, max_pixels_option
-from ldcodec.entropy.weightsfile import CHECK_FILE, DEFAULT_MODEL, find_file
+from ldcodec.entropy.modelfiles import CHECK_FILE, DEFAULT_MODEL, find_file
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, ModelError
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import Console

@@ -1,4 +1,4 @@
-"""Where the bits of a file went: what every 16×16 pixels cost, by the tables that coded them."""
+"""The bit map of a file: what every 16×16 pixels cost, according to the tables that coded them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ Bits = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Expense:
-    """Bits of every block of 16×16 pixels, float64 [⌈H/16⌉, ⌈W/16⌉]: of the latent's symbols there, and the block's
-    equal share of what the hyper-latent's symbols over 64×64 pixels took.
+class BlockBits:
+    """Bits spent on every block of 16×16 pixels, each float64 [⌈H/16⌉, ⌈W/16⌉].
+
+    latent: on the symbols of the block's latent; hyper: the block's equal share of the hyper-latent over 64×64 pixels.
     """
 
     latent: Bits
@@ -27,29 +28,27 @@ class Expense:
 
     @property
     def total(self) -> Bits:
-        """Both together."""
+        """Latent and hyper-latent."""
         return self.latent + self.hyper
 
 
-def expense_of(source: Reader, model: DecoderModel, slices: Sequence[int] | None = None) -> Expense:
-    """What the symbols of a coded file cost, −log2 p of each: all payloads together, but for some bytes a slice.
+def block_bits(source: Reader, model: DecoderModel, slices: Sequence[int] | None = None) -> BlockBits:
+    """What the symbols of a coded file cost, −log2 p of each; together all payloads but for some bytes a slice.
 
-    slices: the numbers, from 0, of those that are asked for; blocks of others hold 0, and None stands for all. They are
-    parsed one after the other. Raises DamagedError, and ModelError for another model's file.
+    slices: numbers, from 0, of the slices to count (None: all); the blocks of others hold 0. Raises DamagedError, and
+    ModelError for another model's file.
     """
     check_model(source.header, model)
     latent, hyper = np.zeros((2, *coded_size(source.header.width, source.header.height)))
     for number in range(len(source.spans)) if slices is None else slices:
         span = source.spans[number]
         rows = slice(span.top, span.bottom)
-        latent[rows], hyper[rows] = _of_slice(source, number, span, model)
-    return Expense(latent, hyper)
+        latent[rows], hyper[rows] = _slice_bits(source, number, span, model)
+    return BlockBits(latent, hyper)
 
 
 def per_pixel(bits: Bits, width: int, height: int, factor: int = 1) -> Bits:
-    """Bits of blocks, for a picture of width × height pixels → bits a pixel of squares of factor × factor blocks, those
-    at the right and lower edge cut to the picture.
-    """
+    """Bits of blocks → bits per pixel of squares of factor × factor blocks, cut to a picture of width × height."""
     side = factor * PIXELS
     rows, columns = -(-height // side), -(-width // side)
     filled = np.zeros((rows * factor, columns * factor))
@@ -59,12 +58,12 @@ def per_pixel(bits: Bits, width: int, height: int, factor: int = 1) -> Bits:
 
 
 def _cut(length: int, side: int) -> NDArray[np.int64]:
-    """The pieces that a length falls into, each of `side` but the last."""
+    """The lengths of the pieces that a length is cut into, each `side` but the last."""
     starts = np.arange(0, length, side)
     return np.minimum(side, length - starts)
 
 
-def _of_slice(source: Reader, number: int, span: Span, model: DecoderModel) -> tuple[Bits, Bits]:
+def _slice_bits(source: Reader, number: int, span: Span, model: DecoderModel) -> tuple[Bits, Bits]:
     header = source.header
     hyper, parsed = read_slice(source.slice(number), header, span, model)
     coded = parsed.index >= SKIPPED_SCALES
@@ -78,7 +77,7 @@ def _of_slice(source: Reader, number: int, span: Span, model: DecoderModel) -> t
 
 
 def _shared(bits: Bits, rows: int, columns: int) -> Bits:
-    """Bits of hyper-latent positions [h/4, w/4] → of the blocks beneath that lie in the picture, in equal parts."""
+    """Bits of hyper-latent positions, [h/4, w/4], shared equally among the blocks of the picture beneath each."""
     down, across = (np.minimum(UNIT, size - UNIT * np.arange(-(-size // UNIT))) for size in (rows, columns))
-    # A row or column of positions that lies wholly in the padding cannot be: padding is less than 64 pixels.
+    # No row or column of positions lies wholly in the padding, which is less than 64 pixels.
     return np.repeat(np.repeat(bits / np.outer(down, across), UNIT, 0), UNIT, 1)[:rows, :columns]

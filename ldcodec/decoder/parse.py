@@ -12,7 +12,6 @@ from ldcodec.bitstream.slices import UNIT, Span, coded_rows
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.entropy.integer import Parsed, Prior
 from ldcodec.entropy.tables import SKIPPED_SCALES
-from ldcodec.entropy.weightsfile import is_too_small
 from ldcodec.errors import DamagedError, FormatError, ModelError
 
 
@@ -44,8 +43,7 @@ def parse_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -
 def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> tuple[NDArray[np.int32], Parsed]:
     """All symbols of a slice: its hyper-latent, [hyper, h/4, w/4], and its latent. Raises as `parse_slice`."""
     hyper_shape = _hyper_shape(header, span, model)
-    least = model.coder.hyper.least(model.coder.least_bits)
-    if is_too_small(len(piece.payload), hyper_shape[1] * hyper_shape[2], least):
+    if model.coder.is_too_small(len(piece.payload), hyper_shape[1] * hyper_shape[2]):
         raise DamagedError(f"{len(piece.payload)} bytes of payload cannot hold the symbols of {span.rows} latent rows")
     decoder = model.coder.decoder(piece.payload)
     hyper = model.coder.hyper.fill(hyper_shape[1:], header.quality, lambda indices, _: decoder.decode(indices))

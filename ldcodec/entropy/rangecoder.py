@@ -20,6 +20,7 @@ from ldcodec.entropy.hyperprior import REACH, HyperPrior, channelwise
 from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, SYMBOL_LIMIT, Tables
 from ldcodec.errors import DamagedError
 
+STATE_BITS = 64  # of the coder, which need not be written in full
 GOLOMB_LIMIT = SYMBOL_LIMIT.bit_length()  # zero bits that may precede an escaped value
 
 
@@ -103,6 +104,15 @@ class Coder:
     def _starts(self) -> NDArray[np.int64]:
         """Where each table's entries begin in those of all."""
         return np.concatenate([[0], np.cumsum(2 * self.reach + 2)[:-1]])
+
+    def is_too_small(self, payload_bytes: int, hyper_positions: int) -> bool:
+        """Whether a payload of so many bytes cannot hold the symbols of so many hyper-latent positions.
+
+        Latent elements may cost nothing, but every symbol of the hyper-latent is coded with one of a few tables, so it
+        takes at least the bits of the likeliest symbol of the cheapest of them, whatever wrote the file.
+        """
+        least = hyper_positions * self.hyper.least(self.least_bits) * (1 - 1e-3)
+        return 8 * payload_bytes + STATE_BITS < least
 
     def encoder(self) -> "SymbolEncoder":
         """A new, empty encoder."""

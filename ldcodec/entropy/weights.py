@@ -16,9 +16,9 @@ from ldcodec.entropy.arithmetic import Arithmetic
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.hyperprior import CONTEXTS, HyperPrior, channelwise
 from ldcodec.entropy.integer import KNOTS, IntegerRateModel
+from ldcodec.entropy.modelfiles import read_config
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.tables import Tables
-from ldcodec.entropy.weightsfile import read_config
 from ldcodec.errors import ModelError
 
 FORMAT = "ldcodec-weights-1"

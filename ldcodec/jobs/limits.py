@@ -25,7 +25,7 @@ from ldcodec.bitstream.slices import (
     is_large,
 )
 from ldcodec.entropy.config import Config
-from ldcodec.entropy.weightsfile import is_too_small, read_config
+from ldcodec.entropy.modelfiles import read_config
 from ldcodec.errors import DamagedError, LdcodecError, ModelError, PictureError, TooManyPixelsError
 from ldcodec.jobs.messages import Console
 
@@ -135,10 +135,9 @@ def _check_payloads(source: Reader, weights: Path) -> None:
         coder = read_coder(weights)
     except ModelError:  # told when the model is loaded
         return
-    least = coder.hyper.least(coder.least_bits)
     for number, span in enumerate(source.spans):
         length = source.payload_length(number)
-        if is_too_small(length, span.rows // UNIT * columns, least):
+        if coder.is_too_small(length, span.rows // UNIT * columns):
             what = f"slice {number + 1} of {len(source.spans)}"
             raise DamagedError(f"the header lies: {what} cannot hold its symbols in {length} bytes")
 

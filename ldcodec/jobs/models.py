@@ -48,7 +48,7 @@ class Models:
 
         Nothing is loaded.
         """
-        from ldcodec.entropy.weightsfile import DEFAULT_MODEL, find_file, find_identity
+        from ldcodec.entropy.modelfiles import DEFAULT_MODEL, find_file, find_identity
 
         with suppress(ModelError):
             if self._name is None and parse_id is not None:

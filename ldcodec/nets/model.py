@@ -21,10 +21,10 @@ from ldcodec.bitstream.atomic import replaced
 from ldcodec.entropy import weights
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import IntegerRateModel
+from ldcodec.entropy.modelfiles import DEFAULT_MODEL as DEFAULT_MODEL
+from ldcodec.entropy.modelfiles import SEARCH_VARIABLE, find_file, find_identity, read_config
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.weights import FORMAT, INTEGER_PREFIXES, check_shapes, rate_model, read_tensors
-from ldcodec.entropy.weightsfile import DEFAULT_MODEL as DEFAULT_MODEL
-from ldcodec.entropy.weightsfile import SEARCH_VARIABLE, find_file, find_identity, read_config
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.tensors import TorchArithmetic

@@ -20,9 +20,9 @@ from ldcodec.decoder import parse, reverse
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.diffusion.posterior import Condition
 from ldcodec.entropy.integer import Parsed
+from ldcodec.entropy.modelfiles import CHECK_FILE, find_file
 from ldcodec.entropy.tables import SCALE_COUNT
 from ldcodec.entropy.weights import read_integers
-from ldcodec.entropy.weightsfile import CHECK_FILE, find_file
 from ldcodec.errors import LdcodecError, ModelError
 from ldcodec.nets.denoiser import Prepared
 from ldcodec.nets.model import Model, load_model

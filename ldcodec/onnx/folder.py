@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ldcodec.bitstream.slices import PREVIEW_SCALES
 from ldcodec.entropy.config import Config, from_mapping
-from ldcodec.entropy.weightsfile import search_path
+from ldcodec.entropy.modelfiles import search_path
 from ldcodec.errors import ModelError
 
 FORMAT = "ldcodec-onnx-1"

@@ -14,7 +14,7 @@ import torch
 from ldcodec.bench.curves import curve_of, read_curves
 from ldcodec.bitstream.quality import TOP_INDEX, nearest_index
 from ldcodec.decoder.request import DecodeSettings
-from ldcodec.entropy.weightsfile import FILE_NAME
+from ldcodec.entropy.modelfiles import FILE_NAME
 from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.nets.model import load_model
 from ldcodec.nets.networks import Networks

@@ -12,7 +12,7 @@ from ldcodec.bitstream import container
 from ldcodec.bitstream.atomic import replaced
 from ldcodec.bitstream.slices import PIXELS, UNIT
 from ldcodec.encoder.whole import PictureEncoder
-from ldcodec.entropy.weightsfile import CHECK_FILE
+from ldcodec.entropy.modelfiles import CHECK_FILE
 from ldcodec.errors import ModelError
 from ldcodec.nets.model import load_model
 

@@ -11,7 +11,7 @@ from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.quality import psnr
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import PIXELS, Area, meeting
-from ldcodec.decoder.bitmap import Bits, expense_of, per_pixel
+from ldcodec.decoder.bitmap import Bits, block_bits, per_pixel
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.restore import restore_each
@@ -138,7 +138,7 @@ def _bit_map(source: Reader, model: DecoderModel, view: Request, factor: int) ->
     height, width = source.header.height, source.header.width
     area = view.area(source.header) or Area(0, height, 0, width)
     top, bottom, left, right = (edge // PIXELS for edge in (area.top, area.bottom + 15, area.left, area.right + 15))
-    spent = expense_of(source, model, meeting(source.spans, top, bottom))
+    spent = block_bits(source, model, meeting(source.spans, top, bottom))
     size = min(width, right * PIXELS) - left * PIXELS, min(height, bottom * PIXELS) - top * PIXELS
     values = per_pixel(spent.total[top:bottom, left:right], *size, factor)
     share = float(spent.hyper.sum() / max(spent.total.sum(), 1e-9))

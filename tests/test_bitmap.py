@@ -11,7 +11,7 @@ from ldcodec.bitstream.container import Container, write
 from ldcodec.bitstream.layout import coded_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import encode
-from ldcodec.decoder.bitmap import expense_of, per_pixel
+from ldcodec.decoder.bitmap import block_bits, per_pixel
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.tables import PRECISION, SCALE_COUNT
@@ -45,7 +45,7 @@ def test_the_bits_of_a_map_are_the_payload(model: Model, quality: float) -> None
 def check_map(model: Model, height: int, width: int, quality: float) -> None:
     data = encode(texture(height, width), quality=quality, model=model, fallback=False)
     source = Reader(io.BytesIO(data))
-    found = expense_of(source, model)
+    found = block_bits(source, model)
     assert found.latent.shape == found.hyper.shape == layout.coded_size(width, height)
     payload = 8 * source.payload_length(0)
     assert found.total.sum() <= payload < found.total.sum() + 64
@@ -55,7 +55,7 @@ def test_the_map_agrees_with_the_payload_within_a_percent(shipped_model: Model) 
     pixels = texture(256, 384)
     data = encode(pixels, rate=0.8, model=shipped_model, fallback=False)
     source = Reader(io.BytesIO(data))
-    found = expense_of(source, shipped_model)
+    found = block_bits(source, shipped_model)
     assert found.total.sum() == pytest.approx(8 * source.payload_length(0), rel=0.01)
     assert 0 < found.hyper.sum() < found.latent.sum()
 
@@ -67,12 +67,12 @@ def test_slices_stand_below_each_other(model: Model) -> None:
     encoder.spans = slices.cut(200, 500, area=8 * 16)
     file = encoder.code(2500).container
     source = Reader(io.BytesIO(write(file)))
-    total = expense_of(source, model).total
+    total = block_bits(source, model).total
     assert len(source.spans) > 2 and total.shape == coded_size(200, 500)
     for number, span in enumerate(source.spans):
         bits = total[span.top : span.bottom].sum()
         assert bits <= 8 * source.payload_length(number) < bits + 64
-    part = expense_of(source, model, [1]).total
+    part = block_bits(source, model, [1]).total
     rows = slice(source.spans[1].top, source.spans[1].bottom)
     assert np.array_equal(part[rows], total[rows]) and part.sum() == pytest.approx(total[rows].sum())
 
@@ -81,7 +81,7 @@ def test_bits_lie_where_the_picture_is_busy(shipped_model: Model) -> None:
     pixels = np.full((256, 256, 3), 120, np.uint8)
     pixels[64:128, 128:192] = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
     file: Container = PictureEncoder(pixels, shipped_model).code(2500).container
-    total = expense_of(Reader(io.BytesIO(write(file))), shipped_model).total
+    total = block_bits(Reader(io.BytesIO(write(file))), shipped_model).total
     assert total[4:8, 8:12].sum() > total.sum() / 2
 
 
@@ -89,7 +89,7 @@ def test_another_models_file_is_refused(model: Model) -> None:
     file = PictureEncoder(texture(64, 64), model).code(100).container
     other = replace(file, header=replace(file.header, parse_id=bytes(range(8))))
     with pytest.raises(ModelError):
-        expense_of(Reader(io.BytesIO(write(other))), model)
+        block_bits(Reader(io.BytesIO(write(other))), model)
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])

@@ -1,7 +1,7 @@
-"""Weights files on the search path and what their first bytes tell, read with the standard library alone.
+"""Model files on the search path, and what their headers say, with the standard library alone.
 
-A safetensors file begins with the length of a JSON header (8 bytes), then the header with the metadata: so the parse id
-and the sizes of a model cost no import of NumPy or torch.
+A safetensors file begins with the length of a JSON header (8 bytes) and the header, which holds the metadata. So the
+parse id and the sizes of a model can be read without importing NumPy or torch.
 """
 
 import json
@@ -17,18 +17,17 @@ FILE_NAME = "model.safetensors"
 CHECK_FILE = "check.ldc"  # beside it: a file whose symbols are known to be right
 SEARCH_VARIABLE = "LDCODEC_MODELS"
 HEADER_LIMIT = 1 << 20  # bytes of JSON at the front of a weights file
-SLACK_BITS = 64  # the coder's state, which it need not write in full
 
 
 def search_path() -> list[Path]:
-    """Folders of models: those of LDCODEC_MODELS, then the ones that came with the program."""
+    """Folders of models: those named in LDCODEC_MODELS, then the ones installed with the program."""
     named = [Path(p) for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
     package = Path(__file__).resolve().parent.parent
     return [*named, package / "models", package.parent / "models"]
 
 
 def find_file(name_or_path: str) -> Path:
-    """The weights file of a name on the search path, or of a path; raises ModelError if there is none."""
+    """The weights file of a model given by its name on the search path or by its path. Raises ModelError."""
     direct = Path(name_or_path)
     candidates = [direct, direct / FILE_NAME]
     if name_or_path and direct.name == name_or_path:
@@ -40,7 +39,7 @@ def find_file(name_or_path: str) -> Path:
 
 
 def known_models() -> Iterator[tuple[Path, str]]:
-    """(weights file, parse id in hex) of every model on the search path; files that are none are passed over."""
+    """(weights file, parse id in hex) of every model on the search path; other files are skipped."""
     for folder in search_path():
         for path in sorted(folder.glob(f"*/{FILE_NAME}")):
             identity = metadata(path).get("parse_id", "")
@@ -49,12 +48,12 @@ def known_models() -> Iterator[tuple[Path, str]]:
 
 
 def find_identity(identity: bytes) -> Path | None:
-    """The weights file with a parse id, None if no model on the search path has it."""
+    """The weights file with this parse id; None if no model on the search path has it."""
     return next((path for path, known in known_models() if known == identity.hex()), None)
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, read from its header alone; empty if there is none."""
+    """The metadata in the header of a safetensors file; empty for any other file."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -70,12 +69,3 @@ def read_config(path: Path) -> Config:
         return from_mapping(json.loads(metadata(path)["config"]))
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: no readable configuration") from error
-
-
-def is_too_small(payload_bytes: int, hyper_positions: int, least_bits: float) -> bool:
-    """Whether a payload of so many bytes cannot hold the symbols of so many hyper-latent positions.
-
-    Latent elements may cost nothing, but every symbol of the hyper-latent is coded with one of few tables, so it takes
-    at least what the likeliest symbol of the cheapest of them takes, whatever wrote the file.
-    """
-    return 8 * payload_bytes + SLACK_BITS < hyper_positions * least_bits * (1 - 1e-3)
