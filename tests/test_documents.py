@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ldcodec.cli import ldcodec
+from tests.test_style import FLOORS, floor
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "models").rglob("*.md"))
@@ -85,6 +86,15 @@ def test_what_is_said_of_others_has_a_source() -> None:
     tables, _, sources = (ROOT / "docs" / "features.md").read_text(encoding="utf-8").partition("## Sources")
     listed = set(re.findall(r"^(\d+)\. .*https://", sources, re.MULTILINE))
     assert set(re.findall(r"\[(\d+)\]", tables)) == listed and len(listed) > 10
+
+
+def test_the_tree_is_listed_from_the_ground_floor_up() -> None:
+    names = re.findall(
+        r"^\| `(\w+)(?:/|\.py)` \|", (ROOT / "docs" / "architecture.md").read_text("utf-8"), re.MULTILINE
+    )
+    heights = [floor(f"ldcodec.{name}") for name in names]
+    assert heights == sorted(heights, reverse=True)
+    assert set(names) | {"__init__", "__main__"} == set().union(*FLOORS)
 
 
 def test_the_way_in_stays_short() -> None:
