@@ -73,6 +73,14 @@ def test_every_module_that_is_named_exists() -> None:
             assert (ROOT / name).is_file() or (ROOT / "ldcodec" / name).is_file(), f"{path.name}: {name}"
 
 
+def test_every_linked_name_is_in_its_module() -> None:
+    text = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    for names, path in re.findall(r"\[((?:`[\w.]+`(?:, )?)+)\]\(\.\./(\S+\.py)\)", text):
+        source = (ROOT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"(\w+)`", names):
+            assert name == Path(path).stem or re.search(rf"\b(def|class) {name}\b", source), f"{path}: {name}"
+
+
 def test_every_import_of_the_examples_works() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
     named = re.findall(r"^from (ldcodec[\w.]*) import (\w+)$", text, re.MULTILINE)
