@@ -30,7 +30,7 @@ class TieredCommand(click.Command):
         """Write both parts."""
         parts: dict[str, list[tuple[str, str]]] = {"Options": [], "Advanced": []}
         for param in self.get_params(ctx):
-            if record := param.get_help_record(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
                 parts["Advanced" if isinstance(param, AdvancedOption) else "Options"].append(record)
         for title, records in parts.items():
             with formatter.section(title):
