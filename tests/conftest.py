@@ -1,4 +1,4 @@
-"""A tiny model that works: the KLT of an assumed covariance around networks that are random and small."""
+"""Fixtures and settings of all tests, above all a tiny model that works: a KLT around small random networks."""
 
 import os
 from pathlib import Path
@@ -16,6 +16,9 @@ from torch import Tensor
 
 import ldcodec
 from ldcodec import cli
+from ldcodec.bitstream import slices
+from ldcodec.decoder import tiles
+from ldcodec.encoder import sliced
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.modelfiles import find_file
 from ldcodec.errors import ModelError
@@ -37,12 +40,7 @@ settings.load_profile("same")
 
 TINY = Config(latent=32, width8=8, width16=16, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1)
 
-
-MARKED = {
-    "browser": "browser",
-    "ray": "ray",
-    "store": "network",
-}  # fixtures, and the markers of the tests that use them
+MARKED = {"browser": "browser", "ray": "ray", "store": "network"}  # fixture: marker of the tests that use it
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def assumed_covariance() -> NDArray[np.float64]:
-    """[768, 768] covariance of 16×16 RGB blocks, much as in photographs: it falls with distance, and colours agree."""
+    """[768, 768] covariance of 16×16 RGB blocks, as in photographs: it falls with distance, and colours go together."""
     i, j = np.divmod(np.arange(256), 16)
     distance = np.hypot(i[:, None] - i, j[:, None] - j)
     colour = np.full((3, 3), 0.9) + 0.1 * np.eye(3)
@@ -63,8 +61,8 @@ def assumed_covariance() -> NDArray[np.float64]:
 
 
 def tiny_networks(config: Config = TINY) -> Networks:
-    """Networks from the KLT with every zero layer of rate model and denoiser disturbed, the context's enough to move
-    means by steps and scales by several indices; always the same.
+    """Networks from the KLT, always the same. The zero layers of the rate model and the denoiser are disturbed, those
+    of its context enough to move means by steps and scales by several indices.
     """
     networks = fresh_networks(config, assumed_covariance())
     torch.manual_seed(1)
@@ -79,7 +77,7 @@ def tiny_networks(config: Config = TINY) -> Networks:
 
 
 def patterns(seed: int, count: int = 6) -> list[NDArray[np.uint8]]:
-    """Pictures of 256×320 pixels, smooth to rough."""
+    """Pictures of 256×320 pixels, from rough to smooth."""
     rng, found = np.random.default_rng(seed), []
     for k in range(count):
         side = 2**k
@@ -89,13 +87,13 @@ def patterns(seed: int, count: int = 6) -> list[NDArray[np.uint8]]:
 
 
 def tiny_integers(networks: Networks) -> dict[str, Tensor]:
-    """Those of the tiny model, with tables of the hyper-latent's own."""
+    """The integer tensors of the tiny model, with counted tables for the hyper-latent."""
     return integer_tensors(networks, counted(networks, patterns(0)))
 
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny/model.safetensors."""
+    """A folder that holds tiny/model.safetensors."""
     folder = tmp_path_factory.mktemp("models")
     networks = tiny_networks()
     save_model(folder / "tiny" / "model.safetensors", networks, tiny_integers(networks))
@@ -104,7 +102,7 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_model_folder: Path) -> str:
-    """What LDCODEC_MODELS must be for the model `tiny` to be found."""
+    """The value of LDCODEC_MODELS with which the model `tiny` is found."""
     return str(tiny_model_folder)
 
 
@@ -116,7 +114,7 @@ def model(tiny_model_folder: Path) -> Model:
 
 @pytest.fixture(scope="session")
 def shipped_model() -> Model:
-    """The model that comes with the program; only a checkout without its weights skips what needs it."""
+    """The model that comes with the program. A checkout without its weights skips the tests that need it."""
     try:
         find_file(DEFAULT_MODEL)
     except ModelError:
@@ -128,7 +126,7 @@ def shipped_model() -> Model:
 def call(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Call:
-    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
+    """Run a command line within this process, in an empty folder: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LDCODEC_MODELS", str(tiny_model_folder))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # commands change it
@@ -146,3 +144,12 @@ def call(
 def ldc(model: Model) -> bytes:
     """A sound file of the tiny model."""
     return ldcodec.encode(photo(), quality=50, model=model)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat small pictures like large ones: tiles of 128 pixels, slices of about 128 rows, nothing in one pass."""
+    monkeypatch.setattr(tiles, "TILE", 8)
+    monkeypatch.setattr(sliced, "TILE", 8)
+    monkeypatch.setattr(slices, "WHOLE_AREA", 0)
+    monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))

@@ -27,7 +27,6 @@ from tests.commands import Call, environment, error_line, start
 from tests.pictures import png, texture
 from tests.store import REASON, Store, store_of_objects
 from tests.test_folders import summary, wait_until
-from tests.test_slices import small_parts  # noqa: F401 (a fixture)
 
 pytest.importorskip("fsspec", reason=REASON)
 EXACT = ["-r", "--jobs", "1", "--lossless"]  # needs no model
@@ -114,7 +113,7 @@ def test_nothing_is_overwritten_without_force(call: Call, store: Store, bucket: 
 
 
 def test_a_region_asks_for_the_slices_it_needs(
-    call: Call, store: Store, bucket: str, model: Model, small_parts: None, tmp_path: Path  # noqa: F811
+    call: Call, store: Store, bucket: str, model: Model, small_parts: None, tmp_path: Path
 ) -> None:  # fmt: skip
     data = ldcodec.encode(texture(1200, 330), quality=60, model=model)
     (tmp_path / "local.ldc").write_bytes(data)
@@ -144,7 +143,7 @@ def test_a_whole_file_is_asked_for_once(call: Call, store: Store, bucket: str, l
 
 
 def test_info_reads_the_header(
-    call: Call, store: Store, bucket: str, model: Model, small_parts: None, tmp_path: Path  # noqa: F811
+    call: Call, store: Store, bucket: str, model: Model, small_parts: None, tmp_path: Path
 ) -> None:  # fmt: skip
     data = ldcodec.encode(texture(1200, 330), quality=60, model=model)
     store.put(f"{bucket}/a.ldc", data)
@@ -386,7 +385,7 @@ def test_two_processes(store: Store, photos: str, bucket: str, tmp_path: Path) -
     same_pixels(store, photos, f"{bucket}/archive")
 
 
-def test_the_web(call: Call, store: Store, bucket: str, model: Model, small_parts: None, tmp_path: Path) -> None:  # noqa: F811
+def test_the_web(call: Call, store: Store, bucket: str, model: Model, small_parts: None, tmp_path: Path) -> None:
     """A server that sends parts is asked for parts."""
     pytest.importorskip("aiohttp", reason=REASON)
     data = ldcodec.encode(texture(1200, 330), quality=60, model=model)

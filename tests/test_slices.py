@@ -51,15 +51,6 @@ def model(model: Model) -> Model:
     return replace(model, networks=networks)
 
 
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Treat small pictures like large ones: tiles of 128 pixels, slices of about 128 rows, nothing in one pass."""
-    monkeypatch.setattr(tiles, "TILE", 8)
-    monkeypatch.setattr(sliced, "TILE", 8)
-    monkeypatch.setattr(slices, "WHOLE_AREA", 0)
-    monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
-
-
 def whole(data: bytes, model: Model, settings: DecodeSettings) -> Pixels:
     """The picture of a file rendered in one pass over the latent of all its slices."""
     latent = Latent(Reader(io.BytesIO(data)), model)
