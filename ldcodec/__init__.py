@@ -1,11 +1,11 @@
-"""ldcodec stores a photograph in a small file and brings it back through a conditional latent diffusion decoder.
+"""A learned codec for photographs with a conditional latent diffusion decoder.
 
-    data = ldcodec.encode(image, rate=0.5)      a Pillow image or a uint8 array → bytes of an .ldc file
+    data = ldcodec.encode(image, rate=0.5)      Pillow image or uint8 array → bytes of an .ldc file
     image = ldcodec.decode(data)                → Pillow image
-    ldcodec.info(data)                          → dict of what the header says, without a model
-    ldcodec.register()                          from here on, Pillow opens and saves .ldc files
+    ldcodec.info(data)                          → dict of the header fields; needs no model
+    ldcodec.register()                          teach Pillow to open and save .ldc files
 
-Everything but the errors is imported on first use, so that `import ldcodec` costs nothing.
+Everything except the errors is imported on first use, which keeps `import ldcodec` fast.
 """
 
 from importlib import import_module
@@ -37,7 +37,7 @@ __all__ = [
     "register",
 ]
 
-_HOMES = {
+_HOMES = {  # public name → (module, attribute); importing them here would load NumPy, Pillow and torch
     "decode": ("ldcodec.codec", "decode"),
     "encode": ("ldcodec.codec", "encode"),
     "info": ("ldcodec.bitstream.container", "info"),
@@ -51,7 +51,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'ldcodec' has no attribute {name!r}")
     module, attribute = _HOMES[name]
     value: object = getattr(import_module(module), attribute)
-    globals()[name] = value
+    globals()[name] = value  # later look-ups bypass this function
     return value
 
 

@@ -1,11 +1,11 @@
-"""The command `ldcodec`, which is `python -m ldcodec` too."""
+"""Entry point of the `ldcodec` command and of `python -m ldcodec`."""
 
 import sys
 
 
 def start() -> None:
-    """Load the command line and run it; Ctrl-C while it loads ends in one line as well."""
-    try:
+    """Run the command line."""
+    try:  # a Ctrl-C during the import must not print a traceback either
         from ldcodec.cli import main
     except KeyboardInterrupt:
         sys.stderr.write("ldcodec: error: stopped\n")

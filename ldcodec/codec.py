@@ -1,9 +1,9 @@
-"""The public functions: a picture to the bytes of an .ldc file, and back.
+"""The public API: picture → bytes of an .ldc file, and back.
 
     encode: picture ─► encoder.ratecontrol (which quality index?) ─► encoder.whole or encoder.sliced ─► bytes
     decode: bytes ─► bitstream.reader ─► decoder.restore ─► picture
 
-This is a table of contents; the work is done there. torch is imported when a picture is coded, not before.
+torch is imported inside functions, because lossless files and ONNX models do without it.
 """
 
 import io
@@ -36,7 +36,7 @@ EFFORTS = 9
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """How a picture is coded: the target, and what `encode` says of the rest. Raises UsageError for a wrong effort."""
+    """How to encode a picture; see `encode` for each field. Raises UsageError for an effort outside 1..9."""
 
     target: Target
     strip: bool = False
@@ -50,7 +50,7 @@ class EncodeSettings:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The bytes of a file, and whether they hold the picture losslessly."""
+    """The bytes of an .ldc file, and whether they store the picture losslessly."""
 
     data: bytes
     lossless: bool
@@ -69,14 +69,18 @@ def encode(
     effort: int = 1,
     model: "Model | None" = None,
 ) -> bytes:
-    """Encode a picture to the bytes of an .ldc file.
+    """Encode a picture as an .ldc file and return its bytes.
 
-    image: a Pillow image, or a uint8 array: (H, W, 3) RGB, (H, W) grey, or with alpha (H, W, 4) or (H, W, 2).
-    Give exactly one target: `rate` in bits per pixel of the whole file, never exceeded; `size` in bytes, likewise;
-    `psnr` in dB, reached; `quality` from 0 to 100; or `lossless`. A target out of the model's reach gives the nearest
-    file and an LdcodecWarning.
-    strip: leave out Exif, XMP and profile (the pixels become sRGB). fallback: store the picture losslessly where that
-    takes fewer bytes. effort: 1 to 9; above 1 the encoder refines the latent by gradient, for minutes at 9.
+    image: a Pillow image, or a uint8 array: (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
+
+    Pass exactly one target. `rate` (bits per pixel of the whole file) and `size` (bytes) are never exceeded, `psnr`
+    (dB) is reached; `quality` runs from 0 to 100; `lossless` keeps every pixel. If the model cannot meet the target,
+    the result is the nearest file and an LdcodecWarning is issued.
+
+    strip: leave out Exif, XMP and the colour profile, and convert the pixels to sRGB.
+    fallback: store the picture losslessly where that takes fewer bytes.
+    effort: 1 to 9. Above 1 the encoder refines the latent by gradient descent, which takes minutes at 9.
+    model: the default one if None.
 
     Raises UsageError, PictureError or ModelError.
     """
@@ -85,10 +89,7 @@ def encode(
 
 
 def encode_picture(picture: Picture, settings: EncodeSettings, model: "Model | None" = None) -> Encoded:
-    """Encode a picture; the model is loaded (the default one, if None is given) unless the target is lossless.
-
-    Warns and raises as `encode`.
-    """
+    """Encode a `Picture`; warns and raises like `encode`. No model is loaded for a lossless target."""
     picture = metadata.strip(picture) if settings.strip else picture
     if settings.target.lossless:
         return Encoded(container.write(chunks.lossless(picture)), True)
@@ -116,12 +117,15 @@ def decode_picture(
     on_step: OnStep | None = None,
     request: Request | None = None,
 ) -> Picture:
-    """Decode an .ldc file, given as its bytes or an open Reader, to a picture with its alpha and metadata.
+    """Decode an .ldc file, given as bytes or as an open Reader, to a `Picture` with alpha and metadata.
 
-    steps: of the reverse diffusion (default 1, or 8 for realism from a model without a second synthesis).
-    realism: 0 (least error) to 1 (natural texture; in several steps a draw from what the symbols allow).
-    sampler: ddim, ddpm, heun or sde. seed: of the noise. request: a region, a preview, or salvage of a damaged file.
-    model: used instead of the one that the file names. on_step: called with 1 … n after each step.
+    steps: number of reverse diffusion steps; 1 by default, or 8 for realism with a model that has no second synthesis.
+    realism: from 0 (least squared error) to 1 (natural texture; with several steps, a sample from the posterior).
+    sampler: "ddim", "ddpm", "heun" or "sde".
+    seed: of the diffusion noise.
+    model: used instead of the installed model that the file names.
+    on_step: called with 1 … n after each diffusion step.
+    request: a region, a preview scale, or the salvage of a damaged file.
 
     Raises FormatError, DamagedError, ModelError or UsageError.
     """
@@ -140,9 +144,9 @@ def decode_array(
     model: "DecoderModel | None" = None,
     request: Request | None = None,
 ) -> Pixels:
-    """Decode an .ldc file to a uint8 array, (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
+    """Decode an .ldc file to a uint8 array: (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
 
-    Arguments and errors as for `decode_picture`.
+    See `decode_picture` for arguments and errors.
     """
     picture = decode_picture(
         data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model, request=request
@@ -160,9 +164,9 @@ def decode(
     model: "DecoderModel | None" = None,
     request: Request | None = None,
 ) -> Image.Image:
-    """Decode an .ldc file to a Pillow image of mode RGB, RGBA, L or LA; `info` holds icc_profile, exif and xmp.
+    """Decode an .ldc file to a Pillow image of mode RGB, RGBA, L or LA; its `info` holds icc_profile, exif and xmp.
 
-    Arguments and errors as for `decode_picture`.
+    See `decode_picture` for arguments and errors.
     """
     picture = decode_picture(
         data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model, request=request
@@ -171,7 +175,7 @@ def decode(
 
 
 def as_picture(image: Image.Image | NDArray[np.uint8] | Picture) -> Picture:
-    """Whatever `encode` accepts as a picture. Raises PictureError."""
+    """Convert whatever `encode` accepts to a `Picture`. Raises PictureError."""
     if isinstance(image, Picture):
         return image
     return from_image(image) if isinstance(image, Image.Image) else from_array(image)

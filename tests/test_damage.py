@@ -237,11 +237,11 @@ def test_a_picture_without_loss_has_one_slice_without_symbols() -> None:
         (Slice(8, b"", 5),),
     ):
         lying = replace(good, slices=pieces)
-        with pytest.raises(FormatError, match="without loss"):
+        with pytest.raises(FormatError, match="its picture is lossless"):
             container.write(lying)
         data = unchecked(lying)
         for read in (lambda d: Reader(io.BytesIO(d)), container.read):
-            with pytest.raises(FormatError, match=r"contradicts itself: .* beside a picture without loss"):
+            with pytest.raises(FormatError, match=r"contradicts itself: .* although its picture is lossless"):
                 read(data)
 
 

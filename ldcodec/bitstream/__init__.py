@@ -1,1 +1,1 @@
-"""What docs/bitstream.md says: bytes ⇄ container. Neither NumPy nor torch is imported here."""
+"""The container format of docs/bitstream.md: bytes ⇄ `Container`. Needs neither NumPy nor torch."""

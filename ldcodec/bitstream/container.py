@@ -1,4 +1,4 @@
-"""A whole .ldc file as a value: `Container` ⇄ bytes, every length and checksum tested (docs/bitstream.md)."""
+"""A whole .ldc file as a value: `Container` ⇄ bytes, with every length and checksum verified (docs/bitstream.md)."""
 
 import io
 import zlib
@@ -11,24 +11,23 @@ from ldcodec.bitstream.reader import Chunk, Reader, Slice
 
 @dataclass(frozen=True)
 class Container:
-    """A whole file: its header, its slices from top to bottom, its chunks in file order."""
+    """The contents of a file: header, slices from top to bottom, chunks in file order."""
 
     header: Header
     slices: tuple[Slice, ...]
     chunks: tuple[Chunk, ...] = ()
 
     def chunk(self, kind: str) -> bytes | None:
-        """The data of the chunk of this type; None without one."""
         return next((chunk.data for chunk in self.chunks if chunk.kind == kind), None)
 
     @property
     def lossless(self) -> bool:
-        """Whether a chunk holds the picture exactly, so that no model is needed."""
+        """Whether a chunk stores the picture losslessly, so that no model is needed."""
         return any(chunk.kind in chunktypes.WHOLE_PICTURES for chunk in self.chunks)
 
 
 def write(container: Container) -> bytes:
-    """A container as the bytes of a file. Raises FormatError for a field out of its range."""
+    """Serialise a container. Raises FormatError for a field that is out of range."""
     entries = [Entry(len(chunk.data), zlib.crc32(chunk.data), kind=chunk.kind) for chunk in container.chunks]
     entries += [
         Entry(len(piece.payload), zlib.crc32(piece.payload), rows=piece.rows, symbols_crc=piece.symbols_crc)
@@ -39,9 +38,9 @@ def write(container: Container) -> bytes:
 
 
 def read(data: bytes) -> Container:
-    """A whole file, every length and CRC-32 in it tested.
+    """Parse a whole file and verify every length and CRC-32.
 
-    Raises FormatError for another kind of file or one of a newer version, DamagedError for a cut or altered one.
+    Raises FormatError for another kind of file or a newer version, DamagedError for a truncated or altered file.
     """
     reader = Reader(io.BytesIO(data))
     reader.check_length()
@@ -50,7 +49,7 @@ def read(data: bytes) -> Container:
 
 
 def info(data: bytes, name: str = "") -> dict[str, object]:
-    """What `ldcodec info` says of a file, as plain values that JSON can hold. Raises as `read` does."""
+    """Describe a file as a dict that JSON can hold, as `ldcodec info` does; raises like `read`."""
     reader = Reader(io.BytesIO(data))
     reader.check()
     return describe(reader.layout, len(data), name)

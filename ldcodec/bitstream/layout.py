@@ -1,6 +1,6 @@
-"""Everything before the first byte of data in an .ldc file: header and tables ⇄ bytes (docs/bitstream.md).
+"""Header and tables ⇄ bytes: everything in an .ldc file before its data (docs/bitstream.md).
 
-Only the standard library is used, so that `ldcodec info` answers at once.
+Uses the standard library only, so that `ldcodec info` answers at once.
 """
 
 import struct
@@ -29,7 +29,7 @@ FLAGS_RESERVED = 3 << 12
 
 @dataclass(frozen=True)
 class Header:
-    """What a decoder must know first: size in pixels, quality index 0..4095, grey or RGB, parse id (8 bytes)."""
+    """The fixed fields: size in pixels, quality index 0..4095, grey or RGB, parse id (8 bytes)."""
 
     width: int
     height: int
@@ -40,9 +40,9 @@ class Header:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the tables: length and CRC-32 of one chunk (rows 0) or of one slice (kind "").
+    """One table entry: length in bytes and CRC-32 of a chunk (`rows` is 0) or of a slice's payload (`kind` is "").
 
-    rows: latent rows of the slice; symbols_crc: CRC-32 of its symbols once decoded.
+    rows: latent rows of the slice; symbols_crc: CRC-32 of its decoded symbols.
     """
 
     length: int
@@ -54,7 +54,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """The header, the tables, and the offset at which the data begins."""
+    """Header, table entries in file order (chunks first), and the offset of the first byte of data."""
 
     header: Header
     entries: list[Entry]
@@ -62,49 +62,50 @@ class Layout:
 
     @property
     def offsets(self) -> list[int]:
-        """Where the data of each entry begins, and last where the file must end."""
+        """The offset of each entry's data, followed by that of the end of the file."""
         return list(accumulate((entry.length for entry in self.entries), initial=self.start))
 
     @property
     def end(self) -> int:
-        """The length that the whole file must have."""
+        """The length in bytes that the file must have."""
         return self.offsets[-1]
 
     @property
     def lossless(self) -> bool:
-        """Whether a chunk holds the picture exactly, so that no model is needed."""
+        """Whether a chunk stores the picture losslessly, so that no model is needed."""
         return any(entry.kind in chunktypes.WHOLE_PICTURES for entry in self.entries)
 
     def problem(self, length: int) -> str | None:
-        """What is wrong with a file of this many bytes; None if nothing is."""
+        """Return what is wrong with a file of this many bytes, or None."""
         if length == self.end:
             return None
         return f"the file is cut short or has grown: it has {length} bytes instead of {self.end}"
 
 
 def latent_size(width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of the latent at 1/16, of a picture padded to multiples of 64 pixels."""
+    """Rows and columns of the latent of a picture padded to multiples of 64 pixels, one position per 16×16 pixels."""
     return -(-height // 64) * 4, -(-width // 64) * 4
 
 
 def coded_size(width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of the latent that are coded; beyond them lies only padding."""
+    """Rows and columns of the latent that are coded; the positions beyond cover padding only."""
     return -(-height // 16), -(-width // 16)
 
 
 def size_problem(width: int, height: int) -> str | None:
-    """Why a picture of this size cannot be stored, as the end of a sentence; None if it can."""
+    """Return why a picture of this size cannot be stored, as the end of a sentence, or None if it can."""
     if width < 1 or height < 1:
         return f"its size of {width}x{height} pixels holds no picture"
     if width > MAX_SIDE or height > MAX_SIDE or width * height > MAX_PIXELS:
-        return f"its size of {width}x{height} pixels is beyond the limit of 2^20 a side and 2^30 in all"
+        return f"its size of {width}x{height} pixels is beyond the limit of 2^20 per side and 2^30 in all"
     return None
 
 
 def write_layout(header: Header, entries: Sequence[Entry]) -> bytes:
-    """Header and tables as bytes, in the simple form where there is one slice and no chunk; checks as `read_layout`.
+    """Serialise header and tables, in the simple form if there is one slice and no chunk.
 
-    entries: the chunks, then the slices from top to bottom. Raises FormatError for a field out of its range.
+    entries: the chunks, then the slices from top to bottom. Raises FormatError for a field that is out of range and
+    for entries that a reader would refuse.
     """
     _check_fields(header, entries)
     simple = len(entries) == 1 and not entries[0].kind
@@ -113,9 +114,9 @@ def write_layout(header: Header, entries: Sequence[Entry]) -> bytes:
 
 
 def read_layout(data: bytes, file_length: int) -> Layout:
-    """Read and check the header and tables of a file of `file_length` bytes that begins with `data`.
+    """Parse and check the header and tables of a file of `file_length` bytes that begins with `data`.
 
-    Raises FormatError for another kind of file or a newer version, DamagedError for a damaged header, also where `data`
+    Raises FormatError for another kind of file or a newer version, and DamagedError for a damaged header or if `data`
     ends before the header's CRC-32.
     """
     cursor = Cursor(data)
@@ -133,7 +134,7 @@ def read_layout(data: bytes, file_length: int) -> Layout:
 
 
 def describe(layout: Layout, file_length: int, name: str = "") -> dict[str, object]:
-    """What `ldcodec info` says of a file of `file_length` bytes, as plain values that JSON can hold."""
+    """Describe a file of `file_length` bytes as a dict that JSON can hold, as `ldcodec info` does."""
     header = layout.header
     chunks = [entry for entry in layout.entries if entry.kind]
     slices = [entry for entry in layout.entries if not entry.kind]
@@ -184,7 +185,7 @@ def _tables(entries: Sequence[Entry]) -> bytes:
 def _check_start(data: bytes, cursor: "Cursor") -> None:
     if not data:
         raise FormatError("the file is empty")
-    if not data.startswith(MAGIC[: len(data)]):
+    if not data.startswith(MAGIC[: len(data)]):  # a file that ends within the magic is damaged, not foreign
         raise FormatError("not an .ldc file")
     cursor.take(len(MAGIC))
     version = cursor.u8()
@@ -195,6 +196,7 @@ def _check_start(data: bytes, cursor: "Cursor") -> None:
 def _read_only_slice(cursor: "Cursor", header: Header, file_length: int) -> Entry:
     symbols_crc, payload_crc = cursor.u32(), cursor.u32()
     rows = latent_size(header.width, header.height)[0]
+    # The simple form stores no length: the payload is what follows the four bytes of the header CRC.
     return Entry(file_length - cursor.position - 4, payload_crc, rows=rows, symbols_crc=symbols_crc)
 
 
@@ -219,7 +221,7 @@ def _is_kind(kind: str) -> bool:
 
 
 def _check_fields(header: Header, entries: Sequence[Entry]) -> None:
-    """Refuse to write what the fields of a file cannot hold, or a reader would refuse."""
+    """Refuse to write a header or entries that the fields cannot hold or that a reader would refuse."""
     problem = size_problem(header.width, header.height)
     if problem is not None:
         raise FormatError(f"the picture cannot be stored: {problem}")
@@ -237,18 +239,18 @@ def _check_fields(header: Header, entries: Sequence[Entry]) -> None:
 
 
 def _check_layout(header: Header, entries: Sequence[Entry]) -> None:
-    """Refuse sizes beyond the limits, chunks that must be understood and are not, slices that leave gaps."""
+    """Refuse sizes beyond the limits, unknown critical chunks, and slices that do not cover the picture."""
     problem = size_problem(header.width, header.height)
     if problem is not None:
         raise FormatError(f"the picture cannot be read: {problem}")
     for entry in entries:
-        if entry.kind[:1].isupper() and entry.kind not in chunktypes.CRITICAL:
+        if entry.kind[:1].isupper() and entry.kind not in chunktypes.CRITICAL:  # upper case: must be understood
             raise FormatError(f"the file needs a newer version of ldcodec: chunk type {entry.kind} is unknown")
     _check_agreement(header, entries, "contradicts")
 
 
 def _check_agreement(header: Header, entries: Sequence[Entry], verb: str) -> None:
-    """Refuse chunks, slices and a parse id that cannot stand in one file."""
+    """Refuse chunks, slices and a parse id that contradict each other."""
     slices = [entry for entry in entries if not entry.kind]
     problem = chunktypes.problem([entry.kind for entry in entries if entry.kind], header.parse_id)
     if problem is None:
@@ -265,19 +267,18 @@ def _check_rows(header: Header, rows: list[int]) -> None:
 
 
 def _lossless_problem(header: Header, slices: Sequence[Entry]) -> str | None:
-    """Why these slices cannot stand beside a lossless picture, as the end of a sentence."""
+    """A file without a model must have a single, empty slice."""
     if header.parse_id != chunktypes.NO_MODEL or [(entry.length, entry.symbols_crc) for entry in slices] == [(0, 0)]:
         return None
-    return "it has symbols, or several slices, beside a picture without loss"
+    return "it has symbols, or several slices, although its picture is lossless"
 
 
 def u32(value: int) -> bytes:
-    """Four bytes for a value below 2^32, the lowest first."""
     return struct.pack("<I", value)
 
 
 def varint(value: int) -> bytes:
-    """Unsigned LEB128 of a value below 2^32, in the fewest bytes (1 to 5)."""
+    """Encode a value below 2^32 as unsigned LEB128 in the fewest bytes, 1 to 5."""
     if not 0 <= value < 1 << 32:
         raise ValueError(f"{value} does not fit a varint of this format")
     groups = bytearray()
@@ -288,14 +289,14 @@ def varint(value: int) -> bytes:
 
 
 class Cursor:
-    """Reads fields from the start of a file onwards; the end of the data is a DamagedError, never a short field."""
+    """Reads fields one after the other. Raises DamagedError where the data ends, and never returns a short field."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.position = 0
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes."""
+        """Read `count` bytes."""
         end = self.position + count
         if end > len(self._data):
             raise DamagedError("the file is cut short in its header")
@@ -304,25 +305,22 @@ class Cursor:
         return field
 
     def u8(self) -> int:
-        """The next byte."""
         return self.take(1)[0]
 
     def u16(self) -> int:
-        """The next two bytes, little-endian."""
         return int.from_bytes(self.take(2), "little")
 
     def u32(self) -> int:
-        """The next four bytes, little-endian."""
         return int.from_bytes(self.take(4), "little")
 
     def varint(self) -> int:
-        """The next varint; DamagedError if it is not in its shortest form or reaches 2^32."""
+        """Read a varint. Raises DamagedError if it is not in its shortest form or is 2^32 or more."""
         value = 0
-        for shift in range(0, 35, 7):
+        for shift in range(0, 35, 7):  # at most five bytes of seven bits
             byte = self.u8()
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                if (byte == 0 and shift) or value >> 32:
+                if (byte == 0 and shift) or value >> 32:  # a last byte of zero could have been left out
                     break
                 return value
         raise DamagedError("the header is damaged: a number in it is too large or not in its shortest form")

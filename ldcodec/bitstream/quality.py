@@ -1,16 +1,16 @@
-"""Quality: one number for one model, stored as a 12-bit index.
+"""The quality index and what follows from it: t, the Lagrange multiplier λ and the nominal quantisation step.
 
-The index runs from 0 to 4095, t = index / 4095 is what the networks see, and λ(t), the weight of the squared error
-(in 0..255 units) against bits, grows exponentially with t. High-rate theory ties the step of the quantiser to λ:
-step² = 18 / (λ·ln 2) = 26 / λ for an orthonormal transform (Gersho & Gray 1992, section 5.6: the error of a uniform
-quantiser is step²/12, and a bit more halves the step).
+The index, 0 to 4095, is stored in 12 bits; the networks see t = index / 4095. λ(t) weighs the squared error (in 0..255
+units) against bits and grows exponentially with t. High-rate theory ties the quantisation step to λ: the error of a
+uniform quantiser is step²/12, and each further bit halves the step (Gersho and Gray 1992, section 5.6). For an
+orthonormal transform and an error that is averaged over three colours, that gives step² = 18 / (λ·ln 2) = 26 / λ.
 """
 
 import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor  # for annotations only: `info` and lossless files must not load torch
 
 TOP_INDEX = 4095
 LOG_MULTIPLIER = math.log(2.4656e-4), math.log(0.32849)  # log λ at t = 0 and t = 1
@@ -18,17 +18,17 @@ STEP_CONSTANT = 26.0
 
 
 def fraction(index: int) -> float:
-    """t in 0..1 of an index in 0..4095."""
+    """t, in 0..1, of a quality index."""
     return index / TOP_INDEX
 
 
 def psnr(squared_error: float) -> float:
-    """PSNR in dB of a mean squared error in 0..255 units; 148 dB at most, where nothing differs."""
+    """PSNR in dB for a mean squared error in 0..255 units; capped at 148 dB, so that equal pictures stay finite."""
     return 10 * math.log10(255**2 / max(squared_error, 1e-10))
 
 
 def nearest_index(t: float) -> int:
-    """The index in 0..4095 nearest to any number; numbers outside 0..1 give the ends."""
+    """The quality index nearest to t, which is clamped to 0..1."""
     return min(TOP_INDEX, max(0, round(t * TOP_INDEX)))
 
 
@@ -39,5 +39,5 @@ def multiplier(t: "Tensor") -> "Tensor":
 
 
 def base_gain(t: "Tensor") -> "Tensor":
-    """√(λ/26), the inverse of the nominal step, elementwise."""
+    """The inverse of the nominal quantisation step, √(λ(t)/26), elementwise."""
     return (multiplier(t) / STEP_CONSTANT).sqrt()

@@ -1,7 +1,8 @@
-"""Parts of a picture: areas, and slices, the groups of latent rows that are coded by themselves (docs/bitstream.md).
+"""How a picture is divided: slices, which are coded independently (docs/bitstream.md), and areas of pixels or latents.
 
-A picture of at most SLICE_AREA latent positions (3.1 megapixels) is one slice. A larger one is cut into as many slices
-as keep to that area, as equal in height as multiples of 4 rows allow. Parsing takes about 13 kB for each position.
+A picture of at most SLICE_AREA latent positions (3.1 megapixels) is one slice. A larger one is cut into as few slices
+as keep to about that area, as equal in height as multiples of 4 rows allow. Slices bound the memory of coding: parsing
+takes about 13 kB per position.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,16 +13,16 @@ from typing import NamedTuple
 from ldcodec.bitstream.layout import MAX_SLICES, coded_size, latent_size
 
 SLICE_AREA = 3 << 12  # latent positions, each of 16×16 pixels
-PARSED_AT_ONCE = 2 * SLICE_AREA  # latent positions: so many are parsed side by side where there are threads for it
-UNIT = 4  # a hyper-latent row covers four latent rows
-PIXELS = 16  # of the picture's rows for each latent row
-PREVIEW_SCALES = (2, 4, 8, 16)  # a preview has 1/scale of the size
+PARSED_AT_ONCE = 2 * SLICE_AREA  # latent positions parsed in parallel at most: about 320 MB
+UNIT = 4  # latent rows (and columns) per hyper-latent row (and column)
+PIXELS = 16  # pixels per latent row and column
+PREVIEW_SCALES = (2, 4, 8, 16)  # a preview has 1/scale of the picture's width and height
 
 # How the networks go over a picture, in latent positions. The memory forecast needs these too, without torch.
-WHOLE_AREA = 1 << 13  # 2.1 megapixels: the largest picture that the networks see in one pass
+WHOLE_AREA = 1 << 13  # the largest picture that the networks see in one pass: 2.1 megapixels
 TILE = 96  # rows and columns of a tile without its halo
-DENOISER_HALO = 24  # at most, however many evaluations: what lies further off moves single pixels by one level
-REFINED_SIDE, REFINED_MARGIN = 48, 8  # of a square that is refined at once, and of what is refined with it and dropped
+DENOISER_HALO = 24  # at most, however many evaluations: anything farther away moves single pixels by one level
+REFINED_SIDE, REFINED_MARGIN = 48, 8  # squares are refined one by one, each with a margin that is then discarded
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,14 @@ class Span:
 
     @property
     def rows(self) -> int:
-        """How many they are."""
         return self.bottom - self.top
 
     def meets(self, top: int, bottom: int) -> bool:
-        """Whether a slice holds any of the latent rows top … bottom − 1."""
+        """Whether the slice holds any of the latent rows top … bottom − 1."""
         return self.top < bottom and top < self.bottom
 
     def pixel_rows(self, height: int) -> tuple[int, int]:
-        """The first row of the picture that the slice shows and the one after its last."""
+        """The slice's rows of the picture: the first, and the one after the last."""
         return self.top * PIXELS, min(self.bottom * PIXELS, height)
 
 
@@ -54,44 +54,43 @@ class Area(NamedTuple):
     right: int
 
     def grown(self, halo: int, rows: int, columns: int) -> "Area":
-        """The area and `halo` more on every side, within 0 … rows and 0 … columns."""
+        """The area enlarged by `halo` on every side, clipped to 0 … rows and 0 … columns."""
         top, left = max(0, self.top - halo), max(0, self.left - halo)
         return Area(top, min(rows, self.bottom + halo), left, min(columns, self.right + halo))
 
     def inside(self, outer: "Area", unit: int = 1) -> tuple[slice, slice]:
-        """Where this area lies in an array that holds `outer`, `unit` elements for each row and column."""
+        """Index of this area in an array that covers `outer` with `unit` elements per row and column."""
         rows = slice((self.top - outer.top) * unit, (self.bottom - outer.top) * unit)
         return rows, slice((self.left - outer.left) * unit, (self.right - outer.left) * unit)
 
     @property
     def size(self) -> int:
-        """How many positions it has."""
         return (self.bottom - self.top) * (self.right - self.left)
 
 
 def is_large(width: int, height: int) -> bool:
-    """Whether a picture of width × height pixels is coded and rendered in tiles instead of one pass."""
+    """Whether a picture of width × height pixels is coded and rendered in tiles rather than in one pass."""
     rows, columns = latent_size(width, height)
     return rows * columns > WHOLE_AREA
 
 
 def cut(width: int, height: int, area: int = SLICE_AREA) -> list[Span]:
-    """The slices of a picture of width × height pixels, from top to bottom, each of about `area` latent positions."""
+    """Cut a picture of width × height pixels into slices of about `area` latent positions, from top to bottom."""
     rows, columns = latent_size(width, height)
     units = rows // UNIT
-    count = min(-(-rows * columns // area), units, MAX_SLICES)
+    count = min(-(-rows * columns // area), units, MAX_SLICES)  # a slice has at least one hyper-latent row
     edges = [UNIT * (units * k // count) for k in range(count + 1)]
     return [Span(top, bottom) for top, bottom in pairwise(edges)]
 
 
 def spans_of(rows: Iterable[int]) -> list[Span]:
-    """The slices of a file, given the latent rows of each."""
+    """The spans of consecutive slices with these numbers of latent rows."""
     counts = list(rows)
     return [Span(end - count, end) for count, end in zip(counts, accumulate(counts), strict=True)]
 
 
 def coded_rows(span: Span, width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of a slice's latent that hold symbols; beyond them lies only padding."""
+    """Rows and columns of a slice's latent that hold symbols; the positions beyond cover padding only."""
     rows, columns = coded_size(width, height)
     return min(span.bottom, rows) - span.top, columns
 
