@@ -4,7 +4,6 @@ import gzip
 import itertools
 import json
 import math
-import pickle
 import struct
 from pathlib import Path
 
@@ -24,11 +23,11 @@ from ldcodec.nets.model import Model
 from ldcodec.nets.quantise import information
 from ldcodec.study import results
 from ldcodec.study.__main__ import main
-from ldcodec.study.cifar import read_binary_batch, read_python_batch
 from ldcodec.study.datasets import Dataset, Pictures, load
 from ldcodec.study.evaluation import Measured, quality_of, share
 from ldcodec.study.fit import bound, restoration, train
-from ldcodec.study.idx import read_idx
+from ldcodec.study.formats import read_cifar_batch, read_idx
+from ldcodec.study.mixing import ALPHAS, mixed_bits, mixture
 from ldcodec.study.perception import (
     Classifier,
     Distances,
@@ -38,9 +37,8 @@ from ldcodec.study.perception import (
     frechet,
     kernel_distance,
 )
-from ldcodec.study.product import ALPHAS, mixed_bits, mixture
 from ldcodec.study.rates import Statistics, entropies, send, statistics
-from ldcodec.study.runs import CHOICES, Settings
+from ldcodec.study.runs import CHOICES, StudySettings
 from ldcodec.study.toycodec import SAMPLER_OF, StudyCodec
 from ldcodec.study.toynets import layout
 
@@ -72,10 +70,13 @@ def mnist_files(folder: Path, ending: str = ".gz") -> None:
         write_idx(folder / f"{prefix}-labels-idx1-ubyte{ending}", (np.arange(count) % 10).astype(np.uint8))
 
 
+def write_cifar(path: Path, pixels: np.ndarray, labels: list[int]) -> None:
+    path.write_bytes(b"".join(bytes([label]) + row.tobytes() for label, row in zip(labels, pixels, strict=True)))
+
+
 def cifar_files(folder: Path) -> None:
-    for name in ("data_batch_1", "test_batch"):
-        batch = {b"data": some_pixels(40, 3072), b"labels": [k % 10 for k in range(40)]}
-        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    for name in ("data_batch_1.bin", "test_batch.bin"):
+        write_cifar(folder / name, some_pixels(40, 3072), [k % 10 for k in range(40)])
 
 
 def class_folder_files(folder: Path) -> None:
@@ -115,40 +116,25 @@ def test_damaged_idx_files_end_in_one_line(tmp_path: Path, data: bytes, name: st
         read_idx(path)
 
 
-def test_both_versions_of_cifar_give_the_same(tmp_path: Path) -> None:
+def test_batches_of_cifar_come_back(tmp_path: Path) -> None:
     pixels, labels = some_pixels(6, 3072), [3, 1, 4, 1, 5, 9]
-    python, binary = tmp_path / "data_batch_1", tmp_path / "data_batch_1.bin"
-    python.write_bytes(pickle.dumps({b"data": pixels, b"labels": labels}, protocol=2))
-    binary.write_bytes(b"".join(bytes([label]) + row.tobytes() for label, row in zip(labels, pixels, strict=True)))
-    first, second = read_python_batch(python), read_binary_batch(binary)
-    assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
-    assert first[0].shape == (6, 3, 32, 32) and np.array_equal(first[0].reshape(6, -1), pixels)
+    write_cifar(tmp_path / "batch.bin", pixels, labels)
+    found = read_cifar_batch(tmp_path / "batch.bin")
+    assert found[0].shape == (6, 3, 32, 32) and np.array_equal(found[0].reshape(6, -1), pixels)
+    assert found[1].tolist() == labels
 
 
-class Trap:
-    """What would run code when it is unpickled."""
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (Path("trapped"),)
-
-
-@pytest.mark.parametrize(
-    "batch", [Trap(), {b"data": Trap(), b"labels": []}, {b"data": np.zeros((2, 3), np.uint8), b"labels": [1, 2]}, 5]
-)
-def test_python_batches_that_are_none_are_refused(
-    tmp_path: Path, batch: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("batch").write_bytes(pickle.dumps(batch, protocol=2))
-    with pytest.raises(PictureError, match=r"^batch: [^\n]+$"):
-        read_python_batch(Path("batch"))
-    assert not Path("trapped").exists()
+@pytest.mark.parametrize("data", [b"", b"\x80\x02}", bytes(3074)])
+def test_other_files_are_no_batches_of_cifar(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "batch").write_bytes(data)
+    with pytest.raises(PictureError, match=r"^[^\n]+not a batch[^\n]+$"):
+        read_cifar_batch(tmp_path / "batch")
 
 
 @pytest.mark.parametrize("dataset", FILES)
 def test_files_become_pictures(tmp_path: Path, dataset: str) -> None:
     FILES[dataset](tmp_path)
-    data = load(Settings(dataset=dataset, data=str(tmp_path), side=16))
+    data = load(StudySettings(dataset=dataset, data=str(tmp_path), side=16))
     assert data.train.pixels.dtype == torch.uint8 and len(data.train) >= 26
     assert (data.colours, data.side) == {"mnist": (1, 28), "cifar10": (3, 32), "folder": (3, 16)}[dataset]
     assert len(data.coded) == len(data.reference) and data.classes == {"folder": 2}.get(dataset, 10)
@@ -157,13 +143,13 @@ def test_files_become_pictures(tmp_path: Path, dataset: str) -> None:
 @pytest.mark.parametrize("dataset", FILES)
 def test_a_folder_without_the_files_says_where_they_are_had(tmp_path: Path, dataset: str) -> None:
     with pytest.raises(UsageError, match="nothing to read") as caught:
-        load(Settings(dataset=dataset, data=str(tmp_path)))
+        load(StudySettings(dataset=dataset, data=str(tmp_path)))
     assert "\n" not in str(caught.value)
 
 
 def test_the_first_pictures_of_class_folders_are_of_all_classes(tmp_path: Path) -> None:
     class_folder_files(tmp_path)
-    data = load(Settings(dataset="folder", data=str(tmp_path), side=16))
+    data = load(StudySettings(dataset="folder", data=str(tmp_path), side=16))
     assert len(data.train.labels[:8].unique()) == 2
 
 
@@ -171,7 +157,7 @@ def test_train_and_test_folders_are_kept_apart(tmp_path: Path) -> None:
     for part in ("train", "test"):
         (tmp_path / part).mkdir()
         class_folder_files(tmp_path / part)
-    assert len(load(Settings(dataset="folder", data=str(tmp_path), side=16)).train) == 40
+    assert len(load(StudySettings(dataset="folder", data=str(tmp_path), side=16)).train) == 40
 
 
 # rates
@@ -315,7 +301,7 @@ def test_a_classifier_is_kept_and_a_damaged_file_is_named(tmp_path: Path) -> Non
 
 
 def test_the_classifier_learns_the_digits(tmp_path: Path) -> None:
-    data = load(Settings())
+    data = load(StudySettings())
     network = classifier(data, tmp_path, 150)
     assert isinstance(network, Classifier)
     with torch.no_grad():
@@ -327,7 +313,7 @@ def test_the_classifier_learns_the_digits(tmp_path: Path) -> None:
 
 
 def fresh(**named: object) -> StudyCodec:
-    settings = Settings(diffusion=str(named.pop("diffusion", "ddim")), **named)  # type: ignore[arg-type]
+    settings = StudySettings(diffusion=str(named.pop("diffusion", "ddim")), **named)  # type: ignore[arg-type]
     return StudyCodec(settings, layout(settings, 1, 8)).eval()
 
 
@@ -370,8 +356,8 @@ def test_delta_latents_of_the_standard_normal_have_the_noise_of_rounding() -> No
 
 @pytest.mark.parametrize(("latent", "prior"), list(itertools.product(CHOICES["latent"], CHOICES["prior"])))
 def test_training_lowers_the_bound(latent: str, prior: str) -> None:
-    data = load(Settings())
-    settings = Settings(latent=latent, prior=prior, diffusion="ddim", steps=40)
+    data = load(StudySettings())
+    settings = StudySettings(latent=latent, prior=prior, diffusion="ddim", steps=40)
     pictures = data.train.part(slice(0, 200)).floats()
     before = bound(StudyCodec(settings, layout(settings, 1, 8)), pictures)[1]
     after = bound(train(settings, data, lambda line: None), pictures)[1]
@@ -390,7 +376,7 @@ def test_the_conditional_decoder_s_loss_is_least_for_the_right_velocity() -> Non
 
 def test_runs_follow_from_their_seed() -> None:
     data = tiny_data()
-    settings = Settings(diffusion="ddpm", conditional=True, prior="mixed", steps=4)
+    settings = StudySettings(diffusion="ddpm", conditional=True, prior="mixed", steps=4)
     first, again = (train(settings, data, lambda line: None).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], again[name]) for name in first)
 
@@ -482,7 +468,7 @@ def result_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_named_setting_runs_to_a_row(run: dict[str, object], result_folder: Path) -> None:
     done = CliRunner().invoke(main, arguments(run, result_folder), catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    settings = Settings(**{**run, "dataset": "digits"})  # type: ignore[arg-type]
+    settings = StudySettings(**{**run, "dataset": "digits"})  # type: ignore[arg-type]
     (found,) = results.read([results.path_of(result_folder, settings)])
     ways = [quality.way for quality in found.qualities]
     assert ways == ["floor", "decoder", *(["one step", "realism 1"] if run["conditional"] else []), "generated"]
@@ -596,7 +582,7 @@ def test_mixing_prints_a_line_for_each_index(tiny_model_folder: Path, tmp_path: 
 
 
 def test_an_earlier_result_is_not_overwritten_unasked(tmp_path: Path) -> None:
-    kept = results.path_of(tmp_path, Settings())
+    kept = results.path_of(tmp_path, StudySettings())
     kept.write_text("kept")
     with pytest.raises(UsageError, match="--force"):
         CliRunner().invoke(main, ["run", "--out", str(tmp_path)], catch_exceptions=False)

@@ -31,11 +31,11 @@ from ldcodec.study.losses import (
     weight,
 )
 from ldcodec.study.priors import MixedVelocity, entropy_at_start, prior_losses, still
-from ldcodec.study.runs import CHOICES, MEANINGS, Settings, as_json, from_json, named_combinations, why_not
+from ldcodec.study.runs import CHOICES, MEANINGS, StudySettings, as_json, from_json, named_combinations, why_not
 from ldcodec.study.toynets import layout, velocity
 
 DRAWS = 400_000
-DIGITS = layout(Settings(), 1, 8)
+DIGITS = layout(StudySettings(), 1, 8)
 
 
 @pytest.fixture(autouse=True)
@@ -94,18 +94,18 @@ def test_every_combination_is_valid_or_refused_in_a_line() -> None:
 )
 def test_wrong_settings_are_refused_with_the_reason(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        Settings(**wrong)
+        StudySettings(**wrong)
 
 
 def test_settings_survive_json_and_unknown_ones_do_not() -> None:
-    settings = Settings(diffusion="sde", conditional=True, prior="mixed", mixing=0.25, realism=(0.0, 1.0))
+    settings = StudySettings(diffusion="sde", conditional=True, prior="mixed", mixing=0.25, realism=(0.0, 1.0))
     assert from_json(as_json(settings)) == settings
     with pytest.raises(UsageError, match="colour"):
         from_json({"colour": 1})
 
 
 def test_names_differ_where_the_named_settings_do() -> None:
-    plain = Settings(diffusion="ddim", prior="mixed")
+    plain = StudySettings(diffusion="ddim", prior="mixed")
     changes: list[dict[str, Any]] = [{}, {"net": "mlp"}, {"latent": "delta"}, {"conditional": True}, {"mixing": 0.5}]
     changes.append({"multiplier": 0.01})
     assert len({replace(plain, **change).name for change in changes}) == len(changes)

@@ -1,4 +1,4 @@
-"""The study the codec grew out of: rate, distortion and perception of latent diffusion on small pictures.
+"""The study behind the codec: rate, distortion and perception of latent diffusion on small pictures.
 
-`python -m ldcodec.study` trains one setting, measures it and adds a row to a table; docs/study.md has the equations.
+`python -m ldcodec.study run` trains and measures a setting, `table` compares results; see docs/study.md.
 """

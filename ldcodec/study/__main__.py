@@ -1,8 +1,9 @@
-"""python -m ldcodec.study: list the settings, run one, put results side by side."""
+"""python -m ldcodec.study: list the settings, run one, compare results."""
 
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from ldcodec.bench.testset import find_pictures, read
 from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.nets.model import load_model
-from ldcodec.study import comparison, plots, product, results
+from ldcodec.study import comparison, mixing, plots, results
 from ldcodec.study.datasets import load
 from ldcodec.study.evaluation import measure
 from ldcodec.study.fit import train
 from ldcodec.study.perception import STEPS
-from ldcodec.study.runs import CHOICES, MEANINGS, SOURCES, Settings, named_combinations, why_not
+from ldcodec.study.runs import CHOICES, MEANINGS, SOURCES, StudySettings, named_combinations, why_not
 
-DEFAULTS = Settings()
+DEFAULTS = StudySettings()
 FOLDER = click.Path(path_type=Path)
+shown = partial(click.option, show_default=True)
 
 
 @click.group()
@@ -31,13 +33,13 @@ def main() -> None:
 
 @main.command(name="list")
 def list_settings() -> None:
-    """Say what can be chosen, and which combinations are refused and why."""
+    """List the choices, and which combinations are refused and why."""
     for field, choices in CHOICES.items():
         click.echo(f"--{field}")
         for choice in choices:
             click.echo(f"    {choice:<12}{MEANINGS[choice]}")
-    click.echo(f"--conditional   {'a diffusion restores what the decoder left out, given all it knows'}")
-    click.echo("\nwhere the pictures are had (nothing is downloaded):")
+    click.echo("--conditional   a diffusion restores what the decoder left out, given all it knows")
+    click.echo("\nwhere to get the pictures (nothing is downloaded):")
     for name, source in SOURCES.items():
         click.echo(f"    {name:<12}{source}")
     reasons = Counter(why_not(combination) for combination in named_combinations())
@@ -47,35 +49,31 @@ def list_settings() -> None:
 
 
 def run_options(command: click.decorators.FC) -> click.decorators.FC:
-    """The options of `run`, in the order of its help."""
+    """Adds the options of `run` to a command, in the order of its help."""
     named = [
-        click.option(f"--{field}", type=click.Choice(choices), default=getattr(DEFAULTS, field), show_default=True)
+        shown(f"--{field}", type=click.Choice(choices), default=getattr(DEFAULTS, field))
         for field, choices in CHOICES.items()
     ]
     other = [
-        click.option("--data", default="", help="Folder of the pictures; `list` says where they are had."),
+        click.option("--data", default="", help="Folder of the pictures; `list` says where to get them."),
         click.option("--conditional", is_flag=True, help="Train a conditional diffusion decoder too."),
-        click.option("--mixing", type=float, help="α of the mixed prior; learned if not given."),
-        click.option("--multiplier", type=float, default=DEFAULTS.multiplier, show_default=True, help="λ."),
-        click.option("--channels", type=int, default=DEFAULTS.channels, show_default=True, help="Of the latent."),
-        click.option("--minutes", type=float, default=DEFAULTS.minutes, show_default=True, help="Of processor time."),
-        click.option("--steps", type=int, default=0, help="Training steps instead of minutes."),
-        click.option(
-            "--share", type=float, default=DEFAULTS.share, show_default=True, help="The codec's, if --conditional."
-        ),
-        click.option("--batch", type=int, default=DEFAULTS.batch, show_default=True),
-        click.option("--rate", type=float, default=DEFAULTS.rate, show_default=True, help="Of learning."),
-        click.option("--seed", type=int, default=0, show_default=True),
-        click.option(
-            "--side", type=int, default=DEFAULTS.side, show_default=True, help="Pixels, for --dataset folder."
-        ),
-        click.option("--realism", default="0.5,1", show_default=True, help="Of the conditional decoder, by commas."),
-        click.option("--also", default="", help="Other samplers to measure the same networks with, by commas."),
-        click.option("--sample-steps", type=int, default=DEFAULTS.sample_steps, show_default=True),
-        click.option("--pictures", type=int, default=DEFAULTS.pictures, show_default=True, help="Measured, each seed."),
-        click.option("--seeds", type=int, default=DEFAULTS.seeds, show_default=True, help="Of the measures."),
-        click.option("--classifier-steps", type=click.IntRange(1), default=STEPS, show_default=True),
-        click.option("--out", type=FOLDER, default=Path("results"), show_default=True, help="Folder of results."),
+        click.option("--mixing", type=float, help="α of the mixed prior; the default is to learn it."),
+        shown("--multiplier", default=DEFAULTS.multiplier, help="λ."),
+        shown("--channels", default=DEFAULTS.channels, help="Channels of the latent."),
+        shown("--minutes", default=DEFAULTS.minutes, help="Processor time of training."),
+        click.option("--steps", default=0, help="Training steps instead of minutes."),
+        shown("--share", default=DEFAULTS.share, help="Of training that is for the codec, if --conditional."),
+        shown("--batch", default=DEFAULTS.batch, help="Pictures in a training step."),
+        shown("--rate", default=DEFAULTS.rate, help="Learning rate."),
+        shown("--seed", default=0, help="Seed of the training."),
+        shown("--side", default=DEFAULTS.side, help="Side of pictures in pixels, for --dataset folder."),
+        shown("--realism", default="0.5,1", help="Of the conditional decoder, with commas between."),
+        click.option("--also", default="", help="Other samplers to measure the same networks with."),
+        shown("--sample-steps", default=DEFAULTS.sample_steps, help="Steps of the samplers."),
+        shown("--pictures", default=DEFAULTS.pictures, help="Pictures measured for each seed."),
+        shown("--seeds", default=DEFAULTS.seeds, help="How many times to measure."),
+        shown("--classifier-steps", type=click.IntRange(1), default=STEPS, help="Training steps of the classifier."),
+        shown("--out", type=FOLDER, default=Path("results"), help="Folder of results."),
         click.option("--force", is_flag=True, help="Overwrite the result of an earlier run."),
     ]
     for option in reversed(named + other):
@@ -86,16 +84,16 @@ def run_options(command: click.decorators.FC) -> click.decorators.FC:
 @main.command()
 @run_options
 def run(out: Path, classifier_steps: int, realism: str, also: str, force: bool, **options: Any) -> None:
-    """Train one setting, measure it, write its row and a sheet of pictures."""
+    """Train and measure one setting; write its result and a sheet of pictures."""
     try:
         scales = tuple(float(text) for text in realism.split(",") if text)
     except ValueError as error:
         raise UsageError(f"--realism must be numbers separated by commas, not {realism!r}") from error
-    settings = Settings(**options, realism=scales)
+    settings = StudySettings(**options, realism=scales)
     measured = [settings, *with_samplers(settings, [text for text in also.split(",") if text])]
     for earlier in (results.path_of(out, each) for each in measured):
         if earlier.exists() and not force:
-            raise UsageError(f"{earlier}: exists already; --force overwrites it, --out names another folder")
+            raise UsageError(f"{earlier} exists already; overwrite it with --force or name another folder with --out")
     torch.set_num_threads(1)
     data = load(settings)
     say(f"{settings.name}: {len(data.train)} pictures of {data.side}×{data.side} to train with")
@@ -106,15 +104,15 @@ def run(out: Path, classifier_steps: int, realism: str, also: str, force: bool, 
         plots.sheet(codec, data, out / f"{each.name}.png")
 
 
-def with_samplers(settings: Settings, samplers: list[str]) -> list[Settings]:
-    """The settings with other samplers, which is nothing that training sees; UsageError where there is none."""
+def with_samplers(settings: StudySettings, samplers: list[str]) -> list[StudySettings]:
+    """The settings with other samplers, on which training does not depend. Raises UsageError without a diffusion."""
     if samplers and "none" in (settings.diffusion, *samplers):
-        raise UsageError("--also names other samplers than --diffusion: both must be ddpm, ddim, sde or ode")
+        raise UsageError("--also names samplers beside that of --diffusion: both must be ddpm, ddim, sde or ode")
     return [replace(settings, diffusion=sampler) for sampler in samplers]
 
 
-def write_row(result: results.Result, out: Path) -> None:
-    """Writes a result and shows it."""
+def write_row(result: results.RunResult, out: Path) -> None:
+    """Writes a result and prints it."""
     path = results.write(result, out)
     say(comparison.plain(comparison.HEAD, comparison.rows([result])))
     if result.settings.conditional:
@@ -124,12 +122,12 @@ def write_row(result: results.Result, out: Path) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, type=FOLDER, required=True)
-@click.option("--markdown", is_flag=True, help="As tables of Markdown.")
-@click.option("--changes", is_flag=True, help="What each conditional decoding changes against the decoder as well.")
-@click.option("--entropies", is_flag=True, help="H(Z_t) over t of each run as well.")
+@click.option("--markdown", is_flag=True, help="Print Markdown tables.")
+@click.option("--changes", is_flag=True, help="Add what conditional decoding changes against the decoder.")
+@click.option("--entropies", is_flag=True, help="Add H(Z_t) over t of each run.")
 @click.option("--plots", "plot_folder", type=FOLDER, help="Folder for the plots; default: that of the results.")
 def table(paths: tuple[Path, ...], markdown: bool, changes: bool, entropies: bool, plot_folder: Path | None) -> None:
-    """Rate, distortion and perception of the results in PATHS side by side, and the plots."""
+    """Compare rate, distortion and perception of the results in PATHS, and draw the plots."""
     found = results.read(paths)
     shown = comparison.markdown if markdown else comparison.plain
     click.echo(shown(comparison.HEAD, comparison.rows(found)))
@@ -144,12 +142,14 @@ def table(paths: tuple[Path, ...], markdown: bool, changes: bool, entropies: boo
         click.echo(f"written: {path}", err=True)
 
 
-@main.command()
+@main.command(name="mixing")
 @click.argument("model")
 @click.argument("pictures", nargs=-1, type=FOLDER, required=True)
-@click.option("--indices", default="400,1200,2000,2800,3600", show_default=True, help="Quality indices, by commas.")
-def mixing(model: str, pictures: tuple[Path, ...], indices: str) -> None:
-    """Bits of MODEL (of the product) on PICTURES if its last step mixed in a fixed Gaussian, for each α."""
+@click.option(
+    "--indices", default="400,1200,2000,2800,3600", show_default=True, help="Quality indices, with commas between."
+)
+def mixing_command(model: str, pictures: tuple[Path, ...], indices: str) -> None:
+    """Print the bits of MODEL on PICTURES if its rate model mixed in a fixed Gaussian, for each α."""
     try:
         wanted = [int(text) for text in indices.split(",")]
     except ValueError as error:
@@ -159,15 +159,13 @@ def mixing(model: str, pictures: tuple[Path, ...], indices: str) -> None:
     torch.set_num_threads(1)
     loaded, files = load_model(model, "cpu"), find_pictures(list(pictures))
     pixels = [read(path) for path in files]
-    click.echo("index  " + "".join(f"{f'α = {alpha:g}':>10}" for alpha in product.ALPHAS) + "   bits a pixel")
+    click.echo("index  " + "".join(f"{f'α = {alpha:g}':>10}" for alpha in mixing.ALPHAS) + "   bits a pixel")
     for index in wanted:
-        click.echo(
-            f"{index:5d}  " + "".join(f"{bits:10.4f}" for bits in product.mixed_bits(loaded, pixels, index).bits)
-        )
+        click.echo(f"{index:5d}  " + "".join(f"{bits:10.4f}" for bits in mixing.mixed_bits(loaded, pixels, index).bits))
 
 
 def say(line: str) -> None:
-    """A line of the log, at once."""
+    """Prints a line of the log at once."""
     click.echo(line)
     sys.stdout.flush()
 

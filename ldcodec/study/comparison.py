@@ -1,18 +1,18 @@
-"""Results as text: rate, distortion and perception side by side, and the entropies over time."""
+"""Results as tables of text: rate, distortion and perception, and the entropies over time."""
 
 from collections.abc import Sequence
 
 from ldcodec.study.perception import Estimate
-from ldcodec.study.results import FLOOR, GENERATED, Change, Quality, Result
+from ldcodec.study.results import FLOOR, GENERATED, Change, Quality, RunResult
 
 HEAD = ("run", "decoding", "coded bits", "bound bits", "PSNR dB", "Fréchet", "kernel·10³", "KL nats", "ms")
 Row = tuple[str, ...]
 
 
-def rows(results: Sequence[Result]) -> list[Row]:
-    """A row for each way of decoding of each run, under HEAD. Bits are a picture, ± is half a 95 % interval.
+def rows(results: Sequence[RunResult]) -> list[Row]:
+    """A row under HEAD for each way of decoding of each run. Bits are per picture; ± is half a 95 % interval.
 
-    The floor is one of pictures and not of a run: the first of equal ones is shown, without a run's name.
+    The floor belongs to a data set and not to a run, so it has no run's name, and equal ones are shown once.
     """
     found: list[Row] = []
     for result in results:
@@ -21,7 +21,7 @@ def rows(results: Sequence[Result]) -> list[Row]:
     return found
 
 
-def _row(result: Result, quality: Quality) -> Row:
+def _row(result: RunResult, quality: Quality) -> Row:
     rate = quality.way not in (FLOOR, GENERATED)
     return (
         result.settings.dataset if quality.way == FLOOR else result.settings.name,
@@ -47,8 +47,8 @@ def _shown(value: Estimate, places: int) -> str:
 CHANGE_HEAD = ("run", "decoding", "PSNR dB", "Fréchet", "kernel·10³", "KL nats")
 
 
-def change_rows(results: Sequence[Result]) -> list[Row]:
-    """A row for each conditional decoding under CHANGE_HEAD: what it changes against the decoder of the same run."""
+def change_rows(results: Sequence[RunResult]) -> list[Row]:
+    """A row under CHANGE_HEAD for each conditional decoding: what it changes against the decoder of the same run."""
     return [
         (result.settings.name, quality.way, *_changed(quality.change))
         for result in results
@@ -63,7 +63,7 @@ def _changed(change: Change) -> Row:
 
 
 def plain(head: Row, body: Sequence[Row]) -> str:
-    """Columns of one width each: text to the left, numbers to the right."""
+    """A table in aligned columns: the first two to the left, numbers to the right."""
     widths = [max(len(row[k]) for row in (head, *body)) for k in range(len(head))]
     return "\n".join(_line(row, widths) for row in (head, *body))
 
@@ -77,7 +77,7 @@ def _line(row: Row, widths: Sequence[int]) -> str:
 
 
 def markdown(head: Row, body: Sequence[Row]) -> str:
-    """The same as a table of Markdown."""
+    """A table in Markdown."""
     rule = ("---",) * len(head)
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
 
@@ -85,8 +85,8 @@ def markdown(head: Row, body: Sequence[Row]) -> str:
 ENTROPY_HEAD = ("t", "H note", "H true", "H denoising", "H(Z|X)", "I note", "I true")
 
 
-def entropy_rows(result: Result) -> list[Row]:
-    """H(Z_t) over t as the note approximates it, beside the true figure of the measured pictures; bits a picture."""
+def entropy_rows(result: RunResult) -> list[Row]:
+    """Rows under ENTROPY_HEAD: H(Z_t) as the note approximates it beside the true figure, in bits per picture."""
     return [
         (
             f"{row.time:g}",

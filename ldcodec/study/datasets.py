@@ -1,23 +1,19 @@
-"""The pictures of a run, from files that the user names; nothing is downloaded."""
+"""The pictures of a run, from files that the user names. Nothing is downloaded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ldcodec.errors import LdcodecError, UsageError
-from ldcodec.study.cifar import read_binary_batch, read_python_batch
-from ldcodec.study.classfolders import class_folders, read_class_folders
-from ldcodec.study.idx import read_idx
-from ldcodec.study.runs import SOURCES, Settings
+from ldcodec.study.formats import CIFAR_SIDE, Labelled, class_folders, read_cifar_batch, read_class_folders, read_idx
+from ldcodec.study.runs import SOURCES, StudySettings
 
-Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
-FEWEST = 12  # pictures in either part: every measure needs some in each third of a quarter
-HELD_OUT = 3  # of data without a split of its own, every third picture is for tests
+FEWEST = 12  # pictures for training and for tests: every measure needs some in each third of a quarter
+HELD_OUT = 3  # in data without a split, every third picture is for tests
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class Pictures:
         return len(self.pixels)
 
     def part(self, places: Tensor | slice) -> "Pictures":
-        """Some of them."""
+        """The pictures at these places."""
         return Pictures(self.pixels[places], self.labels[places])
 
     def floats(self) -> Tensor:
@@ -41,7 +37,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures to train with; to code; and as a reference that is neither."""
+    """Pictures to train with, to code, and to compare the coded ones with."""
 
     train: Pictures
     coded: Pictures
@@ -54,7 +50,7 @@ class Dataset:
 
     @property
     def side(self) -> int:
-        """Pixels a side."""
+        """Width and height in pixels."""
         return int(self.train.pixels.shape[2])
 
     @property
@@ -63,11 +59,11 @@ class Dataset:
         return int(self.train.labels.max()) + 1
 
 
-def load(settings: Settings) -> Dataset:
-    """The pictures that settings name in a random order, test pictures halved into coded and reference.
+def load(settings: StudySettings) -> Dataset:
+    """The pictures that the settings name, shuffled, with the test pictures halved into coded and reference.
 
-    The order is the same for all runs; it matters for class folders, whose first pictures are all of one class. Raises
-    PictureError for files that cannot be read and UsageError for a path at which nothing fits.
+    The order is the same in all runs. It matters for class folders, whose first pictures are all of one class. Raises
+    PictureError for files that cannot be read, and UsageError where there are no or too few pictures.
     """
     train, test = _LOADERS[settings.dataset](settings)
     order = _order(len(test))
@@ -81,7 +77,7 @@ def _order(count: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(0).permutation(count))
 
 
-def _digits(_settings: Settings) -> tuple[Pictures, Pictures]:
+def _digits(_settings: StudySettings) -> tuple[Pictures, Pictures]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -91,7 +87,7 @@ def _digits(_settings: Settings) -> tuple[Pictures, Pictures]:
     return _split((levels, found.target.astype(np.int64)))
 
 
-def _mnist(settings: Settings) -> tuple[Pictures, Pictures]:
+def _mnist(settings: StudySettings) -> tuple[Pictures, Pictures]:
     root = Path(settings.data)
     found = [_idx_pair(root, prefix) for prefix in ("train", "t10k")]
     if found[0] is not None and found[1] is not None:
@@ -107,26 +103,21 @@ def _idx_pair(root: Path, prefix: str) -> Labelled | None:
     return None
 
 
-def _cifar10(settings: Settings) -> tuple[Pictures, Pictures]:
+def _cifar10(settings: StudySettings) -> tuple[Pictures, Pictures]:
     root = Path(settings.data)
-    for ending, read in (("", read_python_batch), (".bin", read_binary_batch)):
-        batches = [root / f"data_batch_{k}{ending}" for k in range(1, 6)]
-        test = root / f"test_batch{ending}"
-        if test.exists() and any(batch.exists() for batch in batches):
-            return _pictures(_joined(batches, read)), _pictures(read(test))
-    return _folders(settings, 32, 3)
+    batches = [path for k in range(1, 6) if (path := root / f"data_batch_{k}.bin").exists()]
+    test = root / "test_batch.bin"
+    if not batches or not test.exists():
+        return _folders(settings, CIFAR_SIDE, 3)
+    pixels, labels = zip(*(read_cifar_batch(path) for path in batches), strict=True)
+    return _pictures((np.concatenate(pixels), np.concatenate(labels))), _pictures(read_cifar_batch(test))
 
 
-def _joined(paths: Sequence[Path], read: Callable[[Path], Labelled]) -> Labelled:
-    parts = [read(path) for path in paths if path.exists()]
-    return np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts])
-
-
-def _folder(settings: Settings) -> tuple[Pictures, Pictures]:
+def _folder(settings: StudySettings) -> tuple[Pictures, Pictures]:
     return _folders(settings, settings.side, 3)
 
 
-def _folders(settings: Settings, side: int, colours: int) -> tuple[Pictures, Pictures]:
+def _folders(settings: StudySettings, side: int, colours: int) -> tuple[Pictures, Pictures]:
     root = Path(settings.data)
     train, test = root / "train", root / "test"
     if class_folders(train) and class_folders(test):
@@ -145,11 +136,11 @@ def _split(found: Labelled) -> tuple[Pictures, Pictures]:
 def _pictures(found: Labelled) -> Pictures:
     pixels, labels = found
     if len(pixels) != len(labels):
-        raise UsageError(f"{len(pixels)} pictures, but {len(labels)} labels")
-    return Pictures(torch.tensor(pixels), torch.tensor(labels))  # copies: what is read from bytes cannot be written to
+        raise UsageError(f"there are {len(pixels)} pictures, but {len(labels)} labels")
+    return Pictures(torch.tensor(pixels), torch.tensor(labels))  # copies: arrays over bytes are read-only
 
 
-_LOADERS: dict[str, Callable[[Settings], tuple[Pictures, Pictures]]] = {
+_LOADERS: dict[str, Callable[[StudySettings], tuple[Pictures, Pictures]]] = {
     "digits": _digits,
     "mnist": _mnist,
     "cifar10": _cifar10,

@@ -1,5 +1,6 @@
-"""Rate, distortion and perception of a trained codec, over seeds."""
+"""Rate, distortion and perception of a trained codec, measured over several seeds."""
 
+import math
 import time as clocks
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,21 +9,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ldcodec.bitstream.quality import psnr
 from ldcodec.study import rates
 from ldcodec.study.datasets import Dataset, Pictures
 from ldcodec.study.fit import bound
 from ldcodec.study.perception import Classifier, Distances, accuracy, classifier, distances, estimate
-from ldcodec.study.results import DECODER, FLOOR, GENERATED, ONE_STEP, Change, Quality, Result
-from ldcodec.study.toycodec import StudyCodec, psnr
+from ldcodec.study.results import DECODER, FLOOR, GENERATED, ONE_STEP, Change, Quality, RunResult
+from ldcodec.study.toycodec import StudyCodec
 
 TIMES = (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
-DRAWS = 8  # of time and noise for each picture in the bound
+DRAWS = 8  # of time and noise for each picture, over which the bound is averaged
 
 Way = Callable[[Tensor], Tensor]  # z [B, L, h, w] → pictures [B, C, n, n]
 
 
-def measure(codec: StudyCodec, data: Dataset, folder: Path, classifier_steps: int) -> Result:
-    """Everything that the table has, of a codec in evaluation mode; `folder` keeps the classifier."""
+def measure(codec: StudyCodec, data: Dataset, folder: Path, classifier_steps: int) -> RunResult:
+    """All measures of a codec in evaluation mode; `folder` is where the classifier is kept."""
     network = classifier(data, folder, classifier_steps)
     settings = codec.settings
     with torch.no_grad():
@@ -36,7 +38,7 @@ def measure(codec: StudyCodec, data: Dataset, folder: Path, classifier_steps: in
     mixing = None if codec.prior is None else float(codec.prior.mixing().detach().mean())
     known = accuracy(network, data)
     bits = estimate([coded for coded, _ in runs])
-    return Result(settings, bits, nats, distortion, ways, entropies, mixing, known, data.side**2)
+    return RunResult(settings, bits, nats, distortion, ways, entropies, mixing, known, data.side**2)
 
 
 MEASURES = ("psnr", "frechet", "kernel", "divergence")
@@ -44,9 +46,9 @@ MEASURES = ("psnr", "frechet", "kernel", "divergence")
 
 @dataclass(frozen=True)
 class Measured:
-    """One way of decoding under one seed.
+    """One way of decoding, measured with one seed.
 
-    psnr in dB, None without an original; distances from the reference; seconds of processor time a picture.
+    psnr: in dB, None without an original; distances: from the reference; seconds: of processor time per picture.
     """
 
     way: str
@@ -62,9 +64,9 @@ class Measured:
 def _seed(
     codec: StudyCodec, data: Dataset, network: Classifier, given: rates.Statistics, seed: int
 ) -> tuple[float, list[Measured]]:
-    """Bits a picture and the measures of each way, on pictures and noise that the seed chooses."""
+    """Bits per picture and the measures of each way of decoding, on pictures and noise that the seed chooses."""
     torch.manual_seed(1000 + seed)
-    pictures = min(codec.settings.pictures, len(data.coded) // 2)  # at most half, or all seeds would see the same
+    pictures = min(codec.settings.pictures, len(data.coded) // 2)  # at most half, or all seeds would use the same ones
     x, reference = (share(part, pictures, seed).floats() for part in (data.coded, data.reference))
     model = codec.autoencoder
     sent = rates.send(codec.settings.latent, model.mean(x), model.width(), given, seed)
@@ -73,13 +75,13 @@ def _seed(
         start = clocks.process_time()
         decoded = way(sent.z).clamp(0, 1)
         seconds = (clocks.process_time() - start) / len(x)
-        known = None if name == GENERATED else psnr(float((decoded - x).square().mean()))
+        known = None if name == GENERATED else psnr(255**2 * float((decoded - x).square().mean()))
         found.append(Measured(name, known, distances(network, reference, decoded, seed), seconds))
     return sent.bits, found
 
 
 def share(part: Pictures, count: int, seed: int) -> Pictures:
-    """`count` of N pictures, others for each seed as long as N has them: no two seeds share one if seeds·count ≤ N."""
+    """`count` of N pictures, chosen by the seed; two seeds share none if seeds·count ≤ N."""
     return part.part((seed * count + torch.arange(count)) % len(part))
 
 
@@ -97,13 +99,13 @@ def _restoring(codec: StudyCodec, realism: float, steps: int) -> Way:
 
 
 def generated(codec: StudyCodec, count: int) -> Tensor:
-    """New pictures [count, C, n, n]: z from the prior through the decoder, and the conditional one at realism 1."""
+    """New pictures [count, C, n, n]: z from the prior, through the (conditional) decoder at realism 1."""
     z = codec.generated(count, codec.settings.sample_steps)
     return codec.restored(z, 1.0, codec.settings.sample_steps)
 
 
 def quality_of(seeds: Sequence[Measured], decoder: Sequence[Measured]) -> Quality:
-    """Of one way of decoding, from what each seed measured of it and of the decoder alone."""
+    """The quality of one way of decoding, from its measures and those of the decoder alone, a pair for each seed."""
     way, decodes = seeds[0].way, seeds[0].psnr is not None
     means = {name: estimate([each.value(name) for each in seeds]) for name in MEASURES}
     return Quality(
@@ -123,10 +125,10 @@ def _change(seeds: Sequence[Measured], decoder: Sequence[Measured]) -> Change:
 
 
 def _bound(codec: StudyCodec, pictures: Pictures) -> tuple[float, float]:
-    """Rate in bits and distortion in nats a picture."""
+    """Rate in bits and distortion in nats, both per picture."""
     torch.manual_seed(77)
     terms = [bound(codec, pictures.floats())[1] for _ in range(DRAWS)]
-    bits = sum(term.rate for term in terms) / len(terms) / torch.log(torch.tensor(2.0)).item()
+    bits = sum(term.rate for term in terms) / len(terms) / math.log(2)
     return bits, sum(term.distortion for term in terms) / len(terms)
 
 
@@ -134,5 +136,5 @@ def _entropies(codec: StudyCodec, pictures: Pictures) -> tuple[rates.Entropies, 
     mean, width = codec.autoencoder.mean(pictures.floats()), codec.autoencoder.width()
     if codec.settings.latent == "gaussian":
         return tuple(rates.entropies(mean, width.exp(), time, codec.prior) for time in TIMES)
-    # A prior of delta latents has learned those with noise, and says nothing of the μ(x) that are meant here.
+    # The prior of a delta latent has learned z with noise, so it says nothing about the entropy of μ(x).
     return tuple(rates.entropies(mean, torch.zeros_like(width), time, None) for time in TIMES)

@@ -1,6 +1,6 @@
-"""Training of one setting: the bound first, then the conditional decoder on the frozen codec.
+"""Training of one setting: first the bound, then the conditional decoder on the frozen codec.
 
-Time is the processor time of this process, so that runs beside each other, or on a busy machine, get the same work.
+Time is the processor time of this process, so that a run gets the same amount of work on a busy machine.
 """
 
 import math
@@ -15,21 +15,21 @@ from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.study.datasets import Dataset
 from ldcodec.study.losses import denoising, deviation_of, reconstruction, spread, uniform_times
 from ldcodec.study.priors import cross_entropy_closed, entropy, entropy_at_start, prior_losses
-from ldcodec.study.runs import Settings
+from ldcodec.study.runs import StudySettings
 from ldcodec.study.toycodec import StudyCodec
 from ldcodec.study.toynets import fold, layout
 
-DESCENT = 0.5  # last share of a phase in which the learning rate falls to zero
-CLIP = 1.0  # norm of the gradient of the loss a number of the picture
-START_SHARE = 0.25  # of a conditional batch: at time 1 from u = 0, which is the estimate of least error
-REPORTS = 5  # lines of terms in a phase
+DESCENT = 0.5  # the last part of a phase, in which the learning rate falls to zero
+CLIP = 1.0  # norm of the gradient; the loss is divided by the numbers in a picture
+START_SHARE = 0.25  # of a batch of the conditional decoder that is at time 1 with u = 0: the estimate of least error
+REPORTS = 5  # progress lines in a phase
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The bound's terms, means over a batch in nats a picture."""
+    """The terms of the bound, means over a batch in nats per picture."""
 
     distortion: float
     entropy: float
@@ -38,11 +38,11 @@ class Terms:
 
     @property
     def rate(self) -> float:
-        """Cross-entropy − entropy, nats a picture."""
+        """Cross-entropy − entropy, in nats per picture."""
         return self.cross_entropy - self.entropy
 
     def line(self) -> str:
-        """The terms for a log."""
+        """The terms as a line of the log."""
         return (
             f"distortion {self.distortion:9.1f}  entropy {self.entropy:8.1f}  cross-entropy {self.cross_entropy:8.1f}  "
             f"rate {self.rate:7.1f}  denoising {self.denoising:8.2f} nats"
@@ -50,7 +50,7 @@ class Terms:
 
 
 def bound(codec: StudyCodec, pictures: Tensor) -> tuple[Tensor, Terms]:
-    """The loss [B] for pictures [B, C, n, n] in 0..1 and its terms: one draw of z, of time and of noise for each."""
+    """The loss [B] of pictures [B, C, n, n] in 0..1 and its terms, by one draw of z, time and noise for each."""
     settings, model = codec.settings, codec.autoencoder
     mean, width = model.mean(pictures), model.width()
     z = codec.drawn(mean)
@@ -58,7 +58,7 @@ def bound(codec: StudyCodec, pictures: Tensor) -> tuple[Tensor, Terms]:
     extra = torch.zeros(len(pictures))
     if settings.prior == "normal":
         own, cross = entropy(settings.latent, width), cross_entropy_closed(settings.latent, mean, z, width)
-        if codec.prior is not None:  # fitted to the latents beside the bound, which it does not enter (Rombach et al.)
+        if codec.prior is not None:  # fitted to the latents but no part of the bound (Rombach et al. 2022)
             extra = denoising(z.detach(), codec.prior, settings.weighting)
     elif codec.prior is not None:
         own = entropy_at_start(settings.latent, width)
@@ -68,9 +68,9 @@ def bound(codec: StudyCodec, pictures: Tensor) -> tuple[Tensor, Terms]:
 
 
 def restoration(codec: StudyCodec, pictures: Tensor, z: Tensor) -> Tensor:
-    """‖v − v_θ‖² a number for the conditional decoder, [B]: z [B, L, h, w] as it will be decoded, the codec held still.
+    """Mean of (v − v_θ)² of the conditional decoder, [B], for z [B, L, h, w] as it will be decoded; the codec is fixed.
 
-    A share of the batch is at time 1 with u = 0, where v = −u: the squared error of the one-step estimate.
+    Part of the batch is at time 1 with u = 0, where the loss is the squared error of the one-step estimate.
     """
     with torch.no_grad():
         decoded = codec.autoencoder.decode(z)
@@ -85,8 +85,8 @@ def restoration(codec: StudyCodec, pictures: Tensor, z: Tensor) -> Tensor:
     return each
 
 
-def train(settings: Settings, data: Dataset, say: Say) -> StudyCodec:
-    """A trained codec. Every draw follows from settings.seed."""
+def train(settings: StudySettings, data: Dataset, say: Say) -> StudyCodec:
+    """A trained codec in evaluation mode. All randomness follows from settings.seed."""
     torch.manual_seed(settings.seed)
     codec = StudyCodec(settings, layout(settings, data.colours, data.side))
     codec.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -151,8 +151,8 @@ def _fit(
     say(f"{step + 1} steps of {settings.batch} pictures")
 
 
-def _progress(settings: Settings, share: float) -> Iterator[float]:
-    """The share of a phase that is over, before each of its steps: by the count, or by processor time."""
+def _progress(settings: StudySettings, share: float) -> Iterator[float]:
+    """The share of a phase that is over, before each of its steps: by number of steps, or by processor time."""
     if settings.steps:
         count = max(1, round(settings.steps * share))
         yield from (k / count for k in range(count))

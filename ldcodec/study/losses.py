@@ -1,8 +1,8 @@
-"""The terms of the evidence lower bound, each on its own, in nats and for each picture.
+"""The terms of the evidence lower bound, in nats for each picture.
 
     −log p(x) ≤ −E log p(x|z)  −  H(q(z|x))  +  CE(q(z|x) ‖ p(z))
 
-(Vahdat, Kreis and Kautz 2021, LSGM, equation 4). The first is the distortion, the other two together the rate. Under a
+(Vahdat, Kreis and Kautz 2021, LSGM, equation 4). The first is the distortion, the other two are the rate. Under a
 diffusion prior the cross-entropy is a denoising loss with the weight g²/σ² (their theorem 1): half the integral of
 ‖ε − ε_θ‖² over the logarithm of the signal-to-noise ratio (Kingma et al. 2021, VDM, equation 17).
 """
@@ -24,9 +24,9 @@ NOISE_ENTROPY = 0.5 * (LOG_TWO_PI + 1)  # of one standard normal number
 
 
 def deviation_of(multiplier: float, channels: int) -> float:
-    """Standard deviation of p(x|z), x in 0..1, under which nats are proportional to bits + λ·255²·MSE.
+    """Standard deviation s of p(x|z), x in 0..1, for which nats are proportional to bits + λ·255²·MSE.
 
-    Bits are counted a pixel and MSE over all `channels` numbers of a pixel: C·MSE/(2s²) nats = λ·255²·MSE bits.
+    Bits are per pixel and MSE is over the C channels of a pixel, so C·MSE/(2s²) nats = λ·255²·MSE bits.
     """
     return math.sqrt(channels / (2 * math.log(2) * multiplier)) / 255
 
@@ -50,8 +50,8 @@ def uniform_entropy(log_step: Tensor) -> Tensor:
 def diffused_entropy(entropy: Tensor, time: float = FIRST) -> Tensor:
     """Entropy of α·z + σ·ε from that of z, element by element, in nats.
 
-    Exact where z is Gaussian; otherwise the lower bound by the entropy power inequality (Shannon 1948, section 21),
-    so that a rate computed with it is not too small.
+    Exact where z is Gaussian, otherwise a lower bound by the entropy power inequality (Shannon 1948, section 21), so
+    that a rate computed with it is never too small.
     """
     alpha, sigma = (float(part) for part in alpha_sigma(torch.tensor(time, dtype=torch.float64)))
     return 0.5 * torch.log(alpha**2 * torch.exp(2 * entropy) + sigma**2 * math.exp(2 * NOISE_ENTROPY))
@@ -65,7 +65,7 @@ def cross_entropy_normal(mean: Tensor, log_sigma: Tensor) -> Tensor:
 def cross_entropy_cells(noisy: Tensor, log_step: Tensor) -> Tensor:
     """−log of the density of N(0, 1) smeared over the cell of width Δ around z: noisy z [B, ...] → [B] nats.
 
-    The product's bits of the symbol z/Δ under the scale 1/Δ (`ratemodel.gaussian.information`), plus log Δ.
+    These are the codec's bits of the symbol z/Δ under the scale 1/Δ (`nets.quantise.information`), plus log Δ.
     """
     bits = information(noisy / log_step.exp(), (-log_step).exp().expand_as(noisy))
     return (bits * math.log(2) + log_step).flatten(1).sum(1)
@@ -77,15 +77,20 @@ def log_snr(time: Tensor) -> Tensor:
     return 2 * (alpha.log() - sigma.log())
 
 
-def likelihood_times(count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Times with density proportional to g²/σ², [count] in FIRST..LAST, one in each of `count` equal strata.
+def likelihood_times(count: int, dtype: torch.dtype = torch.float32, first: float = FIRST) -> Tensor:
+    """Times with density proportional to g²/σ², [count] in first..LAST, one in each of `count` equal strata.
 
     Uniform in the logarithm of the signal-to-noise ratio: LSGM's importance sampling (their section 3.3).
     """
-    most, least = (float(log_snr(torch.tensor(t, dtype=torch.float64))) for t in (FIRST, LAST))
+    most, least = _log_snr_range(first)
     share = (torch.randperm(count) + torch.rand(count, dtype=torch.float64)) / count
     angle = torch.atan(torch.exp(-0.5 * (most + (least - most) * share)))
     return (angle * (2 / math.pi)).to(dtype)
+
+
+def _log_snr_range(first: float) -> tuple[float, float]:
+    most, least = log_snr(torch.tensor([first, LAST], dtype=torch.float64)).tolist()
+    return most, least
 
 
 def uniform_times(count: int) -> Tensor:
@@ -108,16 +113,16 @@ def noise_error(z: Tensor, velocity: Velocity, time: Tensor, noise: Tensor) -> T
     return (alpha * miss).square().flatten(1).sum(1)
 
 
-def cross_entropy_denoising(z: Tensor, velocity: Velocity, time: Tensor, noise: Tensor) -> Tensor:
-    """CE(q(z_t|x) ‖ p_θ) at t = FIRST for z drawn from q, by denoising: [B] nats, unbiased over `likelihood_times`.
+def cross_entropy_denoising(z: Tensor, velocity: Velocity, time: Tensor, noise: Tensor, first: float = FIRST) -> Tensor:
+    """CE(q(z_t|x) ‖ p_θ) at t = first for z drawn from q, by denoising: [B] nats, unbiased over `likelihood_times`.
 
     LSGM, theorem 1: ∫ g²/(2σ²)·E‖ε − ε_θ‖² dt + ½·log(2πe·σ²) for each element, σ that of the first time; to which
-    the divergence of q(z_t|z) from N(0, 1) at the last time is added, which they hold to be zero.
+    the divergence of q(z_t|z) from N(0, 1) at the last time is added, which they take to be zero.
     """
-    most, least = (log_snr(torch.tensor(t, dtype=torch.float64)).item() for t in (FIRST, LAST))
+    most, least = _log_snr_range(first)
     integral = 0.5 * (most - least) * noise_error(z, velocity, time, noise)
-    first = torch.tensor(FIRST, dtype=torch.float64)
-    start = z[0].numel() * (NOISE_ENTROPY + float(alpha_sigma(first)[1].log()))
+    sigma = alpha_sigma(torch.tensor(first, dtype=torch.float64))[1]
+    start = z[0].numel() * (NOISE_ENTROPY + float(sigma.log()))
     return integral + start + _divergence_at_the_end(z)
 
 
@@ -136,7 +141,7 @@ def weight(weighting: str, time: Tensor) -> Tensor:
 
 
 def denoising(z: Tensor, velocity: Velocity, weighting: str) -> Tensor:
-    """w(t)/2·‖ε − ε_θ‖² at times and noise drawn here: z [B, ...] → [B], the loss that trains a prior's network."""
+    """The loss w(t)/2·‖ε − ε_θ‖² of a prior's network at random times and noise: z [B, ...] → [B] nats."""
     noise = torch.randn_like(z)
     if weighting == "likelihood":
         return cross_entropy_denoising(z, velocity, likelihood_times(len(z), z.dtype), noise)

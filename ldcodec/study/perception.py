@@ -1,7 +1,7 @@
-"""How far the distribution of decoded pictures is from that of pictures, from samples of both.
+"""How far the distribution of decoded pictures is from that of real pictures, estimated from samples of both.
 
-All distances are between features of a small classifier that the study trains on the same data set. The smaller, the
-better; each has a floor, its value between two sets of real pictures, which is not zero for few pictures.
+All distances are between features of a small classifier that the study trains on the same data set. Less is better.
+Each distance has a floor, its value between two sets of real pictures, which is above zero for few pictures.
 """
 
 import math
@@ -11,18 +11,19 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ldcodec.bitstream.atomic import replaced
+from ldcodec.entropy.weights import read_tensors
 from ldcodec.errors import ModelError
 from ldcodec.study.datasets import Dataset
 
 FEATURES = 64
 STEPS, BATCH, RATE = 600, 64, 2e-3  # of the classifier's training
-JUDGED = 1000  # pictures, twice
+JUDGED = 1000  # coded and as many reference pictures, on which the accuracy is measured
 CRITIC_STEPS, CRITIC_WIDTH, CRITIC_RATE, CRITIC_DECAY = 100, 32, 1e-2, 1e-2
-LOGIT_LIMIT = 5.0  # of the density ratio's logarithm: one misjudged picture must not decide the mean
+LOGIT_LIMIT = 5.0  # of the logarithm of the density ratio, so that one misjudged picture cannot decide the mean
 
 
 class Classifier(nn.Module):
@@ -38,7 +39,7 @@ class Classifier(nn.Module):
         self.register_buffer("deviation", torch.ones(FEATURES))
 
     def features(self, pictures: Tensor) -> Tensor:
-        """[B, C, n, n] in 0..1 → [B, 64], not negative, in units of their deviation over training pictures."""
+        """[B, C, n, n] in 0..1 → [B, 64] ≥ 0, in units of their standard deviation over the training pictures."""
         features: Tensor = self._hidden(pictures) / self.deviation  # type: ignore[operator]
         return features
 
@@ -53,32 +54,32 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def set_units(self, pictures: Tensor) -> None:
-        """Makes the deviation of each feature over some pictures its unit; of one that hardly moves, a tenth of all."""
+        """Sets each feature's unit to its deviation over these pictures, at least a tenth of the mean deviation."""
         deviation = self._hidden(pictures).std(0)
         self.deviation.copy_(deviation.clamp(min=0.1 * float(deviation.mean()) + 1e-6))  # type: ignore[operator]
 
 
 def classifier(data: Dataset, folder: Path, steps: int = STEPS) -> Classifier:
-    """The classifier of a data set: from `folder` if it was trained before, else trained and written there.
+    """The classifier of a data set, read from `folder`, or trained and written there if there is none yet.
 
-    The file's name holds a checksum of the pictures, so that one folder of results has one measure for each data set.
-    Raises ModelError for a file that does not fit.
+    The file's name contains a checksum of the pictures, so that results in one folder share a classifier for each data
+    set and can be compared. Raises ModelError for a file that does not fit.
     """
-    print_of = zlib.crc32(data.train.pixels.numpy().tobytes())
-    path = folder / f"classifier-{print_of:08x}-{steps}.safetensors"
+    checksum = zlib.crc32(data.train.pixels.numpy().tobytes())
+    path = folder / f"classifier-{checksum:08x}-{steps}.safetensors"
     network = Classifier(data.colours, data.side, data.classes)
     if path.exists():
         try:
-            network.load_state_dict(load_file(path))
-        except (SafetensorError, RuntimeError, OSError) as error:
-            raise ModelError(f"{path}: not a classifier of these pictures; remove it to train one anew") from error
+            network.load_state_dict(read_tensors(path)[0])
+        except (ModelError, RuntimeError) as error:
+            raise ModelError(f"{path}: not a classifier of these pictures; remove it to train a new one") from error
         return network.eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Classifier(data.colours, data.side, data.classes)
         _train_classifier(network, data, steps)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(network.state_dict(), path)
+    with replaced(path) as temporary:
+        save_file(network.state_dict(), temporary)
     return network.eval()
 
 
@@ -96,7 +97,7 @@ def _train_classifier(network: Classifier, data: Dataset, steps: int) -> None:
 
 @torch.no_grad()
 def accuracy(network: Classifier, data: Dataset) -> float:
-    """Share that the classifier knows of the first JUDGED of the coded and of the reference pictures, 0..1."""
+    """The share 0..1 that the classifier gets right of the first JUDGED coded and reference pictures."""
     parts = [part.part(slice(0, JUDGED)) for part in (data.coded, data.reference)]
     right = [(network(part.floats()).argmax(1) == part.labels).float() for part in parts]
     return float(torch.cat(right).mean())
@@ -105,7 +106,7 @@ def accuracy(network: Classifier, data: Dataset) -> float:
 def frechet(first: Tensor, second: Tensor) -> float:
     """Fréchet distance of Gaussians fitted to features [n, d] and [m, d] (Heusel et al. 2017, equation 6), ≥ 0.
 
-    ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2·tr (Σ₁^½·Σ₂·Σ₁^½)^½, the form that is symmetric and has real roots.
+    ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2·tr (Σ₁^½·Σ₂·Σ₁^½)^½: in this form the matrix is symmetric and its roots are real.
     """
     first, second = first.double(), second.double()
     shift = (first.mean(0) - second.mean(0)).square().sum()
@@ -119,7 +120,7 @@ def frechet(first: Tensor, second: Tensor) -> float:
 def kernel_distance(first: Tensor, second: Tensor) -> float:
     """KID: the unbiased squared MMD with the kernel (x·y/d + 1)³ (Bińkowski et al. 2018, section 4).
 
-    Negative values are noise around zero.
+    The estimate may be negative where the distributions are nearly the same.
     """
     first, second = first.double(), second.double()
     n, m = len(first), len(second)
@@ -131,9 +132,10 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
 def density_ratio_divergence(real: Tensor, decoded: Tensor, seed: int) -> float:
     """A lower bound of KL(p ‖ q) in nats from features of samples of p [n, d] and q [m, d].
 
-    A critic learns on a third of each to tell them apart, its logit being log p/q; a second third says when to stop,
-    before the first step if need be; on the last E_p[T] − E_q[e^T] + 1 is a lower bound whatever the critic (Nguyen,
-    Wainwright and Jordan 2010, equation 9; the KL of f-GAN, Nowozin et al. 2016), about 0 where nothing is learned.
+    A critic learns on a third of the samples to tell them apart; its logit T estimates log p/q. A second third chooses
+    the step at which to stop, perhaps before the first. On the last third E_p[T] − E_q[e^T] + 1 is a lower bound,
+    whatever the critic is (Nguyen, Wainwright and Jordan 2010, equation 9; the KL of f-GAN, Nowozin et al. 2016). It is
+    about 0 where the critic finds no difference.
     """
     centre, scale = real.mean(0), real.std(0).clamp(min=0.1)
     sides = [((x - centre) / scale)[_shuffled(len(x), seed)].chunk(3) for x in (real, decoded)]
@@ -142,7 +144,7 @@ def density_ratio_divergence(real: Tensor, decoded: Tensor, seed: int) -> float:
         torch.manual_seed(seed)
         critic = nn.Sequential(nn.Linear(real.shape[1], CRITIC_WIDTH), nn.ReLU(), nn.Linear(CRITIC_WIDTH, 1))
     optimiser = torch.optim.AdamW(critic.parameters(), CRITIC_RATE, weight_decay=CRITIC_DECAY)
-    best, found = 0.0, 0.0  # of the critic T = 0
+    best, found = 0.0, 0.0  # the bound of T = 0
     for step in range(CRITIC_STEPS):
         optimiser.zero_grad(set_to_none=True)
         loss = F.softplus(-critic(learned[0])).mean() + F.softplus(critic(learned[1])).mean()
@@ -165,7 +167,7 @@ def _shuffled(count: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Distances:
-    """Fréchet and kernel distance, and the density-ratio bound of KL(pictures ‖ decoded) in nats."""
+    """Fréchet and kernel distance, and the density-ratio bound of KL(reference ‖ decoded) in nats."""
 
     frechet: float
     kernel: float
@@ -174,27 +176,27 @@ class Distances:
 
 @torch.no_grad()
 def distances(network: Classifier, reference: Tensor, decoded: Tensor, seed: int) -> Distances:
-    """Between two sets of pictures [n, C, s, s] and [m, C, s, s] in 0..1."""
+    """The distances between pictures [n, C, s, s] and [m, C, s, s] in 0..1; the seed is the critic's."""
     real, other = network.features(reference), network.features(decoded)
     with torch.enable_grad():
         divergence = density_ratio_divergence(real, other, seed)
     return Distances(frechet(real, other), kernel_distance(real, other), divergence)
 
 
-# Two-sided 95 % points of Student's t for 1 … 15 degrees of freedom, the last for more.
+# Two-sided 95 % points of Student's t for 1 … 15 degrees of freedom; the last is used for more.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and half the width of its 95 % confidence interval."""
+    """A mean over seeds, and half the width of its 95 % confidence interval."""
 
     mean: float
     half_width: float
 
 
 def estimate(values: list[float]) -> Estimate:
-    """Of at least two independent values, by Student's t."""
+    """The mean of at least two independent values and its interval, by Student's t."""
     count = len(values)
     mean = sum(values) / count
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))

@@ -1,4 +1,4 @@
-"""The rate–distortion–perception plane of results, the entropies over time, and sheets of pictures."""
+"""Plots: the rate–distortion–perception plane, the entropies over time, and sheets of pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,20 +13,20 @@ from ldcodec.errors import LdcodecError
 from ldcodec.study.datasets import Dataset
 from ldcodec.study.evaluation import generated
 from ldcodec.study.rates import send, statistics
-from ldcodec.study.results import DECODER, ONE_STEP, Quality, Result
+from ldcodec.study.results import DECODER, ONE_STEP, Quality, RunResult
 from ldcodec.study.toycodec import StudyCodec
 
 PLANE, ENTROPIES = "plane.png", "entropies.png"
 MARKERS = {DECODER: "o", ONE_STEP: "s"}
 LABELS = {"decoder alone": "o", "conditional, one step": "s", "conditional, realism > 0": "^"}
-BOUND = 3.01  # dB: twice the least squared error gives perfect realism (Blau and Michaeli 2018, theorem 2)
-ZOOM = 48  # pixels that a picture of a sheet has at least
+BOUND = 3.01  # dB: perfect realism costs at most twice the least squared error (Blau and Michaeli 2018, theorem 2)
+ZOOM = 48  # the least side of a picture in a sheet, in pixels
 
 
-def draw(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Writes both plots, the second of the first result, and returns their paths.
+def draw(results: Sequence[RunResult], folder: Path) -> list[Path]:
+    """Writes the plane of all results and the entropies of the first, and returns both paths.
 
-    Raises LdcodecError without matplotlib.
+    Raises LdcodecError if matplotlib is missing.
     """
     try:
         from matplotlib.figure import Figure
@@ -41,8 +41,8 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     return paths
 
 
-def _plane(figure, results: Sequence[Result]) -> None:  # type: ignore[no-untyped-def]
-    """A panel for each data set, for neither bits nor distances of two can be compared."""
+def _plane(figure, results: Sequence[RunResult]) -> None:  # type: ignore[no-untyped-def]
+    """A panel for each data set, since their bits and distances cannot be compared."""
     names = sorted({result.settings.dataset for result in results}, reverse=True)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         _panel(figure, axes, [result for result in results if result.settings.dataset == name])
@@ -55,7 +55,7 @@ def _plane(figure, results: Sequence[Result]) -> None:  # type: ignore[no-untype
     figure.legend(loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
 
-def _panel(figure, axes, results: Sequence[Result]) -> None:  # type: ignore[no-untyped-def]
+def _panel(figure, axes, results: Sequence[RunResult]) -> None:  # type: ignore[no-untyped-def]
     from matplotlib.colors import LogNorm
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
@@ -82,7 +82,7 @@ def _psnr(quality: Quality) -> float:
     return float("nan") if quality.psnr is None else quality.psnr.mean
 
 
-def _over_time(figure, results: Sequence[Result]) -> None:  # type: ignore[no-untyped-def]
+def _over_time(figure, results: Sequence[RunResult]) -> None:  # type: ignore[no-untyped-def]
     axes = figure.add_subplot()
     for result in results[:1]:
         time = [row.time for row in result.entropies]
@@ -102,7 +102,7 @@ def _over_time(figure, results: Sequence[Result]) -> None:  # type: ignore[no-un
 
 @torch.no_grad()
 def sheet(codec: StudyCodec, data: Dataset, path: Path, columns: int = 12) -> None:
-    """Writes a sheet, a row each: originals; decoder; where conditional one step and realism 1; generated."""
+    """Writes a sheet with a row of originals, of decoded, (if conditional) of restored, and of generated pictures."""
     torch.manual_seed(5)
     columns = min(columns, len(data.coded))
     x = data.coded.part(slice(0, columns)).floats()

@@ -1,8 +1,8 @@
-"""p(z): the standard normal, a diffusion, or both mixed.
+"""The prior p(z): the standard normal, a diffusion, or a mixture of both.
 
-LSGM (Vahdat, Kreis and Kautz 2021, section 3.2) mixes p(z) ∝ N(z; 0, 1)^(1−α)·p_θ(z)^α and so the noise predictions,
-ε = (1 − α)·σ·z_t + α·ε_θ. With ε_θ = σ·z_t + α_t·v_θ that is a multiple of the velocity, α·v_θ: the standard normal is
-velocity zero, and a network that starts at zero starts as the standard normal, whatever α.
+LSGM (Vahdat, Kreis and Kautz 2021, section 3.2) mixes p(z) ∝ N(z; 0, 1)^(1−α)·p_θ(z)^α, and so the noise predictions:
+ε = (1 − α)·σ·z_t + α·ε_θ. With ε_θ = σ·z_t + α_t·v_θ this is the velocity α·v_θ. The standard normal has velocity zero,
+so a network whose output starts at zero starts as the standard normal, whatever α is.
 """
 
 from collections.abc import Callable
@@ -22,15 +22,15 @@ from ldcodec.study.losses import (
     likelihood_times,
     uniform_entropy,
 )
-from ldcodec.study.toynets import Layout, VelocityNetwork
+from ldcodec.study.toynets import NetLayout, VelocityNetwork
 
-START_MIXING = -2.0  # of the logit of a learned α: 0.12, near the standard normal
+START_MIXING = -2.0  # logit of a learned α before training: α = 0.12, near the standard normal
 
 
 class MixedVelocity(nn.Module):
     """α·v_θ: z_t [B, L, h, w] and time [B] → v, where α [L, 1, 1] is 1, fixed, or learned for each channel."""
 
-    def __init__(self, layout: Layout, prior: str, mixing: float | None) -> None:
+    def __init__(self, layout: NetLayout, prior: str, mixing: float | None) -> None:
         super().__init__()
         self.network = VelocityNetwork(layout.latent, 0, layout)
         learned = prior == "mixed" and mixing is None
@@ -47,28 +47,28 @@ class MixedVelocity(nn.Module):
 
 
 def entropy(latent: str, log_noise: Tensor) -> Tensor:
-    """H(q(z|x)) of a kind of latent, a scalar in nats: log_noise is log σ or log Δ."""
+    """H(q(z|x)), a scalar in nats; log_noise is log σ of a Gaussian latent, or log Δ of a delta."""
     return gaussian_entropy(log_noise) if latent == "gaussian" else uniform_entropy(log_noise)
 
 
 def entropy_at_start(latent: str, log_noise: Tensor) -> Tensor:
-    """H of q diffused to the first time, whose cross-entropy `cross_entropy_denoising` gives: a scalar in nats."""
+    """H of q diffused to the first time, to go with `cross_entropy_denoising`: a scalar in nats."""
     each = log_noise + NOISE_ENTROPY if latent == "gaussian" else log_noise
     return diffused_entropy(each).sum()
 
 
 def cross_entropy_closed(latent: str, mean: Tensor, noisy: Tensor, log_noise: Tensor) -> Tensor:
-    """CE(q(z|x) ‖ N(0, I)) without a diffusion: means and noisy z, both [B, L, h, w] → [B] nats."""
+    """CE(q(z|x) ‖ N(0, I)) in closed form: means and noisy z, both [B, L, h, w] → [B] nats."""
     if latent == "gaussian":
         return cross_entropy_normal(mean, log_noise)
     return cross_entropy_cells(noisy, log_noise)
 
 
 def prior_losses(velocity: MixedVelocity, z: Tensor, weighting: str) -> tuple[Tensor, Tensor]:
-    """(cross-entropy, loss of the prior's own network), both [B] nats: LSGM's algorithms 1 to 3.
+    """(cross-entropy, loss of the prior's network), both [B] nats: LSGM's algorithms 1 to 3.
 
-    The encoder always has the cross-entropy, weight g²/σ². The network has it too where that is the weighting asked
-    for; else the cross-entropy is computed with the network held still, and the network learns from another draw.
+    The encoder is always trained by the cross-entropy, whose weight is g²/σ². With the weighting "likelihood" it trains
+    the network too; otherwise the network is held fixed there and learns from a second draw.
     """
     noise, time = torch.randn_like(z), likelihood_times(len(z))
     if weighting == "likelihood":
@@ -79,6 +79,6 @@ def prior_losses(velocity: MixedVelocity, z: Tensor, weighting: str) -> tuple[Te
 
 
 def still(network: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    """The network as a function that passes gradients to its input and none to its parameters."""
+    """The network as a function that passes gradients to its input but not to its parameters."""
     held = {name: parameter.detach() for name, parameter in network.named_parameters()}
     return lambda z, time: functional_call(network, held, (z, time))

@@ -1,9 +1,9 @@
-"""What a latent costs, in bits that were really written, beside what the bound and the note's entropy say.
+"""What a latent costs in bits that are really written, and the entropies that a note on latent diffusion uses instead.
 
-A delta latent is rounded and goes through the product's range coder. A Gaussian one is sent by universal quantisation
-(Ziv 1985; Agustsson and Theis 2020): with noise u that both sides know, Δ·(round(μ/Δ − u) + u) is μ plus uniform noise
-of width Δ; and a Gaussian is a mixture of such uniforms, Δ = 2σ·√χ²₃ (Walker 1999), drawn by both sides as well. So z
-has exactly the distribution N(μ, σ²), and what is sent is a whole number.
+A delta latent is rounded and coded by the codec's range coder. A Gaussian latent is sent by universal quantisation (Ziv
+1985; Agustsson and Theis 2020): with noise u in ±½ that both sides know, Δ·(round(μ/Δ − u) + u) is μ plus uniform noise
+of width Δ. A Gaussian is a mixture of such uniforms with Δ = 2σ·√χ²₃ (Walker 1999), and both sides draw the same Δ. So
+z has exactly the distribution N(μ, σ²), and what is sent is a whole number.
 """
 
 import math
@@ -18,14 +18,13 @@ from torch import Tensor
 
 from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.entropy.tables import make_tables
+from ldcodec.entropy.tables import SYMBOL_LIMIT, make_tables
 from ldcodec.errors import LdcodecError
 from ldcodec.nets.quantise import nearest_scale
-from ldcodec.study.losses import FIRST, LAST, NOISE_ENTROPY, log_snr, noise_error
+from ldcodec.study.losses import FIRST, NOISE_ENTROPY, cross_entropy_denoising, likelihood_times
 
-SYMBOLS = 32767  # |whole number| that universal quantisation may send
-NARROWEST = 0.002  # of a scale in steps: below it the coder's table has one symbol
-BLOCK = 64  # pictures at a time in pairwise densities
+NARROWEST = 0.002  # scale in steps: below it the coder's table would have a single symbol
+BLOCK = 64  # pictures at a time in pairwise densities, to bound the memory
 
 
 @dataclass(frozen=True)
@@ -38,31 +37,31 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Sent:
-    """What a decoder has: z [B, L, h, w], and what it took: bytes of one stream for all B pictures."""
+    """What a decoder receives, z [B, L, h, w], and the size in bytes of the one stream for all B pictures."""
 
     z: Tensor
     size: int
 
     @property
     def bits(self) -> float:
-        """Bits a picture."""
+        """Bits per picture."""
         return 8 * self.size / len(self.z)
 
 
 def statistics(mean: Tensor) -> Statistics:
-    """Of μ(x) [B, L, h, w], B ≥ 2."""
+    """The statistics of μ(x) [B, L, h, w], B ≥ 2."""
     return Statistics(mean.mean(0), mean.std(0).clamp(min=1e-4))
 
 
 def send(latent: str, mean: Tensor, log_noise: Tensor, given: Statistics, seed: int) -> Sent:
-    """Writes μ(x) [B, L, h, w] of a kind of latent to bytes and reads it back; raises LdcodecError if that differs."""
+    """Codes the latent of μ(x) [B, L, h, w], reads it back and checks it. Raises LdcodecError if the symbols differ."""
     if latent == "delta":
         return _send_rounded(mean, log_noise.exp(), given)
     return _send_universal(mean, log_noise.exp(), given, seed)
 
 
 def _send_rounded(mean: Tensor, step: Tensor, given: Statistics) -> Sent:
-    symbols = torch.round((mean - given.mean) / step).clamp(-SYMBOLS, SYMBOLS)
+    symbols = torch.round((mean - given.mean) / step).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
     index = nearest_scale((given.deviation / step).log()).expand_as(symbols).flatten().numpy().astype(np.uint8)
     values = symbols.flatten().numpy().astype(np.int32)
     coder = Coder(make_tables())
@@ -75,12 +74,12 @@ def _send_rounded(mean: Tensor, step: Tensor, given: Statistics) -> Sent:
 
 def _send_universal(mean: Tensor, sigma: Tensor, given: Statistics, seed: int) -> Sent:
     step, dither = shared_randomness(mean.shape, sigma, seed)
-    symbols = torch.round(mean.double() / step - dither).clamp(-SYMBOLS, SYMBOLS)
+    symbols = torch.round(mean.double() / step - dither).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
     values = symbols.flatten().numpy().astype(np.int32)
     centre = (given.mean / step - dither).flatten().numpy()
     scale = (given.deviation / step).clamp(min=NARROWEST).flatten().numpy()
-    # The product's tables are of Gaussians around zero; here each cell is shifted by the dither.
-    model = constriction.stream.model.QuantizedGaussian(-SYMBOLS, SYMBOLS)
+    # Not the codec's tables, whose Gaussians lie around zero: here the dither shifts each cell.
+    model = constriction.stream.model.QuantizedGaussian(-SYMBOL_LIMIT, SYMBOL_LIMIT)
     encoder = constriction.stream.queue.RangeEncoder()
     encoder.encode(values, model, centre, scale)
     words = encoder.get_compressed()
@@ -89,7 +88,7 @@ def _send_universal(mean: Tensor, sigma: Tensor, given: Statistics, seed: int) -
 
 
 def shared_randomness(shape: torch.Size, sigma: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Steps Δ > 0 and dithers in ±½, both float64 of `shape`, that sender and receiver draw from one seed."""
+    """Steps Δ > 0 and dithers in ±½, both float64 of this shape, that sender and receiver draw from the same seed."""
     rng = np.random.default_rng(seed)
     radius = torch.from_numpy(np.sqrt(rng.chisquare(3, tuple(shape)))).clamp(min=0.01)
     dither = torch.from_numpy(rng.random(tuple(shape)) - 0.5)
@@ -98,15 +97,15 @@ def shared_randomness(shape: torch.Size, sigma: Tensor, seed: int) -> tuple[Tens
 
 def _check(sent: NDArray[np.int32], received: NDArray[np.int32]) -> None:
     if not np.array_equal(sent, received):
-        raise LdcodecError("the range coder gave other symbols back than it was given")
+        raise LdcodecError("the range coder returned other symbols than it was given")
 
 
 @dataclass(frozen=True)
 class Entropies:
-    """H(Z_t) and I(X; Z_t) at one time, in bits a picture, X being one of B pictures with equal probability.
+    """H(Z_t) and I(X; Z_t) at one time in bits per picture, X being one of B pictures with equal probability.
 
-    note: H as the entropy of a Gaussian of z_t's variances; true: H of the mixture of B Gaussians that z_t is, by
-    draws; given: H(Z_t|X); denoising: the upper bound of H by the prior's network, None where there is none of such z.
+    note: the entropy of a Gaussian with the variances of z_t. true: that of the mixture of B Gaussians which z_t is, by
+    sampling. given: H(Z_t|X). denoising: an upper bound of H by the prior's network, None without one for these z.
     """
 
     time: float
@@ -117,7 +116,7 @@ class Entropies:
 
     @property
     def information(self) -> float:
-        """I(X; Z_t) of these B pictures; at most log2 B."""
+        """I(X; Z_t) of the B pictures; at most log2 B."""
         return self.true - self.given
 
 
@@ -143,7 +142,7 @@ def entropies(
 def _information(centres: Tensor, variance: Tensor) -> float:
     """I(X; Z) in nats of Gaussians around equally likely centres [B, d], by a draw for each: E log q(z|x)/mean q(z|x′).
 
-    The density of the draw's own Gaussian is taken at the same draw, so that no sum over d elements is left to chance.
+    Both densities are evaluated at the same draw, so that the noise of their sums over d elements cancels.
     """
     around = centres / variance.sqrt()
     noise = torch.randn_like(around)
@@ -153,16 +152,9 @@ def _information(centres: Tensor, variance: Tensor) -> float:
 
 
 def _by_denoising(mean: Tensor, sigma: Tensor, time: float, velocity: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """The cross-entropy of z_t with the network's p_t, nats: as `losses.cross_entropy_denoising` from t on.
-
-    Theorem 1 of LSGM for the part of the process after t; the divergence at the last time is below 1e-4 an element.
-    """
+    """The cross-entropy of z_t with the network's p_t, in nats: that of the process from t on."""
     start = max(time, FIRST)
-    most, least = (float(log_snr(torch.tensor(t, dtype=torch.float64))) for t in (start, LAST))
-    share = (torch.arange(len(mean)) + torch.rand(len(mean))) / len(mean)
-    later = torch.atan(torch.exp(-0.5 * (most + (least - most) * share))) * (2 / math.pi)
     z = mean + sigma * torch.randn_like(mean)
+    later = likelihood_times(len(z), z.dtype, start)
     with torch.no_grad():
-        error = noise_error(z, velocity, later, torch.randn_like(z))
-    first = float(alpha_sigma(torch.tensor(start, dtype=torch.float64))[1].log())
-    return float(0.5 * (most - least) * error.mean()) + mean[0].numel() * (NOISE_ENTROPY + first)
+        return float(cross_entropy_denoising(z, velocity, later, torch.randn_like(z), start).mean())

@@ -1,4 +1,4 @@
-"""What a run found, as one JSON file a run, and the rows that tables and plots are made of."""
+"""The results of a run, and the JSON file that stores them."""
 
 import json
 from collections.abc import Sequence
@@ -6,21 +6,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ldcodec.bitstream.atomic import replaced
 from ldcodec.errors import UsageError
 from ldcodec.study.perception import Estimate
 from ldcodec.study.rates import Entropies
-from ldcodec.study.runs import Settings, as_json, from_json
+from ldcodec.study.runs import StudySettings, as_json, from_json
 
 SUFFIX = ".run.json"
-FLOOR, DECODER, ONE_STEP, GENERATED = "floor", "decoder", "one step", "generated"  # ways of decoding, beside realisms
+FLOOR, DECODER, ONE_STEP, GENERATED = "floor", "decoder", "one step", "generated"  # see Quality.way
 
 
 @dataclass(frozen=True)
 class Change:
-    """How far one way of decoding is from the decoder alone, on the same bits, pictures, reference and seeds.
+    """What one way of decoding changes against the decoder alone, on the same bits, pictures, reference and seeds.
 
-    psnr in dB, more is better; frechet, kernel, divergence: less is better. Each is the mean of the differences of the
-    seeds, and its interval is theirs: what all ways of a seed share, such as hard pictures, does not widen it.
+    psnr: in dB, more is better; frechet, kernel, divergence: less is better. Each estimate is over the differences of
+    the seeds, so that what all ways of a seed share, such as difficult pictures, does not widen its interval.
     """
 
     psnr: Estimate
@@ -34,9 +35,9 @@ class Quality:
     """Distortion and perception of one way of decoding.
 
     way: "decoder" (of the autoencoder alone), "one step" (conditional, u = 0), "realism 1" (conditional, many steps),
-    "generated" (from the prior; no distortion), "floor" (real pictures). psnr: of the mean squared error over all
-    pictures of a seed, dB; frechet, kernel, divergence: see `perception`; seconds: of processor time a picture; change:
-    against the decoder alone, None where there is nothing to compare.
+    "generated" (from the prior; no distortion) or "floor" (real pictures). psnr: in dB, of the mean squared error over
+    all pictures of a seed. frechet, kernel, divergence: see `perception`. seconds: of processor time per picture.
+    change: against the decoder alone, None where there is nothing to compare.
     """
 
     way: str
@@ -49,14 +50,15 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Result:
-    """One run: bits a picture that were written and that the bound says; qualities; entropies over time.
+class RunResult:
+    """What a run found. All bits and nats are per picture.
 
-    coded: of the bytes of one stream for all pictures of a seed. bound: cross-entropy − entropy under the settings'
-    prior. distortion: −E log p(x|z), nats. mixing: mean α, None without a diffusion. accuracy: of the classifier.
+    coded: bits that were written, in one stream for all pictures of a seed. bound: cross-entropy − entropy in bits,
+    under the prior of the settings. distortion: −E log p(x|z) in nats. mixing: the mean α, None without a diffusion.
+    accuracy: of the classifier, 0..1. pixels: of a picture.
     """
 
-    settings: Settings
+    settings: StudySettings
     coded: Estimate
     bound: float
     distortion: float
@@ -67,38 +69,36 @@ class Result:
     pixels: int
 
     def quality(self, way: str) -> Quality | None:
-        """The quality of one way of decoding, None if it was not measured."""
+        """The quality of a way of decoding, None if it was not measured."""
         return next((quality for quality in self.qualities if quality.way == way), None)
 
 
-def path_of(folder: Path, settings: Settings) -> Path:
+def path_of(folder: Path, settings: StudySettings) -> Path:
     """The file of a run's result."""
     return folder / (settings.name + SUFFIX)
 
 
-def write(result: Result, folder: Path) -> Path:
-    """Writes a result into a folder, whole or not at all; returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write(result: RunResult, folder: Path) -> Path:
+    """Writes the file of a result into a folder and returns its path. The path of the data is not stored."""
     path = path_of(folder, result.settings)
     stored = {**asdict(result), "settings": {**as_json(result.settings), "data": Path(result.settings.data).name}}
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    with replaced(path) as temporary:
+        temporary.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def read(paths: Sequence[Path]) -> list[Result]:
-    """The results in files and folders, by name. Raises UsageError for what is none, or where there are none."""
+def read(paths: Sequence[Path]) -> list[RunResult]:
+    """The results in files and folders. Raises UsageError for a file that is no result, or if there are none."""
     files = [file for path in paths for file in (sorted(path.glob("*" + SUFFIX)) if path.is_dir() else [path])]
     if not files:
         raise UsageError(f"no results (*{SUFFIX}) in {', '.join(str(path) for path in paths)}")
     return [_read(file) for file in files]
 
 
-def _read(path: Path) -> Result:
+def _read(path: Path) -> RunResult:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return Result(
+        return RunResult(
             **{
                 **stored,
                 "settings": from_json(stored["settings"]),

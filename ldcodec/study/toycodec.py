@@ -1,6 +1,5 @@
-"""One codec of the study: autoencoder, prior and conditional decoder, and the draws that connect them."""
+"""A codec of the study: autoencoder, prior, conditional decoder, and the random draws between them."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -8,21 +7,21 @@ from torch import Tensor, nn
 
 from ldcodec.diffusion.samplers import SAMPLERS, Sampler, times
 from ldcodec.study.priors import MixedVelocity
-from ldcodec.study.runs import Settings
-from ldcodec.study.toynets import Autoencoder, Layout, VelocityNetwork, fold, unfold
+from ldcodec.study.runs import StudySettings
+from ldcodec.study.toynets import Autoencoder, NetLayout, VelocityNetwork, fold, unfold
 
-SAMPLER_OF = {"ddpm": "ddpm", "ddim": "ddim", "sde": "sde", "ode": "heun"}  # setting → the product's sampler
+SAMPLER_OF = {"ddpm": "ddpm", "ddim": "ddim", "sde": "sde", "ode": "heun"}  # setting → name in SAMPLERS
 
 
 class StudyCodec(nn.Module):
-    """Encoder, decoder, and where the settings have them the velocities of the prior and of the picture.
+    """Encoder and decoder, and if the settings ask for them a diffusion prior and a conditional diffusion decoder.
 
-    The conditional decoder is the product's idea in the picture instead of the latent: it restores the remainder
-    u = (x − x̂)/d, given x̂ and z, with d the deviation of what the decoder leaves (`remainder`, measured when its
-    training begins). One step from u = 0 at time 1 is its estimate of least error; before training that is x̂.
+    The conditional decoder does what the codec's does in the latent, but in the picture: given x̂ and z it restores the
+    remainder u = (x − x̂)/d. Here d is the deviation of what the decoder leaves (`remainder`, measured when its training
+    begins). One step from u = 0 at time 1 is its estimate of least error; before training that is x̂.
     """
 
-    def __init__(self, settings: Settings, layout: Layout) -> None:
+    def __init__(self, settings: StudySettings, layout: NetLayout) -> None:
         super().__init__()
         self.settings, self.layout = settings, layout
         self.autoencoder = Autoencoder(layout, settings.latent)
@@ -34,25 +33,25 @@ class StudyCodec(nn.Module):
 
     @property
     def sampler(self) -> Sampler:
-        """The product's sampler that the settings name."""
+        """The sampler that the settings name."""
         return SAMPLERS[SAMPLER_OF[self.settings.diffusion]]
 
     def drawn(self, mean: Tensor) -> Tensor:
-        """z from q(z|x), as training sees it: [B, L, h, w] → the same."""
+        """z drawn from q(z|x) as in training, given its mean: [B, L, h, w] → the same shape."""
         noise = self.autoencoder.width().exp()
         if self.settings.latent == "gaussian":
             return mean + noise * torch.randn_like(mean)
         return mean + noise * (torch.rand_like(mean) - 0.5)
 
     def known(self, decoded: Tensor, z: Tensor) -> Tensor:
-        """What the conditional decoder sees: the folded picture and z, [B, C·fold² + L, h, w]."""
+        """What the conditional decoder is given: the folded picture and z, [B, C·fold² + L, h, w]."""
         return torch.cat([4 * fold(decoded, self.layout) - 2, z], 1)
 
     def restored(self, z: Tensor, realism: float, steps: int, noise: Callable[[int], Tensor] | None = None) -> Tensor:
-        """Pictures by the conditional decoder: z [B, L, h, w] → [B, C, n, n], not cut to 0..1.
+        """Pictures of the conditional decoder: z [B, L, h, w] → [B, C, n, n], not clipped to 0..1.
 
-        realism: scale of all noise in 0..1; 0 with steps 1 is the estimate of least error. noise: step → standard
-        normal [B, C·fold², h, w]; drawn here if not given.
+        realism: scale of all noise in 0..1; 0 in one step is the estimate of least error. noise: step → standard
+        normal [B, C·fold², h, w]; random if not given.
         """
         decoded = self.autoencoder.decode(z)
         if self.restorer is None:
@@ -62,9 +61,9 @@ class StudyCodec(nn.Module):
         return decoded + self.remainder * unfold(u, self.layout)  # type: ignore[operator]
 
     def generated(self, count: int, steps: int) -> Tensor:
-        """New z from the prior, [count, L, h, w]: by the sampler of the settings; without a diffusion from N(0, I).
+        """New z from the prior, [count, L, h, w]: by the sampler of the settings, or without a diffusion from N(0, I).
 
-        To the latter a delta latent adds the uniform noise that stands for rounding, as its prior in the bound does.
+        In the latter case a delta latent adds the uniform noise that stands for rounding, as its prior in the bound.
         """
         like = torch.empty(count, *self.layout.latent_shape)
         if self.prior is None:
@@ -89,8 +88,3 @@ class StudyCodec(nn.Module):
 
         found: Tensor = self.sampler(denoise, scaled(0), times(steps), scaled)
         return found
-
-
-def psnr(mse: float) -> float:
-    """dB of a mean squared error of values in 0..1; infinite for 0."""
-    return math.inf if mse == 0 else -10 * math.log10(mse)

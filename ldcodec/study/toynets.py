@@ -1,8 +1,8 @@
-"""The networks: encoder, decoder, and the velocity of a diffusion, as mlp or cnn.
+"""The networks of the study: encoder, decoder, and the velocity of a diffusion, each as mlp or cnn.
 
-Both are one construction. A picture is folded into channels (pixel_unshuffle), the layers keep the size of that grid,
-and the result is unfolded. A cnn folds 4×4 pixels and has 3×3 kernels; an mlp folds the whole picture to one
-position, where a 1×1 convolution is a fully connected layer.
+Both are built alike. A picture is folded into channels (pixel_unshuffle), the layers keep the size of that grid, and
+the result is unfolded. A cnn folds 4×4 pixels and has 3×3 kernels. An mlp folds the whole picture into one position,
+where a 1×1 convolution is a fully connected layer.
 """
 
 import math
@@ -16,15 +16,15 @@ from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.errors import UsageError
 from ldcodec.nets.blocks import SLOPE, act
 from ldcodec.nets.denoiser import TimeFilm
-from ldcodec.study.runs import SIDE, Settings
+from ldcodec.study.runs import SIDE, StudySettings
 
-RESIDUAL = 0.25  # of a block's branch, as in the product
-NARROWEST = 4.0  # −log of the least deviation that a velocity assumes
+RESIDUAL = 0.25  # factor of a block's branch
+NARROWEST = 4.0  # limit of |log s| in a velocity
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How pictures [B, C, n, n] lie in the networks: grid = n/fold, latent [B, latent, grid, grid]."""
+class NetLayout:
+    """Sizes of the networks for pictures [B, C, n, n]: the grid is n/fold, the latent [B, latent, grid, grid]."""
 
     colours: int
     side: int
@@ -46,27 +46,27 @@ class Layout:
         return self.latent, grid, grid
 
 
-def layout(settings: Settings, colours: int, side: int) -> Layout:
-    """The layout for pictures [B, colours, side, side]; raises UsageError where `side` does not fold."""
+def layout(settings: StudySettings, colours: int, side: int) -> NetLayout:
+    """The layout for pictures [B, colours, side, side]. Raises UsageError for a side that cannot be folded."""
     if side % SIDE:
         raise UsageError(f"pictures must have sides that are multiples of {SIDE} pixels, not {side}")
     if settings.net == "mlp":
-        return Layout(colours, side, side, 1, 256, 1, 8 * settings.channels)
-    return Layout(colours, side, SIDE, 3, 64, 2, settings.channels)
+        return NetLayout(colours, side, side, 1, 256, 1, 8 * settings.channels)
+    return NetLayout(colours, side, SIDE, 3, 64, 2, settings.channels)
 
 
-def fold(pictures: Tensor, layout: Layout) -> Tensor:
+def fold(pictures: Tensor, layout: NetLayout) -> Tensor:
     """[B, C, n, n] → [B, C·fold², grid, grid]."""
     return F.pixel_unshuffle(pictures, layout.fold)
 
 
-def unfold(channels: Tensor, layout: Layout) -> Tensor:
+def unfold(channels: Tensor, layout: NetLayout) -> Tensor:
     """The inverse of `fold`."""
     return F.pixel_shuffle(channels, layout.fold)
 
 
 def convolution(inputs: int, outputs: int, kernel: int, zero: bool = False) -> nn.Conv2d:
-    """A layer that keeps the grid: He initialisation (He et al. 2015) or zeros, no bias at first."""
+    """A layer that keeps the grid, with weights random (He et al. 2015) or zero, and biases of zero."""
     layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
     if zero:
         nn.init.zeros_(layer.weight)
@@ -78,12 +78,12 @@ def convolution(inputs: int, outputs: int, kernel: int, zero: bool = False) -> n
 
 
 def half(network: nn.Module) -> torch.autocast:
-    """Where a network is in training its layers compute in bfloat16, twice as fast here; measured ones in float32."""
+    """The context of a network's layers: bfloat16 for speed in training mode, float32 in evaluation mode."""
     return torch.autocast("cpu", torch.bfloat16, enabled=network.training)
 
 
 class Block(nn.Module):
-    """x + ¼·second(act(first(act(x)))), [B, width, h, w] → the same; the product's block with a kernel to choose."""
+    """x + ¼·second(act(first(act(x)))), [B, width, h, w] → the same; as `nets.blocks.Residual`, with any kernel."""
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
@@ -93,8 +93,8 @@ class Block(nn.Module):
         return torch.add(x, self.second(act(self.first(act(x)))), alpha=RESIDUAL)
 
 
-def trunk(inputs: int, outputs: int, layout: Layout) -> nn.Sequential:
-    """[B, inputs, h, w] → [B, outputs, h, w]; outputs start small."""
+def trunk(inputs: int, outputs: int, layout: NetLayout) -> nn.Sequential:
+    """[B, inputs, h, w] → [B, outputs, h, w], small before training."""
     blocks = [Block(layout.width, layout.kernel) for _ in range(layout.blocks)]
     head = convolution(layout.width, outputs, layout.kernel)
     with torch.no_grad():
@@ -103,13 +103,13 @@ def trunk(inputs: int, outputs: int, layout: Layout) -> nn.Sequential:
 
 
 class Autoencoder(nn.Module):
-    """Pictures in 0..1 → the mean of q(z|x) → pictures; and the size of q's noise, shared by all pictures.
+    """Pictures in 0..1 → the mean of q(z|x) → pictures, and the size of q's noise, which all pictures share.
 
-    `log_noise` [latent, h, w] is log σ of a Gaussian latent or log Δ of a delta. It does not depend on the picture,
-    unlike a usual VAE's: a decoder must know it before universal quantisation can send z (Agustsson and Theis 2020).
+    `log_noise` [latent, h, w] is log σ of a Gaussian latent, or log Δ of a delta. Unlike a usual VAE's it does not
+    depend on the picture: a decoder must know it before universal quantisation can send z (Agustsson and Theis 2020).
     """
 
-    def __init__(self, layout: Layout, latent: str) -> None:
+    def __init__(self, layout: NetLayout, latent: str) -> None:
         super().__init__()
         self.layout = layout
         self.encoder = trunk(layout.folded, layout.latent, layout)
@@ -124,25 +124,25 @@ class Autoencoder(nn.Module):
         return mean.float()
 
     def decode(self, z: Tensor) -> Tensor:
-        """z [B, latent, h, w] → pictures [B, C, n, n], near 0..1 but not cut."""
+        """z [B, latent, h, w] → pictures [B, C, n, n] in about 0..1, not clipped."""
         with half(self):
             folded: Tensor = self.decoder(z)
         return unfold(folded.float(), self.layout) + 0.5
 
     def width(self) -> Tensor:
-        """log σ or log Δ, [latent, h, w]; held above −3.5 so that the first time of the diffusion stays below it."""
+        """log σ or log Δ, [latent, h, w], at least −3.5: above the noise at the first time of the diffusion."""
         return self.log_noise.clamp(min=-3.5)
 
 
 class VelocityNetwork(nn.Module):
     """v_θ(u_t, t | known), 0 before training: u [B, channels, h, w], time [B], known [B, n, h, w] or None → v.
 
-    The network gives m and log s, and v is the velocity that a Gaussian u0 ~ N(m, s²) would have (`velocity`): where
-    nothing is left to draw, s tends to 0 and all noise is taken away again. Like the product's form a + b·u
-    (`ldcodec.nets.denoiser`), but b need not be learned for every time. `TimeFilm` is the product's.
+    The network gives m and log s, and v is the velocity that a Gaussian u0 ~ N(m, s²) would have (`velocity`). Where
+    nothing is left to draw, s tends to 0 and all noise is removed. This is like the form a + b·u of `nets.denoiser`,
+    but b need not be learned for every time.
     """
 
-    def __init__(self, channels: int, known: int, layout: Layout) -> None:
+    def __init__(self, channels: int, known: int, layout: NetLayout) -> None:
         super().__init__()
         width, kernel = layout.width, layout.kernel
         self.entry = convolution(channels + known, width, kernel)
@@ -161,8 +161,8 @@ class VelocityNetwork(nn.Module):
 def velocity(u: Tensor, time: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:
     """E[v | u_t] where u0 ~ N(mean, deviation²): (α·σ·(1 − s²)·u_t − σ·m)/(α²·s² + σ²), all [B, ...], time [B].
 
-    From E[u0 | u_t] = m + α·s²·(u_t − α·m)/(α²·s² + σ²) and v = (α·u_t − u0)/σ. log s is held within ±NARROWEST. With
-    m = 0 and s = 1 it is 0, at time 1 it is −m.
+    It follows from E[u0 | u_t] = m + α·s²·(u_t − α·m)/(α²·s² + σ²) and v = (α·u_t − u0)/σ. With m = 0 and s = 1 it is
+    0; at time 1 it is −m. |log s| is limited to NARROWEST.
     """
     alpha, sigma = (part.reshape(-1, *[1] * (u.dim() - 1)) for part in alpha_sigma(time))
     variance = (2 * log_deviation.clamp(-NARROWEST, NARROWEST)).exp()

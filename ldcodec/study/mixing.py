@@ -1,8 +1,8 @@
-"""LSGM's mixed prior in the product's rate model: would N(0, S²)^(1−α)·N(μ, σ²)^α save bits?
+"""LSGM's mixed prior in the codec's own rate model: would N(0, S²)^(1−α)·N(μ, σ²)^α save bits?
 
-Each latent element of the product has its Gaussian from the network, N(μ, σ²), and each channel a fixed one, N(0, S²)
-with the deviation S expected at a quality. Their weighted geometric mean is a Gaussian again, with precision
-α/σ² + (1 − α)/S²; α = 1 is the product as it is.
+Each latent element of the codec has a Gaussian from the network, N(μ, σ²), and each channel has a fixed one, N(0, S²)
+with the deviation S expected at a quality. Their weighted geometric mean is a Gaussian too, with precision
+α/σ² + (1 − α)/S². α = 1 is the codec as it is.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ ALPHAS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05)  # above 1: away from
 
 @dataclass(frozen=True)
 class MixedBits:
-    """Bits a pixel of the latent at one quality index, for each α, with plain rounding; the hyper-latent left out."""
+    """Bits a pixel of the latent at a quality index, for each α, with plain rounding and without the hyper-latent."""
 
     index: int
     bits: tuple[float, ...]
@@ -32,8 +32,8 @@ class MixedBits:
 def mixture(mean: Tensor, scale: Tensor, fixed: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Mean and scale of N(0, fixed²)^(1−α)·N(mean, scale²)^α, normalised; broadcast over all shapes, scales > 0.
 
-    LSGM (Vahdat, Kreis and Kautz 2021), section 3.2, for two Gaussians. α a little above 1 is allowed: the precision
-    is held at a hundredth of 1/scale² from below.
+    LSGM (Vahdat, Kreis and Kautz 2021), section 3.2, for two Gaussians. α may be a little above 1: the precision is at
+    least a hundredth of 1/scale².
     """
     own, other = scale.pow(-2), fixed.pow(-2)
     precision = torch.maximum(alpha * own + (1 - alpha) * other, 0.01 * own)
@@ -42,10 +42,10 @@ def mixture(mean: Tensor, scale: Tensor, fixed: Tensor, alpha: float) -> tuple[T
 
 @torch.no_grad()
 def mixed_bits(model: Model, pictures: Sequence[NDArray[np.uint8]], index: int) -> MixedBits:
-    """Means over RGB pictures uint8 (H, W, 3), each cut to multiples of 64 pixels, at a quality index in 0..4095.
+    """Means over RGB pictures uint8 (H, W, 3), cropped to multiples of 64 pixels, at a quality index in 0..4095.
 
-    μ and σ come from the float rate model with the symbols it decodes today as context, so the figure is what the
-    last step of the rate model would gain, not what a model trained with the mixture might.
+    μ and σ come from the float rate model, with today's symbols as context. So this is what the last step of the rate
+    model would gain, not what a model trained with the mixture might.
     """
     total, pixels = np.zeros(len(ALPHAS)), 0
     t = torch.tensor([quality.fraction(index)])
