@@ -1,4 +1,4 @@
-"""A browser without a window, driven over a pipe by the Chrome DevTools Protocol, for tests of pages."""
+"""A headless browser for tests of pages, driven over a pipe by the Chrome DevTools Protocol."""
 
 import json
 import os
@@ -22,18 +22,18 @@ OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
     "--remote-debugging-pipe",
 )
-SILENCE = 120  # seconds without a word after which a browser counts as hung
+SILENCE = 120  # seconds after which a silent browser counts as hung
 
 
 class Page:
-    """One open page; `complaints` holds what its console and scripts complained of, `requests` what it asked for."""
+    """An open page: `complaints` holds the errors of its console and scripts, `requests` the addresses it asked for."""
 
     def __init__(self, profile: Path) -> None:
         ours, theirs = os.pipe(), os.pipe()  # commands to it, answers from it
         self._to, self._from = ours[1], theirs[0]
 
         def wire() -> None:
-            """The browser reads commands from descriptor 3 and answers on 4; these may be any of ours."""
+            """Move our pipes to descriptors 3 and 4, from which the browser reads commands and to which it answers."""
             commands, answers = os.dup(ours[0]), os.dup(theirs[1])
             os.dup2(commands, 3)
             os.dup2(answers, 4)
@@ -56,14 +56,14 @@ class Page:
             self.call(f"{domain}.enable")
 
     def close(self) -> None:
-        """Ends the browser."""
+        """End the browser."""
         self._process.kill()
         self._process.wait()
         os.close(self._to)
         os.close(self._from)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command of the protocol and its answer. Raises RuntimeError where the browser refuses."""
+        """Send a command of the protocol and return its answer. Raises RuntimeError if the browser refuses it."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -79,7 +79,7 @@ class Page:
         return result
 
     def open(self, page: Path, width: int = 1200, height: int = 800, dark: bool = False, ratio: float = 1) -> None:
-        """Opens a page in a window of a size in CSS pixels, and waits until it is there."""
+        """Open a page in a window of this size in CSS pixels, and wait until it is loaded."""
         screen = {"width": width, "height": height, "deviceScaleFactor": ratio, "mobile": width < 600}
         self.call("Emulation.setDeviceMetricsOverride", **screen)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
@@ -91,35 +91,35 @@ class Page:
         self.settle()
 
     def settle(self) -> None:
-        """Waits until what was changed is drawn."""
+        """Wait until changes are drawn."""
         self.ask("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
     def ask(self, expression: str) -> Any:
-        """The value of an expression, of a promise what it comes to. Raises RuntimeError where it fails."""
+        """The value of an expression; a promise is awaited. Raises RuntimeError if it fails."""
         found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         if "exceptionDetails" in found:
             raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
         return found["result"].get("value")
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
-        """A mousePressed, mouseMoved, mouseReleased or mouseWheel at a place in the window."""
+        """Send mousePressed, mouseMoved, mouseReleased or mouseWheel at a point of the window."""
         if kind in ("mousePressed", "mouseReleased"):
             more |= {"button": "left", "clickCount": 1}
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """The left button pressed at one place, let go at another."""
+        """Press the left button at one point and release it at another."""
         self.mouse("mousePressed", *start)
         self.mouse("mouseMoved", *end, buttons=1)
         self.mouse("mouseReleased", *end)
 
     def press(self, key: str, text: str = "") -> None:
-        """A key pressed and let go."""
+        """Press and release a key."""
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **({"text": text} if text else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
 
     def click(self, selector: str) -> None:
-        """A click into the middle of an element, which is brought into view first."""
+        """Scroll an element into view and click in its middle."""
         query = f"document.querySelector({json.dumps(selector)})"
         box = self.ask(f"({query}.scrollIntoView({{block: 'nearest'}}), {query}.getBoundingClientRect().toJSON())")
         middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -128,7 +128,7 @@ class Page:
         self.settle()
 
     def picture(self) -> bytes:
-        """What the window shows, as PNG."""
+        """A screenshot of the window, as PNG."""
         import base64
 
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])

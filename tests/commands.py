@@ -21,13 +21,13 @@ UNCACHED = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def environment(models: Path | str = "") -> dict[str, str]:
-    """The environment of a command that finds this package and `models`, and keeps to one thread."""
+    """The environment of a command that finds this package and `models` and uses one thread."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return os.environ | {"PYTHONPATH": path, "LDCODEC_MODELS": str(models), "OMP_NUM_THREADS": "1", **UNCACHED}
 
 
 def start(*arguments: str | Path, models: Path | str = "", **options: Any) -> "subprocess.Popen[bytes]":
-    """The command as a process of its own; Ctrl-C is not ignored in it, whatever runs the tests."""
+    """Start the command as a process. It heeds Ctrl-C, whatever runs the tests."""
     for name in ("stdout", "stderr"):
         options.setdefault(name, subprocess.PIPE)
     options.setdefault("preexec_fn", heed_interrupts)
@@ -36,7 +36,7 @@ def start(*arguments: str | Path, models: Path | str = "", **options: Any) -> "s
 
 
 def heed_interrupts() -> None:
-    """What a shell does for a command in the foreground."""
+    """Do what a shell does for a command in the foreground."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -48,7 +48,7 @@ def command(*arguments: str | Path, models: Path | str = "", input: bytes = b"",
 
 
 def error_line(stderr: str | bytes) -> str:
-    """The only line on standard error, which is an error message."""
+    """The text of standard error, which must be one line with an error message."""
     text = stderr.decode() if isinstance(stderr, bytes) else stderr
     assert re.fullmatch(r"ldcodec: error: [^\n]+\n", text), text
     return text

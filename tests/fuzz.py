@@ -1,10 +1,10 @@
-"""A coverage-guided fuzzer of everything that reads a file: `python -m tests.fuzz MINUTES [--seed N] [--corpus DIR]`.
+"""A coverage-guided fuzzer for all code that reads a file: `python -m tests.fuzz MINUTES [--seed N] [--corpus DIR]`.
 
-Needs atheris (libFuzzer for Python; https://github.com/google/atheris). Whatever raises anything but LdcodecError, or
-takes over 2 GB or 20 s, is a finding: libFuzzer prints it, keeps the input in the folder and stops.
+It needs atheris (libFuzzer for Python; https://github.com/google/atheris). An input that raises anything but
+LdcodecError, or takes more than 2 GB or 20 s, is a finding: libFuzzer prints it, keeps the input and stops.
 
-The first byte of an input chooses what the rest is: a file whose checksums all agree (they would stop nearly every
-mutation at the door); the payload of a slice for the entropy decoder; what a chunk holds. The golden files are seeds.
+The first byte of an input says what the rest is: a file, the payload of a slice, or the content of a chunk. Checksums
+always agree, or they would stop nearly every mutation at the door. The golden files are the seeds.
 """
 
 import argparse
@@ -31,13 +31,13 @@ with atheris.instrument_imports(include=["ldcodec"]):
     from ldcodec.nets.model import Model, load_model
 
 GOLDEN = Path(__file__).parent / "golden"
-LARGEST_SIDE = 96  # pixels: an execution stays within a few milliseconds
+LARGEST_SIDE = 96  # pixels, so that an execution takes a few milliseconds
 KINDS = ("iccp", "exif", "xmpp", "ALPH", "WEBP", "PNGI")
-PAYLOAD, CHUNK, VIEW = 1, 2, 3  # first bytes of inputs; any other: a whole file
+PAYLOAD, CHUNK, VIEW = 1, 2, 3  # first bytes of inputs; with any other, the input is a whole file
 
 
 class Agreeing(int):
-    """A checksum that is equal to every number."""
+    """A checksum that equals every number."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -49,7 +49,7 @@ class Agreeing(int):
 
 
 class AgreeingZlib:
-    """zlib as the readers use it, but that no checksum disagrees."""
+    """The part of zlib that readers use, with a checksum that always agrees."""
 
     @staticmethod
     def crc32(data: bytes) -> int:
@@ -57,7 +57,7 @@ class AgreeingZlib:
 
 
 def target(model: Model) -> Callable[[bytes], None]:
-    """The function that libFuzzer calls."""
+    """The function that libFuzzer calls with each input."""
 
     def run(data: bytes) -> None:
         with suppress(LdcodecError), warnings.catch_warnings():
@@ -114,7 +114,7 @@ def _chunk(part: Any, model: Model) -> None:
 
 
 def seeds(folder: Path) -> None:
-    """Inputs to begin with: golden files as they are, their payloads and their chunks."""
+    """Write the first inputs: the golden files, their payloads and their chunks."""
     for path in GOLDEN.glob("*.ldc"):
         data = path.read_bytes()
         source = container.read(data)
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("minutes", type=float)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--corpus", type=Path, help="Folder of inputs, which grows; default: a new one.")
+    parser.add_argument("--corpus", type=Path, help="folder of inputs, which grows; default: a new one")
     options = parser.parse_args()
     folder = options.corpus or Path(tempfile.mkdtemp(prefix="ldcodec-fuzz-"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ Pixels = NDArray[np.uint8]
 
 
 def texture(height: int, width: int, seed: int = 0) -> Pixels:
-    """Amplitudes that fall as 1/f, as in photographs, the colours much alike: (H, W, 3)."""
+    """A texture [H, W, 3] whose amplitudes fall as 1/f and whose colours are similar, as in photographs."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     spectrum = np.fft.fft2(rng.normal(size=(3, height, width))) / np.maximum(frequency, 1 / max(height, width))

@@ -1,4 +1,4 @@
-"""A store of objects on this machine, and what it was asked for: moto's server behind a count of requests and bytes."""
+"""An object store on this machine that counts requests and bytes: moto's server behind a WSGI wrapper."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "A
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the server saw it, and the bytes that it sent in answer."""
+    """A request as the server saw it, and the number of bytes it answered with."""
 
     method: str
     path: str
@@ -50,7 +50,7 @@ class Store:
         return data
 
     def keys(self, url: str) -> list[str]:
-        """All keys in a bucket or folder, by their names in it."""
+        """All keys in a bucket or folder, relative to it."""
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         prefix = prefix and prefix.rstrip("/") + "/"
         found = self.client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
@@ -58,7 +58,7 @@ class Store:
 
 
 class _Counted:
-    """A WSGI application whose answers are counted."""
+    """A WSGI application that notes every request and the length of its answer."""
 
     def __init__(self, app: Any, requests: list[Request]) -> None:
         self._app, self._requests = app, requests
@@ -79,7 +79,7 @@ class _Counted:
 
 @contextmanager
 def store_of_objects() -> Iterator[Store]:
-    """A server for S3 that ends with the block; this process and those it starts use it meanwhile."""
+    """A server for S3 that this process and its children use within the block."""
     pytest.importorskip("s3fs", reason=REASON)
     server = pytest.importorskip("moto.server", reason=REASON)
     import boto3

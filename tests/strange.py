@@ -1,4 +1,4 @@
-"""A job for tests of processes that does as the name of its input says. Every process imports this, so it is short."""
+"""A job for tests of processes that does what the name of its input says. Every process imports it, so it is short."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ from ldcodec.jobs.paths import Job
 
 
 def strange(job: Job, options: Any, models: Models, limits: Limits) -> JobResult:
-    """Writes its process, OMP_NUM_THREADS and the threads it was given; then lives, dies, hangs, refuses or claims
-    memory ("wants 200", in MB).
+    """Write the process number, OMP_NUM_THREADS and the threads given; then end well, die, hang, refuse or claim memory
+    ("wants 200", in MB).
     """
     name = Path(job.source).name
     Path(job.target).write_text(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {models.threads}")

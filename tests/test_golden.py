@@ -1,7 +1,7 @@
-"""Files of earlier versions decode: their symbols exactly, their pixels as close as floats allow.
+"""Files of earlier versions decode: to exactly the same symbols, and to pixels as close as floats allow.
 
-The model lies beside them, so that neither new weights nor another version of torch makes them unreadable. The
-originals are `tests.test_codec.texture(45, 70, 3)` and the green of `texture(33, 50, 4)`, at quality 55; the whole
+Their model lies beside them, so that neither new weights nor another version of torch makes them unreadable. The
+originals are `tests.pictures.texture(45, 70, 3)` and the green of `texture(33, 50, 4)`, at quality 55; the whole
 picture is `texture(45, 70, 5)` behind a disc, and the exact one, all in PNG, the green of `texture(9, 14, 6)`.
 
 The sliced one is `texture(200, 70, 7)`, likewise at quality 55 and without fallback. It was encoded with
@@ -35,7 +35,7 @@ TEXTS = (b"profile " * 9, b"II*\0\x08\0\0\0\0\0\0\0\0\0", b"<x:xmpmeta/>")
 
 
 def checksum(pixels: Pixels) -> str:
-    """Of pixels that are exact; those made anew might differ by a rounding on another machine."""
+    """The CRC-32 of pixels that are stored exactly."""
     return f"{zlib.crc32(pixels.tobytes()):08x}"
 
 

@@ -1,6 +1,6 @@
-"""A second reader of .ldc files, written from docs/bitstream.md alone, takes apart what the program writes.
+"""A second reader of .ldc files, written from docs/bitstream.md alone, reads what the program writes.
 
-It shares no code with the package: where document and program differ, one of these tests fails.
+It shares no code with the package, so one of these tests fails wherever document and program differ.
 """
 
 import struct
@@ -22,7 +22,7 @@ from tests.pictures import texture
 
 
 class NoFile(Exception):
-    """The document says that a reader refuses this."""
+    """A file that a reader must refuse, according to the document."""
 
 
 def refuse(why: str) -> NoReturn:
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass
 class Layout:
-    """All that a file tells without a model."""
+    """Everything that a file says without a model."""
 
     width: int
     height: int
@@ -65,7 +65,7 @@ def crc32(data: bytes) -> int:
 
 
 class Fields:
-    """The fields of a file one after the other."""
+    """The fields of a file, read one after another."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.place = data, 0
@@ -119,7 +119,7 @@ def simple_table(fields: Fields, layout: Layout) -> list[tuple[int, int]]:
 
 
 def extended_tables(fields: Fields, layout: Layout) -> list[tuple[int, int]]:
-    """Length and CRC of each chunk and slice."""
+    """The length and CRC of each chunk and slice."""
     chunks, slices = fields.varint(), fields.varint()
     if chunks > 4096 or not 1 <= slices <= 16384:
         refuse("counts")
@@ -135,7 +135,7 @@ def extended_tables(fields: Fields, layout: Layout) -> list[tuple[int, int]]:
 
 
 def check_limits(layout: Layout) -> None:
-    """Limits, chunk types and latent rows; this reader knows no chunk types."""
+    """Check sizes, chunk types and latent rows. This reader knows no chunk types, so critical ones are refused."""
     width, height = layout.width, layout.height
     if not (1 <= width <= 1 << 20 and 1 <= height <= 1 << 20 and width * height <= 1 << 30):
         refuse("size")
@@ -191,7 +191,7 @@ def test_slices_are_laid_out_as_documented(model: Model) -> None:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_both_readers_refuse_the_same(model: Model, name: str) -> None:
-    """Every cut and a change of every byte of the header, which damage or with a new header CRC a lie."""
+    """Every cut of the header and a change of each of its bytes: as damage, and with a new header CRC as a lie."""
     data = MAKERS[name](model)
     end = len(data) - sum(len(piece.payload) for piece in container.read(data).slices)
     cases = [data[:length] for length in range(0, end + 1)]

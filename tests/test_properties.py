@@ -1,6 +1,6 @@
-"""Properties that hold for whatever hypothesis thinks of: containers, varints, coded symbols, whole pictures.
+"""Properties that hold for whatever Hypothesis makes up: containers, varints, coded symbols and whole pictures.
 
-conftest.py says which examples are tried: the same in every run, or in the nightly one more of them and random ones.
+conftest.py decides which examples are tried: the same in every run, or at night random ones and more of them.
 """
 
 import io
@@ -33,13 +33,13 @@ U32 = st.integers(0, (1 << 32) - 1)
 
 
 def examples(count: int) -> settings:
-    """So many examples; in the nightly profile, whose `max_examples` is 1000 in place of 100, ten times as many."""
+    """Settings with this many examples, or ten times as many in the nightly profile, which has 1000 instead of 100."""
     return settings(max_examples=count * settings().max_examples // 100)
 
 
 @st.composite
 def sizes(draw: Draw) -> tuple[int, int]:
-    """Width and height within the format's limits, small ones and extreme ones alike."""
+    """Width and height within the limits of the format, small and extreme ones alike."""
     width = draw(st.integers(1, 300) | st.integers(1, layout.MAX_SIDE))
     highest = min(layout.MAX_SIDE, layout.MAX_PIXELS // width)
     return width, draw(st.integers(1, min(300, highest)) | st.integers(1, highest))
@@ -65,7 +65,7 @@ UNKNOWN = (
 
 @st.composite
 def containers(draw: Draw) -> Container:
-    """Any container whose fields are in range: lossless or not, with chunks of every kind that may stand there."""
+    """Any container whose fields are in range: lossless or not, with chunks of every type that it may hold."""
     width, height = draw(sizes())
     whole = draw(st.sampled_from([None, None, *sorted(chunktypes.WHOLE_PICTURES)]))
     known = draw(st.sets(st.sampled_from(sorted(chunktypes.DEFINED - chunktypes.WHOLE_PICTURES))))
@@ -73,7 +73,7 @@ def containers(draw: Draw) -> Container:
     model = st.binary(min_size=8, max_size=8).filter(lambda parse_id: parse_id != chunktypes.NO_MODEL)
     parse_id = chunktypes.NO_MODEL if whole else draw(model)
     header = Header(width, height, draw(st.integers(0, layout.MAX_QUALITY)), draw(st.booleans()), parse_id)
-    only = (Slice(layout.latent_size(width, height)[0], b"", 0),)  # what stands beside a picture without loss
+    only = (Slice(layout.latent_size(width, height)[0], b"", 0),)  # beside a picture without loss
     pieces = only if whole else draw(slices(width, height))
     return Container(header, pieces, tuple(Chunk(kind, draw(st.binary(max_size=40))) for kind in kinds))
 
@@ -95,7 +95,7 @@ def test_a_container_survives_a_file(value: Container) -> None:
 @examples(40)
 @given(containers())
 def test_a_file_has_one_form(value: Container) -> None:
-    """What is read is written again as the same bytes, and its length is what its parts take."""
+    """Reading and writing gives the same bytes, and the length of a file is that of its parts."""
     data = container.write(value)
     assert container.write(container.read(data)) == data
     held = sum(len(chunk.data) for chunk in value.chunks) + sum(len(piece.payload) for piece in value.slices)
@@ -106,7 +106,7 @@ def test_a_file_has_one_form(value: Container) -> None:
 
 @examples(80)
 @given(containers())
-def test_the_header_is_known_as_soon_as_it_is_there(value: Container) -> None:
+def test_the_header_can_be_read_as_soon_as_it_is_there(value: Container) -> None:
     data = container.write(value)
     start = layout.read_layout(data, len(data)).start
     for length in {start, (start + len(data)) // 2, len(data)}:
@@ -120,7 +120,7 @@ def test_the_header_is_known_as_soon_as_it_is_there(value: Container) -> None:
 
 @st.composite
 def mutated(draw: Draw) -> tuple[Container, bytes]:
-    """A container, and its file with one change: bits of a byte, a byte more, bytes less, or the rest cut off."""
+    """A container, and its file with one change: a byte altered, bytes inserted or deleted, or the rest cut off."""
     value = draw(containers())
     data = container.write(value)
     place = draw(st.integers(0, len(data) - 1))
@@ -135,7 +135,7 @@ def mutated(draw: Draw) -> tuple[Container, bytes]:
 
 
 def outcome(read: Callable[[], Container]) -> Container | None:
-    """What was read; None where it was refused as it is to be."""
+    """What was read, or None if it was refused in one line."""
     try:
         return read()
     except LdcodecError as error:
@@ -144,7 +144,7 @@ def outcome(read: Callable[[], Container]) -> Container | None:
 
 
 def by_parts(data: bytes) -> Container:
-    """A file read through a Reader, every part of it."""
+    """A file of which every part was read through a Reader."""
     source = Reader(io.BytesIO(data))
     source.check_length()
     pieces = tuple(source.slice(k) for k in range(len(source.spans)))
@@ -196,7 +196,7 @@ def test_a_text_comes_back(text: bytes) -> None:
 
 @st.composite
 def coded_groups(draw: Draw) -> list[tuple[NDArray[np.int32], NDArray[np.uint8]]]:
-    """Up to three groups of symbols with the scale index of each, likely ones and any that can be coded."""
+    """Up to three groups of symbols, each with a scale index: likely symbols, and any that can be coded."""
     symbol = st.integers(-3, 3) | st.integers(-SYMBOL_LIMIT, SYMBOL_LIMIT)
     pairs = st.lists(st.tuples(symbol, st.integers(0, SCALE_COUNT - 1)), max_size=60)
     return [
@@ -230,7 +230,7 @@ def pictures(draw: Draw) -> Pixels:
 
 
 def expected(pixels: Pixels) -> Pixels:
-    """The array that stands for the same picture, once alpha that hides nothing is left out."""
+    """The array of the same picture without alpha, if alpha hides nothing."""
     if pixels.ndim == 2 or pixels.shape[2] == 3 or (pixels[:, :, -1] < 255).any():
         return pixels
     return pixels[:, :, 0] if pixels.shape[2] == 2 else pixels[:, :, :3]
