@@ -123,7 +123,7 @@ def test_module_names_are_unique() -> None:
     """Commands are named for what the user types, so they may share a name with what they run."""
     names = Counter(path.stem for path in MODULES.values() if path.parent.name != "cli")
     twice = {name for name, count in names.items() if count > 1 and not name.startswith("__")}
-    assert twice <= {"rows", "evaluation"}  # these are about to be renamed
+    assert not twice
 
 
 def test_modules_are_named_for_what_they_hold() -> None:
