@@ -56,9 +56,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "k.ldc"]], ids=["help", "info"])
 def test_answers_at_once(arguments: list[str], sound: Path) -> None:
-    """Compared with the least that Python can do, in turns: how fast the machine is, and how busy, cancels out."""
+    """CPU time compared with that of `import click` alone, measured in turns so that load on the machine cancels out."""
     least, taken = [], []
     for _ in range(5):
         least.append(processor_seconds(sys.executable, "-c", "import click"))
