@@ -59,7 +59,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.timing
 @pytest.mark.parametrize("arguments", [["--help"], ["info", "k.ldc"]], ids=["help", "info"])
 def test_answers_at_once(arguments: list[str], sound: Path) -> None:
-    """CPU time compared with that of `import click` alone, measured in turns so that load on the machine cancels out."""
+    """CPU time compared with that of `import click`, measured in turns so that load on the machine cancels out."""
     least, taken = [], []
     for _ in range(5):
         least.append(processor_seconds(sys.executable, "-c", "import click"))
