@@ -25,10 +25,11 @@ from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.config import BASE, SMALL, Config
 from ldcodec.entropy.modelfiles import CHECK_FILE
 from ldcodec.errors import ModelError, PictureError, UsageError
+from ldcodec.nets import precision
 from ldcodec.nets.model import Model, load_model
 from ldcodec.nets.networks import Networks
 from ldcodec.pictures.picture import Pixels
-from ldcodec.training import checkpoint, precision, profiling, settings, stages
+from ldcodec.training import checkpoint, profiling, settings, stages
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage, centroid
 from ldcodec.training.crops import Crops, load_pictures

@@ -16,6 +16,7 @@ from ldcodec.diffusion.samplers import alpha_sigma
 from ldcodec.errors import UsageError
 from ldcodec.nets.blocks import SLOPE, act
 from ldcodec.nets.denoiser import TimeFilm
+from ldcodec.nets.precision import autocast
 from ldcodec.study.runs import SIDE, StudySettings
 
 RESIDUAL = 0.25  # factor of a block's branch
@@ -77,9 +78,9 @@ def convolution(inputs: int, outputs: int, kernel: int, zero: bool = False) -> n
     return layer
 
 
-def half(network: nn.Module) -> torch.autocast:
-    """The context of a network's layers: bfloat16 for speed in training mode, float32 in evaluation mode."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=network.training)
+def layer_type(network: nn.Module) -> torch.autocast:
+    """The context of a network's layers: the fastest type of the processor in training mode, else float32."""
+    return autocast(torch.device("cpu")) if network.training else torch.autocast("cpu", enabled=False)
 
 
 class Block(nn.Module):
@@ -119,13 +120,13 @@ class Autoencoder(nn.Module):
 
     def mean(self, pictures: Tensor) -> Tensor:
         """Pictures [B, C, n, n] in 0..1 → μ(x) [B, latent, h, w]."""
-        with half(self):
+        with layer_type(self):
             mean: Tensor = self.encoder(fold(4 * pictures - 2, self.layout))
         return mean.float()
 
     def decode(self, z: Tensor) -> Tensor:
         """z [B, latent, h, w] → pictures [B, C, n, n] in about 0..1, not clipped."""
-        with half(self):
+        with layer_type(self):
             folded: Tensor = self.decoder(z)
         return unfold(folded.float(), self.layout) + 0.5
 
@@ -152,7 +153,7 @@ class VelocityNetwork(nn.Module):
 
     def forward(self, u: Tensor, time: Tensor, known: Tensor | None = None) -> Tensor:
         scale, shift = self.film(time)
-        with half(self):
+        with layer_type(self):
             x = self.entry(u if known is None else torch.cat([u, known], 1)) * scale + shift
             mean, log_deviation = self.head(act(self.blocks(x))).float().chunk(2, dim=1)
         return velocity(u, time, mean, log_deviation)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ldcodec.nets.precision import autocast
 from ldcodec.training.optimiser import ClippedAdam
-from ldcodec.training.precision import autocast
 from ldcodec.training.stages import Stage
 
 Figures = dict[str, Tensor]

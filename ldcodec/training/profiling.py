@@ -10,11 +10,11 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 from torch.profiler import profile
 
+from ldcodec.nets.precision import arithmetic, autocast, dense_speed, fastest_type, now
 from ldcodec.training.crops import Crops
 from ldcodec.training.learning import WARM_UP as RECORDED
 from ldcodec.training.learning import Learner
 from ldcodec.training.optimiser import ClippedAdam, stage_optimiser
-from ldcodec.training.precision import arithmetic, autocast, dense_speed, fastest_type, now
 from ldcodec.training.stages import Stage, qualities
 
 WARM_UP = 2  # steps that are not counted

@@ -18,7 +18,7 @@ TRIAL: Sizes = (1, 128, 32)  # takes milliseconds, and is large enough to tell t
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """The context for a stage's loss: it computes in the `fastest_type` of the device; weights stay in float32.
+    """The context to train in: convolutions and products in the device's `fastest_type`; weights stay in float32.
 
     No cache on a GPU: a recorded step must not keep converted weights from one replay to the next.
     """
