@@ -55,6 +55,13 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
+    def forget(self) -> None:
+        """Leave the page, and drop what was collected from it."""
+        self.call("Page.navigate", url="about:blank")
+        self.settle()
+        self.complaints.clear()
+        self.requests.clear()
+
     def close(self) -> None:
         """End the browser."""
         self._process.kill()
@@ -84,9 +91,9 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", **screen)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
-        self.ask("window.left = true")
+        self.ask("window.departed = true")
         self.call("Page.navigate", url=page.as_uri())
-        while not self.ask("!window.left && document.readyState === 'complete'"):
+        while not self.ask("!window.departed && document.readyState === 'complete'"):
             time.sleep(0.02)
         self.settle()
 
@@ -110,7 +117,7 @@ class Page:
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """Press the left button at one point and release it at another."""
         self.mouse("mousePressed", *start)
-        self.mouse("mouseMoved", *end, buttons=1)
+        self.mouse("mouseMoved", *end, button="left", buttons=1)
         self.mouse("mouseReleased", *end)
 
     def press(self, key: str, text: str = "") -> None:

@@ -1,6 +1,7 @@
 """Fixtures and settings of all tests, above all a tiny model that works: a KLT around small random networks."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -28,6 +29,7 @@ from ldcodec.nets.networks import Networks
 from ldcodec.training.counting import counted
 from ldcodec.training.release import integer_tensors
 from ldcodec.training.start import fresh_networks
+from tests.browser import BROWSER, Page
 from tests.commands import Call
 from tests.pictures import photo
 
@@ -138,6 +140,23 @@ def call(
         return code, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One browser for all tests, since each takes two seconds to start."""
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine")
+    page = Page(tmp_path_factory.mktemp("chromium"))
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def browser(chromium: Page) -> Page:
+    """The browser, in which no page has complained or asked for anything yet."""
+    chromium.forget()
+    return chromium
 
 
 @pytest.fixture(scope="session")

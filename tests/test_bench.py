@@ -1,14 +1,9 @@
 """The bench: measures against values computed otherwise, sweeps, resumption, outputs, and the command as a whole."""
 
-import csv
 import io
 import json
 import math
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +17,15 @@ from ldcodec.bench import codecs, metrics, outputs, plot, report, summary
 from ldcodec.bench.catalogue import NAMES, OwnOptions, choose, codec
 from ldcodec.bench.codecs import Codec, MissingCodecError
 from ldcodec.bench.curves import Curve, compare, curve_of, read_curves
-from ldcodec.bench.matching import matched, setting_at, side_by_side
+from ldcodec.bench.matching import SideBySide, matched, setting_at, side_by_side
 from ldcodec.bench.measurement import Watch, measure
 from ldcodec.bench.rows import COLUMNS, Results, Row, read_rows
-from ldcodec.bench.sweep import Failure, Setup, Sweep
+from ldcodec.bench.sweep import THREAD_VARIABLES, Failure, Setup, Sweep
 from ldcodec.bench.testset import Source, default_pictures, find_pictures, readable
 from ldcodec.errors import LdcodecError, PictureError, UsageError
 from ldcodec.pictures.picture import Pixels
+from tests.browser import Page
+from tests.commands import Call
 
 SIZE = (176, 192)  # large enough for MS-SSIM
 
@@ -42,24 +39,24 @@ def made(seed: int = 0, size: tuple[int, int] = SIZE) -> Pixels:
     return (base + rng.normal(0, 6, base.shape)).clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Two pictures and a text file that calls itself one."""
-    pictures = tmp_path / "pictures"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures, and a text file that claims to be one."""
+    pictures = tmp_path_factory.mktemp("bench") / "pictures"
     pictures.mkdir()
     for seed in range(2):
         Image.fromarray(made(seed)).save(pictures / f"p{seed}.png")
-    (pictures / "text.png").write_text("no picture")
+    (pictures / "text.png").write_text("not a picture")
     return pictures
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sources(folder: Path) -> list[Source]:
     return readable(find_pictures([folder]), lambda line: None)
 
 
 class Silent:
-    """A watcher that counts."""
+    """A watcher that counts what it is told."""
 
     def __init__(self) -> None:
         self.points: list[tuple[str, float]] = []
@@ -401,6 +398,7 @@ def test_a_picture_that_one_codec_cannot_do_is_missing_from_all_means(
     assert [point["pictures"] for point in made_of.measured[0].points] == [1, 1]
 
 
+@pytest.mark.slow
 def test_several_processes_measure_the_same(tiny_model_folder: Path, sources: list[Source], tmp_path: Path) -> None:
     setup = replace(
         setup_of(str(tiny_model_folder / "tiny")), own=OwnOptions(str(tiny_model_folder / "tiny"), qualities=(40.0,))
@@ -500,14 +498,24 @@ def test_a_match_has_about_the_bits_asked_for() -> None:
     assert reached == pytest.approx(middle, rel=0.1)
 
 
-@pytest.fixture
-def finished(tiny_model_folder: Path, sources: list[Source], tmp_path: Path) -> tuple[Sweep, summary.Summary]:
+@pytest.fixture(scope="module")
+def finished(
+    tiny_model_folder: Path, sources: list[Source], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Sweep, summary.Summary]:
+    """A sweep of three codecs, and its summary beside a published curve."""
     setup = setup_of(str(tiny_model_folder / "tiny"))
     chosen, _ = choose(["ldcodec", "jpeg", "webp"], setup.own)
-    sweep = swept(sources, chosen, tmp_path / "r.csv", setup)
+    sweep = swept(sources, chosen, tmp_path_factory.mktemp("finished") / "r.csv", setup)
     published = [curve_of("vtm", POINTS, note="<b>made up</b> & short")]
     details = {"left_out": ("x.png: <broken>",), "anchor": "jpeg", "threads": 1, "jobs": 1}
     return sweep, summary.summarise(sweep.held(), sweep.codecs, published, set(), **details)
+
+
+@pytest.fixture(scope="module")
+def shown(finished: tuple[Sweep, summary.Summary]) -> list[SideBySide]:
+    """The pictures of a report at one bit per pixel."""
+    sweep, _ = finished
+    return list(side_by_side(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.setup))
 
 
 def test_the_summary_can_be_read_as_curves(finished: tuple[Sweep, summary.Summary], tmp_path: Path) -> None:
@@ -535,46 +543,56 @@ def test_plots_are_pictures(finished: tuple[Sweep, summary.Summary], tmp_path: P
     assert "two pictures" in svg.read_text() or "<path" in svg.read_text()
 
 
-def test_the_report_stands_alone_and_escapes_what_it_is_told(
-    finished: tuple[Sweep, summary.Summary], tmp_path: Path
+def test_the_report_stands_alone_and_escapes_what_it_is_given(
+    finished: tuple[Sweep, summary.Summary], shown: list[SideBySide], tmp_path: Path
 ) -> None:
     pytest.importorskip("plotly")
-    sweep, made_of = finished
-    shown = list(side_by_side(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.setup))
-    assert [[one.codec for one in exhibit.shown] for exhibit in shown] == [["original", "ldcodec", "jpeg", "webp"]] * 2
-    report.write(made_of, shown, tmp_path / "report.html", "</script><i>", "ldcodec bench <x>")
+    assert [[one.codec for one in picture.shown] for picture in shown] == [["original", "ldcodec", "jpeg", "webp"]] * 2
+    report.write(finished[1], shown, tmp_path / "report.html", "</script><i>", "ldcodec bench <x>")
     page = (tmp_path / "report.html").read_text()
     assert "<broken>" not in page
     assert "<b>made up" not in page
     assert "<i>" not in page
     own = page.replace(report_library(), "")
     assert not re.search(r"(src|href)\s*=\s*[\"']?https?:", own)
-    data = json.loads(own.split("const data = ", 1)[1].split(";\n", 1)[0])
-    assert len(data["exhibits"]) == 2
-    assert data["exhibits"][0]["shown"][0]["src"].startswith("data:image/")
-    for one in data["exhibits"][0]["shown"][2:]:
-        assert one["bpp"] == pytest.approx(data["exhibits"][0]["shown"][1]["bpp"], rel=0.25)
+    data = json.loads(own.split('id="data">', 1)[1].split("</script>", 1)[0])
+    assert len(data["pictures"]) == 2
+    assert data["pictures"][0]["shown"][0]["src"].startswith("data:image/")
+    for one in data["pictures"][0]["shown"][2:]:
+        assert one["bpp"] == pytest.approx(data["pictures"][0]["shown"][1]["bpp"], rel=0.25)
 
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND")
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_browser_without_a_network_draws_the_report(finished: tuple[Sweep, summary.Summary], tmp_path: Path) -> None:
+def test_a_browser_without_a_network_draws_the_report(
+    finished: tuple[Sweep, summary.Summary], shown: list[SideBySide], browser: Page, tmp_path: Path
+) -> None:
     pytest.importorskip("plotly")
-    sweep, made_of = finished
-    shown = list(side_by_side(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.setup))
-    report.write(made_of, shown, tmp_path / "report.html", "made pictures", "ldcodec bench")
-    profile, page = f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "report.html").as_uri()
-    command = [str(BROWSER), "--headless=new", *OFFLINE, profile, "--virtual-time-budget=5000", "--dump-dom", page]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert dom.count('class="trace scatter') == len(made_of.curves)
-    if made_of.comparisons:
-        assert re.search(r"<td[^>]*>[+−]\d+\.\d %</td>", dom)
-    assert re.search(r'id="above"[^>]*src="data:image/', dom)
-    assert re.search(r'id="said-right">JPEG 4:2:0 · \d\.\d{3} bpp · \d\d\.\d\d dB', dom)
+    report.write(finished[1], shown, tmp_path / "report.html", "made pictures", "ldcodec bench")
+    browser.open(tmp_path / "report.html")
+    assert browser.ask("document.querySelectorAll('.trace.scatter').length") == len(finished[1].curves)
+    if finished[1].comparisons:
+        assert re.search(r"[+−]\d+\.\d %", browser.ask("document.querySelector('#deltas').textContent"))
+    assert browser.ask("document.querySelector('#above').src").startswith("data:image/")
+    said = browser.ask("document.querySelector('#said-right').textContent")
+    assert re.match(r"JPEG 4:2:0 · \d\.\d{3} bpp · \d\d\.\d\d dB", said)
+    assert browser.complaints == [] and {url.split(":")[0] for url in browser.requests} <= {"file", "data", "blob"}
+
+
+def test_the_border_of_the_report_moves(
+    finished: tuple[Sweep, summary.Summary], shown: list[SideBySide], browser: Page, tmp_path: Path
+) -> None:
+    pytest.importorskip("plotly")
+    report.write(finished[1], shown, tmp_path / "report.html", "made pictures", "ldcodec bench")
+    browser.open(tmp_path / "report.html")
+    browser.ask("document.querySelector('#stage').scrollIntoView()")
+    box = browser.ask("document.querySelector('#inner').getBoundingClientRect().toJSON()")
+    border = "Number(document.querySelector('#border').ariaValueNow)"
+    assert browser.ask(border) == 50
+    browser.drag((box["x"] + 0.5 * box["width"], box["y"] + 50), (box["x"] + 0.8 * box["width"], box["y"] + 20))
+    assert browser.ask(border) == 80
+    browser.ask("document.querySelector('#border').focus()")
+    browser.press("ArrowLeft")
+    assert browser.ask(border) == 78
+    assert browser.ask("document.querySelector('#above').style.clipPath").startswith("inset(0px 22%")
 
 
 def report_library() -> str:
@@ -594,46 +612,23 @@ def test_an_earlier_run_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
-def run(*arguments: object, models: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ldcodec", "bench", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LDCODEC_MODELS": models, **environment},
-        timeout=300,
-    )
+OPTIONS = ("--model", "tiny", "--qualities", "20,50,80", "--codecs", "ldcodec,jpeg", "--compare-at", 1, "--out", "out")
 
 
-def test_the_command_from_pictures_to_report(folder: Path, tiny_model: str, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    options = [
-        "--model",
-        "tiny",
-        "--qualities",
-        "20,50,80",
-        "--codecs",
-        "ldcodec,jpeg",
-        "--out",
-        out,
-        "--compare-at",
-        1,
-    ]
-    done = run(folder, *options, models=tiny_model)
-    assert done.returncode == 1, done.stderr  # text.png
-    assert "text.png" in done.stderr
-    assert "Traceback" not in done.stderr
-    with (out / "results.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert {row["codec"] for row in rows} == {"ldcodec", "jpeg"}
-    assert {row["picture"] for row in rows} == {"p0.png", "p1.png"}
-    assert re.search(r"^ldcodec +50 ", done.stdout, re.M)
-    again = run(folder, *options, models=tiny_model)
-    assert again.returncode == 2
-    assert "--resume" in again.stderr
-    resumed = run(folder, *options, "--resume", "--jobs", 2, models=tiny_model)
-    assert resumed.returncode == 1
-    with (out / "results.csv").open() as file:
-        assert list(csv.DictReader(file)) == rows
+@pytest.mark.slow
+def test_the_command_from_pictures_to_report(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREAD_VARIABLES:
+        monkeypatch.setenv(name, "1")  # several processes set it for all that come later
+    code, out, err = call("bench", folder, *OPTIONS, "--jobs", "1")
+    assert code == 1 and "text.png" in err  # the text file is left out
+    assert re.search(r"^ldcodec +50 ", out, re.M)
+    rows = read_rows(Path("out/results.csv"))
+    assert {row.codec for row in rows} == {"ldcodec", "jpeg"}
+    assert {row.picture for row in rows} == {"p0.png", "p1.png"}
+    code, _, err = call("bench", folder, *OPTIONS)
+    assert code == 2 and "--resume" in err
+    assert call("bench", folder, *OPTIONS, "--resume", "--jobs", "2")[0] == 1
+    assert read_rows(Path("out/results.csv")) == rows
 
 
 @pytest.mark.parametrize(
@@ -647,17 +642,15 @@ def test_the_command_from_pictures_to_report(folder: Path, tiny_model: str, tmp_
         (["--anchor", "vtm", "--codecs", "jpeg"], "no curve is called"),
     ],
 )
-def test_wrong_use_is_one_line_and_exit_code_2(
-    arguments: list[str], words: str, folder: Path, tmp_path: Path, tiny_model: str
-) -> None:
-    done = run(folder, "--model", "tiny", "--out", tmp_path / "out", *arguments, models=tiny_model)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "out").exists()
+def test_wrong_use_is_one_line_and_exit_code_2(arguments: list[str], words: str, call: Call, folder: Path) -> None:
+    code, _, err = call("bench", folder, "--model", "tiny", "--out", "out", *arguments)
+    assert code == 2
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert not Path("out").exists()
 
 
-def test_all_names_are_listed_in_the_help() -> None:
-    done = run("--help", models="")
-    assert all(name in done.stdout for name in NAMES)
-    assert done.returncode == 0
+def test_all_names_are_listed_in_the_help(call: Call) -> None:
+    code, out, _ = call("bench", "--help")
+    assert code == 0
+    assert all(name in out for name in NAMES)

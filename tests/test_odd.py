@@ -1,4 +1,4 @@
-"""Odd picture files, where there are any: the table of docs/pictures.md is what happens."""
+"""Odd picture files, where there are any: the table of docs/pictures.md is what happens to them."""
 
 import os
 import re
@@ -6,30 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.odd import row
+from tests.measure.odd import row
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "pictures.md"
 FOLDER = os.environ.get("LDCODEC_ODD")
-LINES = [line for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if re.match(r"\| `[^ ]+\.\w+` \|", line)]
 
 
 def without_choice(line: str) -> str:
-    """A line of the table but for what depends on the weights: whether lossless was smaller."""
+    """A line of the table except for what depends on the weights: whether lossless was smaller."""
     return line.replace(", lossless", "")
 
 
-def test_the_table_is_found() -> None:
-    assert len(LINES) == 66
-
-
-@pytest.mark.skipif(FOLDER is None, reason="LDCODEC_ODD names no folder of odd pictures")
-@pytest.mark.parametrize("line", LINES, ids=lambda line: line.split("`")[1])
-def test_odd_files_become_what_the_table_says(line: str, tiny_model_folder: Path, tmp_path: Path) -> None:
-    path = Path(FOLDER or "") / line.split("`")[1]
-    assert without_choice(row(path, tmp_path, str(tiny_model_folder / "tiny"))) == without_choice(line)
-
-
-@pytest.mark.skipif(FOLDER is None, reason="LDCODEC_ODD names no folder of odd pictures")
-def test_the_table_names_every_file() -> None:
-    present = {path.name for path in Path(FOLDER or "").iterdir() if path.suffix != ".md"}
-    assert present == {line.split("`")[1] for line in LINES}
+@pytest.mark.skipif(FOLDER is None, reason="LDCODEC_ODD does not name a folder of odd pictures")
+def test_odd_files_become_what_the_table_says(tiny_model_folder: Path, tmp_path: Path) -> None:
+    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
+    table = {line.split("`")[1]: line for line in lines if re.match(r"\| `[^ ]+\.\w+` \|", line)}
+    files = {path.name: path for path in Path(FOLDER or "").iterdir() if path.suffix != ".md"}
+    assert files.keys() == table.keys()
+    model = str(tiny_model_folder / "tiny")
+    found = {name: without_choice(row(path, tmp_path, model)) for name, path in files.items()}
+    assert found == {name: without_choice(line) for name, line in table.items()}

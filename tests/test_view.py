@@ -6,7 +6,6 @@ import io
 import json
 import re
 import webbrowser
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec import cli
 from ldcodec.bitstream import container
 from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array, encode
@@ -27,26 +25,17 @@ from ldcodec.nets.model import Model
 from ldcodec.pictures.planes import WEBP_SIDE
 from ldcodec.viewer import document, renderings
 from ldcodec.viewer.renderings import SHOWN_PIXELS, reduction
-from tests.browser import BROWSER, Page
+from tests.browser import Page
+from tests.commands import Call
 from tests.pictures import texture
 
 HEIGHT, WIDTH = 150, 200
-Call = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def call(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LDCODEC_MODELS", tiny_model)
+@pytest.fixture(autouse=True)
+def _no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that opens the user's own browser by mistake fails."""
     monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail(f"opened {address}"))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = cli.run(list(arguments))
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -294,16 +283,6 @@ def test_a_damaged_file_is_refused(call: Call, folder: Path, sound: bytes) -> No
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Page]:
-    """A browser with an empty page."""
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine")
-    page = Page(tmp_path / "profile")
-    yield page
-    page.close()
-
-
-@pytest.fixture
 def page(call: Call, folder: Path) -> Path:
     """A page with an original."""
     assert call("view", "a.ldc", "--original", "a.png", "-o", "p.html", "--no-open", "-q")[0] == 0
@@ -436,8 +415,9 @@ def test_zoom_and_pan(browser: Page, page: Path) -> None:
     assert zoom() == fitted and browser.complaints == []
 
 
-@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 700), (390, 844), (320, 568)])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize(
+    ("width", "height", "dark"), [(1440, 900, False), (1024, 700, True), (390, 844, True), (320, 568, False)]
+)
 def test_windows_of_every_size(browser: Page, page: Path, width: int, height: int, dark: bool) -> None:
     """Nothing sticks out to the side, the stage is large, text stands out from what is behind it; nothing is loaded."""
     browser.open(page, width, height, dark)

@@ -1,8 +1,7 @@
 """report.html: one page that needs no network, with curves, tables, and each picture through every codec."""
 
-import base64
-import json
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ldcodec.bench.metrics import MEASURES, goodness
 from ldcodec.bench.plot import colours, limits
 from ldcodec.bench.summary import Summary, machine, mean_cost
 from ldcodec.bitstream.atomic import replaced
+from ldcodec.viewer.document import data_address, json_text, read_files
 
 TEMPLATE = "report.html.jinja"
 COSTS = ("encode_s", "encode_cpu_s", "decode_s", "decode_cpu_s", "encode_mb", "decode_mb")
@@ -31,7 +31,6 @@ def write(summary: Summary, pictures: Sequence[SideBySide], path: Path, title: s
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["script"] = _script
     page = environment.get_template(TEMPLATE).render(
         title=title,
         command=command,
@@ -40,8 +39,12 @@ def write(summary: Summary, pictures: Sequence[SideBySide], path: Path, title: s
         machine=machine(),
         summary=summary,
         costs=[(curve, [mean_cost(curve, key) for key in COSTS]) for curve in summary.measured],
+        style=read_files("slider.css") + _file("report.css"),
         plotly=get_plotlyjs(),
-        data=page_data(summary, pictures),
+        own=OWN,
+        pictures=pictures,
+        json=json_text(page_data(summary, pictures)),
+        script=_file("report.js") + read_files("slider.js"),
     )
     with replaced(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
@@ -71,9 +74,9 @@ def page_data(summary: Summary, pictures: Sequence[SideBySide]) -> dict[str, Any
             for c in summary.comparisons
         ],
         "titles": {codec.name: codec.title for codec in summary.codecs} | {"original": "Original"},
-        "exhibits": [
-            {"picture": e.picture, "width": e.width, "height": e.height, "shown": [_shown(s) for s in e.shown]}
-            for e in pictures
+        "pictures": [
+            {"name": p.picture, "width": p.width, "height": p.height, "shown": [_shown(s) for s in p.shown]}
+            for p in pictures
         ],
     }
 
@@ -99,13 +102,8 @@ def _axis_value(measure: str, value: float) -> float:
 
 
 def _shown(shown: Shown) -> dict[str, Any]:
-    source = f"data:{shown.mime};base64,{base64.b64encode(shown.data).decode('ascii')}"
-    return {"codec": shown.codec, "bpp": shown.bpp, "psnr": shown.psnr, "src": source}
+    return {"codec": shown.codec, "bpp": shown.bpp, "psnr": shown.psnr, "src": data_address(shown.mime, shown.data)}
 
 
-def _script(value: Any) -> Any:
-    """JSON for a <script> element, with nothing in it that could end the element."""
-    from markupsafe import Markup
-
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
+def _file(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

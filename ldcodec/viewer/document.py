@@ -35,16 +35,20 @@ class Names:
 
 def document(names: Names, source: Reader, content: PageContent) -> str:
     """The page of a file. It refers to nothing outside itself, and its policy forbids the browser to load anything."""
-    style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("view.css", "view.js"))
-    page = Template(files(__package__).joinpath("view.html").read_text(encoding="utf-8"))
-    return page.substitute(
+    style, script = read_files("slider.css", "view.css"), read_files("view.js", "slider.js")
+    return Template(read_files("view.html")).substitute(
         title=html.escape(names.name),
         style=style,
         style_hash=_hash(style),
         script=script,
         script_hash=_hash(script),
-        data=_script_text(page_data(names, source, content)),
+        data=json_text(page_data(names, source, content)),
     )
+
+
+def read_files(*names: str) -> str:
+    """The contents of files of the viewer, joined: what a page consists of, in part also that of `ldcodec bench`."""
+    return "\n".join(files(__package__).joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
 def page_data(names: Names, source: Reader, content: PageContent) -> dict[str, Any]:
@@ -94,7 +98,12 @@ def data_uri(image: Image.Image) -> str:
     file = io.BytesIO()
     shown = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA" if image.mode == "LA" else "RGB")
     shown.save(file, "WEBP", **coding, **kept)
-    return f"data:image/webp;base64,{_base64(file.getvalue())}"
+    return data_address("image/webp", file.getvalue())
+
+
+def data_address(mime: str, data: bytes) -> str:
+    """A data URI that holds a file of a MIME type."""
+    return f"data:{mime};base64,{_base64(data)}"
 
 
 def is_exact(image: Image.Image) -> bool:
@@ -175,6 +184,6 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def _script_text(value: Any) -> str:
+def json_text(value: Any) -> str:
     """JSON for a <script> element, with nothing in it that could end the element."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""What becomes of odd picture files: `python -m tests.odd FOLDER [--model NAME]` prints the table of docs/pictures.md.
+"""Print the table of odd picture files in docs/pictures.md: `python -m tests.measure.odd FOLDER [--model NAME]`.
 
 Each file goes through `ldcodec compress --quality 90` and `ldcodec decompress` to PNG.
 """
@@ -19,8 +19,8 @@ from ldcodec.bitstream.container import Container
 PARTS = {"iccp": "profile", "exif": "Exif", "xmpp": "XMP"}
 
 
-def told(arguments: list[str]) -> tuple[int, str]:
-    """Exit code and standard error of a command."""
+def run(arguments: list[str]) -> tuple[int, str]:
+    """Run a command; return its exit code and standard error."""
     lines = io.StringIO()
     with contextlib.redirect_stderr(lines), contextlib.redirect_stdout(io.StringIO()):
         code = cli.run(arguments)
@@ -28,7 +28,7 @@ def told(arguments: list[str]) -> tuple[int, str]:
 
 
 def given(path: Path) -> str:
-    """Format, mode and size as Pillow tells them."""
+    """Format, mode and size according to Pillow."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             return f"{image.format} {image.mode} {image.width}x{image.height}"
@@ -37,7 +37,7 @@ def given(path: Path) -> str:
 
 
 def returned(path: Path, source: Container) -> str:
-    """Mode and size of what came back, and what came with it."""
+    """Mode and size of the restored picture, and the metadata that it kept."""
     with Image.open(path) as image:
         found = [f"{image.mode} {image.width}x{image.height}"]
     found += [PARTS[chunk.kind] for chunk in source.chunks if chunk.kind in PARTS]
@@ -47,10 +47,10 @@ def returned(path: Path, source: Container) -> str:
 def row(path: Path, folder: Path, model: str) -> str:
     """One line of the table."""
     coded, restored = folder / "a.ldc", folder / "a.png"
-    code, lines = told(["compress", str(path), "-o", str(coded), "--quality", "90", "--model", model, "--force"])
+    code, lines = run(["compress", str(path), "-o", str(coded), "--quality", "90", "--model", model, "--force"])
     notes = "; ".join(line.split(f"{path}: ")[-1] for line in lines.splitlines())
     if code == 0:
-        code, errors = told(["decompress", str(coded), "-o", str(restored), "--model", model, "--force"])
+        code, errors = run(["decompress", str(coded), "-o", str(restored), "--model", model, "--force"])
         result = returned(restored, container.read(coded.read_bytes())) if code == 0 else errors
     else:
         result = f"exit code {code}"
