@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.shell_completion import get_completion_class
 from click.testing import CliRunner
 from PIL import Image
 
 import ldcodec
 from ldcodec import cli
 from ldcodec.cli import man
+from ldcodec.cli.completion import VARIABLE
 from ldcodec.decoder.request import Request
 from ldcodec.nets.model import Model
-from tests.commands import ROOT, command, environment, error_line
+from tests.commands import ROOT, environment, error_line
 from tests.pictures import photo
 
 Call = Callable[..., tuple[int, str, str]]
@@ -39,30 +41,37 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     return run
 
 
-def completions(words: str, position: int) -> list[str]:
-    """What click tells bash for a command line whose word number `position` is being typed: kind,value a line."""
-    asked = environment() | {"_LDCODEC_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(position)}
-    run = [sys.executable, "-m", "ldcodec"]
-    return subprocess.run(run, env=asked, capture_output=True, text=True, check=True).stdout.splitlines()
+def completions(*words: str) -> list[str]:
+    """What click offers for a command line whose last word is being typed."""
+    shell = get_completion_class("bash")
+    assert shell is not None
+    found = shell(cli.ldcodec, {}, "ldcodec", VARIABLE).get_completions(list(words[:-1]), words[-1])
+    return [f"{item.type},{item.value}" for item in found]
 
 
 def test_commands_options_and_files_are_completed() -> None:
-    assert set(completions("ldcodec comp", 1)) == {"plain,compress", "plain,completion"}
-    assert "plain,--rate" in completions("ldcodec compress --ra", 2)
-    assert completions("ldcodec decompress --sampler h", 3) == ["plain,heun"]
-    for words, position in (("ldcodec compress ph", 2), ("ldcodec info ph", 2), ("ldcodec compress -o ph", 3)):
-        assert completions(words, position) == ["file,ph"]
+    assert set(completions("comp")) == {"plain,compress", "plain,completion"}
+    assert "plain,--rate" in completions("compress", "--ra")
+    assert completions("decompress", "--sampler", "h") == ["plain,heun"]
+    for words in (("compress", "ph"), ("info", "ph"), ("compress", "-o", "ph")):
+        assert completions(*words) == ["file,ph"]
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts(shell: str, call: Call, tmp_path: Path) -> None:
-    code, out, err = call("completion", shell)
-    assert (code, err) == (0, "")
-    assert f"_LDCODEC_COMPLETE={shell}_complete" in out
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
-    (tmp_path / "script").write_text(out)
-    subprocess.run([shell, "-n", tmp_path / "script"], check=True)
+def test_a_shell_that_asks_for_completions_is_answered() -> None:
+    asked = environment() | {VARIABLE: "bash_complete", "COMP_WORDS": "ldcodec comp", "COMP_CWORD": "1"}
+    run = [sys.executable, "-m", "ldcodec"]
+    answer = subprocess.run(run, env=asked, capture_output=True, text=True, check=True).stdout
+    assert set(answer.splitlines()) == {"plain,compress", "plain,completion"}
+
+
+def test_completion_scripts(call: Call, tmp_path: Path) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        code, out, err = call("completion", shell)
+        assert (code, err) == (0, "")
+        assert f"_LDCODEC_COMPLETE={shell}_complete" in out
+        if shutil.which(shell) is not None:
+            (tmp_path / "script").write_text(out)
+            subprocess.run([shell, "-n", tmp_path / "script"], check=True)
 
 
 def test_an_unknown_shell(call: Call) -> None:
@@ -167,11 +176,11 @@ def test_a_thumbnail_as_a_file_manager_asks_for_it(
         assert np.abs(np.asarray(thumbnail).astype(int) - np.asarray(preview)).mean() < 2
 
 
-def test_no_thumbnail_of_what_is_no_file_of_ours(tmp_path: Path) -> None:
+def test_no_thumbnail_of_what_is_no_file_of_ours(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     photo().save(tmp_path / "a.ldc", "PNG")
     (tmp_path / "b.ldc").write_bytes(b"\x8aLDC\x01")
     for name in ("a.ldc", "b.ldc", "missing.ldc"):
-        done = command("desktop", "thumbnail", name, "out.png", cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (1, b"")
-        assert name in error_line(done.stderr)
+        code, out, err = call("desktop", "thumbnail", name, "out.png")
+        assert (code, out) == (1, "") and name in error_line(err)
         assert not (tmp_path / "out.png").exists()

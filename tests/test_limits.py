@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from unittest.mock import Mock
 import pytest
 from PIL import Image
 
-from ldcodec import cli
 from ldcodec.bitstream import container, layout, slices
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
@@ -28,6 +26,7 @@ from ldcodec.decoder.tiles import halo_of
 from ldcodec.entropy.config import BASE, SMALL, Config
 from ldcodec.jobs import limits
 from ldcodec.nets.model import Model
+from tests.commands import Call, error_line
 from tests.pictures import texture
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,8 +40,6 @@ process = os.spawnv(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
 _, status, usage = os.wait4(process, 0)
 print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 """
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 class Outcome(NamedTuple):
@@ -70,21 +67,6 @@ def assert_refused_at_once(outcome: Outcome, message: str) -> None:
     assert outcome.seconds < LONGEST and outcome.peak < LARGEST, outcome
 
 
-@pytest.fixture
-def call(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command line in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LDCODEC_MODELS", tiny_model)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # commands set it for their process
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = cli.run(list(arguments))
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
 def png(width: int, height: int, rows: bytes) -> bytes:
     """A PNG file, 8-bit RGB, with these compressed rows, true or not."""
 
@@ -103,22 +85,27 @@ def zeros(count: int) -> bytes:
     return b"".join([*parts, packer.compress(bytes(count & (1 << 20) - 1)), packer.flush()])
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "rows", "message"),
-    [
-        (100_000, 100_000, b"", "--max-pixels"),
-        (40_000, 26_000, zeros(1 << 26), "--max-pixels"),
-        (30_000, 30_000, zeros(1 << 26), "do not fit"),
-        (30_000, 30_000, b"", "do not fit"),
-    ],
-    ids=["beyond all limits", "beyond the limit", "beyond its bytes", "empty"],
-)
-def test_png_bombs(tiny_model: str, tmp_path: Path, width: int, height: int, rows: bytes, message: str) -> None:
-    path = tmp_path / "bomb.png"
-    path.write_bytes(png(width, height, rows))
-    outcome = measured(tiny_model, "compress", path, "--quality", "50", "--model", "tiny")
-    assert_refused_at_once(outcome, message)
-    assert not (tmp_path / "bomb.ldc").exists()
+PNG_BOMBS = {
+    "beyond all limits": (100_000, 100_000, 0, "--max-pixels"),
+    "beyond the limit": (40_000, 26_000, 1 << 26, "--max-pixels"),
+    "beyond its bytes": (30_000, 30_000, 1 << 26, "do not fit"),
+    "empty": (30_000, 30_000, 0, "do not fit"),
+}
+
+
+def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on a test fails that loads a model, or pixels."""
+    for place in ("nets.model.load_model", "nets.model.find_model", "pictures.read.read"):
+        monkeypatch.setattr(f"ldcodec.{place}", Mock(side_effect=AssertionError(place)))
+
+
+def test_png_bombs(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_is_loaded(monkeypatch)
+    for name, (width, height, count, message) in PNG_BOMBS.items():
+        (tmp_path / "bomb.png").write_bytes(png(width, height, zeros(count) if count else b""))
+        code, out, err = call("compress", "bomb.png", "--quality", "50", "--model", "tiny")
+        assert (code, out) == (1, "") and message in error_line(err), name
+        assert not (tmp_path / "bomb.ldc").exists()
 
 
 def test_true_pngs_are_no_bombs(call: Call, tmp_path: Path) -> None:
@@ -145,28 +132,39 @@ def bombs(model: Model) -> dict[str, tuple[Container, str]]:
     }
 
 
-@pytest.mark.parametrize("name", ["beyond the limit", "few bytes", "no bytes"])
-@pytest.mark.parametrize("command", [["decompress"], ["decompress", "--scale", "1/8"], ["verify"]], ids=" ".join)
-def test_ldc_bombs(model: Model, tiny_model: str, tmp_path: Path, name: str, command: list[str]) -> None:
-    path = tmp_path / "bomb.ldc"
-    file, message = bombs(model)[name]
-    path.write_bytes(container.write(file))
-    outcome = measured(tiny_model, *command, path)
-    if command == ["verify"] and name != "beyond the limit":
-        assert outcome.code == 1 and outcome.err == ""  # told on standard output
-        assert outcome.seconds < LONGEST and outcome.peak < LARGEST, outcome
-    else:
-        assert_refused_at_once(outcome, message)
-    assert not (tmp_path / "bomb.png").exists()
+def test_ldc_bombs(model: Model, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = bombs(model)
+    nothing_is_loaded(monkeypatch)
+    for name, (file, message) in files.items():
+        (tmp_path / "bomb.ldc").write_bytes(container.write(file))
+        for command in (["decompress"], ["decompress", "--scale", "1/8"], ["verify"]):
+            code, out, err = call(*command, "bomb.ldc")
+            assert code == 1 and message in out + err and (out + err).count("\n") == 1, (name, command)
+        assert not (tmp_path / "bomb.png").exists()
 
 
-def test_slices_that_claim_more_than_the_file_holds_are_not_read(model: Model, tiny_model: str, tmp_path: Path) -> None:
-    """A table that tells of 4 GB, in a file of some bytes."""
+@pytest.mark.timing
+def test_bombs_are_refused_at_once(model: Model, tiny_model: str, tmp_path: Path) -> None:
+    """Within the limits of time and memory."""
+    for width, height, count, message in PNG_BOMBS.values():
+        (tmp_path / "bomb.png").write_bytes(png(width, height, zeros(count) if count else b""))
+        arguments = ("compress", tmp_path / "bomb.png", "--quality", "50", "--model", "tiny")
+        assert_refused_at_once(measured(tiny_model, *arguments), message)
+    for file, message in bombs(model).values():
+        (tmp_path / "bomb.ldc").write_bytes(container.write(file))
+        for command in (["decompress"], ["decompress", "--scale", "1/8"]):
+            assert_refused_at_once(measured(tiny_model, *command, tmp_path / "bomb.ldc"), message)
+        outcome = measured(tiny_model, "verify", tmp_path / "bomb.ldc")
+        assert outcome.code == 1 and outcome.seconds < LONGEST and outcome.peak < LARGEST, outcome
+
+
+def test_slices_that_claim_more_than_the_file_holds_are_not_read(model: Model, call: Call, tmp_path: Path) -> None:
+    """A table that claims 4 GB, in a file of some bytes."""
     fields = b"\x8aLDC\x01" + struct.pack("<H", 0x8000) + model.parse_id + b"\x40\x40\x00\x01"
     fields += b"\x04\xff\xff\xff\xff\x0f" + bytes(8)
-    path = tmp_path / "bomb.ldc"
-    path.write_bytes(fields + struct.pack("<I", zlib.crc32(fields)) + b"abc")
-    assert_refused_at_once(measured(tiny_model, "decompress", path, "--salvage"), "bomb.ldc")
+    (tmp_path / "bomb.ldc").write_bytes(fields + struct.pack("<I", zlib.crc32(fields)) + b"abc")
+    code, out, err = call("decompress", "bomb.ldc", "--salvage")
+    assert (code, out) == (1, "") and "bomb.ldc" in error_line(err)
 
 
 def test_max_pixels(call: Call, tmp_path: Path, model: Model) -> None:

@@ -57,6 +57,8 @@ def actors_below(process: int) -> list[int]:
     return [number for number, name in names.items() if name.startswith("ray::MapWorker") and below(number)]
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells processes by /proc")
 def test_a_process_that_is_killed_loses_nothing(ray: None, tmp_path: Path) -> None:
     """One of two, in the middle. A file that is no picture is listed, all others are done, none is half-written."""
@@ -104,6 +106,8 @@ for job, outcome in cluster.outcomes(work, jobs, cluster.Cluster(1, 1), False):
 """
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_file_that_kills_its_process_takes_no_other_with_it(ray: None, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", ONE_KILLS, str(tmp_path)],

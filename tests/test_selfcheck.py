@@ -98,11 +98,10 @@ def test_a_check_file_that_is_missing_damaged_or_of_another_model(call: Call, mi
     assert call("verify", "--self", "--model", "nonesuch")[0] == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["--self", "a.ldc"], ["--self", "--quick"]], ids=str)
-def test_wrong_use(call: Call, arguments: list[str]) -> None:
-    code, out, err = call("verify", *arguments)
-    assert (code, out) == (2, "")
-    assert "--self" in error_line(err)
+def test_wrong_use(call: Call) -> None:
+    for arguments in ([], ["--self", "a.ldc"], ["--self", "--quick"]):
+        code, out, err = call("verify", *arguments)
+        assert (code, out) == (2, "") and "--self" in error_line(err), arguments
 
 
 def test_the_picture_is_always_the_same() -> None:

@@ -39,7 +39,7 @@ class TieredCommand(click.Command):
 
 @dataclass(frozen=True)
 class CodingOptions:
-    """What compress and decompress have in common, as click passes it."""
+    """The arguments and options that compress and decompress share."""
 
     inputs: tuple[str, ...]
     output: str | None
@@ -124,7 +124,7 @@ def max_pixels_option(**attributes: Any) -> Callable[[Command], Command]:
 _CODING: list[Callable[[Command], Command]] = [
     click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="IN..."),
     click.option("-o", "--output", type=PATH, metavar="OUT", help="Output file, folder of several, or - for a pipe."),
-    click.option("--recursive", "-r", is_flag=True, help="Take what is in folders; OUT gets their tree."),
+    click.option("--recursive", "-r", is_flag=True, help="Take the files in folders; OUT gets their tree."),
     click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
     click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
     click.option("--model", cls=AdvancedOption, metavar="NAME|PATH", help="Model to use instead of the default one."),
@@ -139,13 +139,13 @@ _CODING: list[Callable[[Command], Command]] = [
         cls=AdvancedOption,
         type=click.IntRange(1, 256),
         metavar="N",
-        help="Processes that share the cores, with --recursive.  [default: the cores, at most 4]",
+        help="Processes that share the cores, with --recursive.  [default: one a core, at most 4]",
     ),
     click.option(
         "--engine",
         cls=AdvancedOption,
         type=click.Choice(["local", "ray"]),
         default="local",
-        help="Do what is in folders with processes here, or with the Ray cluster of RAY_ADDRESS.  [default: local]",
+        help="Processes on this machine, or the Ray cluster that RAY_ADDRESS names.  [default: local]",
     ),
 ]
