@@ -127,7 +127,7 @@ def test_what_a_dead_process_has_begun_is_begun_anew(tmp_path: Path, monkeypatch
     noise(tmp_path / "photos", 1)
     left = tmp_path / ".ldcodec-0123456789abcdef.tmp"
     left.write_bytes(b"begun")
-    options = CompressOptions({"lossless": True}, strip=False, fallback=True, effort=0, frame=None, preserve=True)
+    options = CompressOptions({"lossless": True}, strip=False, fallback=True, effort=1, frame=None, preserve=True)
     actor = Actor(Work(_compress, options, None, "cpu", 10**9), 1, True)
     names = {"source": tmp_path / "photos/0.png", "target": tmp_path / "0.ldc", "unfinished": left}
     done = actor({"number": np.array([7])} | {column: np.array([str(name)]) for column, name in names.items()})
