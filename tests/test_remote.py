@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 import ldcodec
-from ldcodec.bitstream import container
+from ldcodec.bitstream import container, slices
 from ldcodec.bitstream.reader import FIRST_BYTES, Reader
+from ldcodec.encoder import sliced
 from ldcodec.jobs import remote
 from ldcodec.jobs.manifest import FILE_NAME
 from ldcodec.nets.model import Model
@@ -41,6 +42,15 @@ def store() -> Iterator[Store]:
     """A store of objects."""
     with store_of_objects() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def sliced_file(model: Model) -> bytes:
+    """A file of many slices, of about 128 rows each, where a picture of its size would have one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slices, "WHOLE_AREA", 0)
+        patch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
+        return ldcodec.encode(texture(1200, 330), quality=60, fallback=False, model=model)
 
 
 @pytest.fixture
@@ -114,9 +124,9 @@ def test_nothing_is_overwritten_without_force(call: Call, store: Store, bucket: 
 
 
 def test_a_region_asks_for_the_slices_it_needs(
-    call: Call, store: Store, bucket: str, model: Model, small_parts: None, tmp_path: Path
-) -> None:  # fmt: skip
-    data = ldcodec.encode(texture(1200, 330), quality=60, model=model)
+    call: Call, store: Store, bucket: str, sliced_file: bytes, tmp_path: Path
+) -> None:
+    data = sliced_file
     (tmp_path / "local.ldc").write_bytes(data)
     store.put(f"{bucket}/a.ldc", data)
     store.requests.clear()
@@ -143,10 +153,8 @@ def test_a_whole_file_is_asked_for_once(call: Call, store: Store, bucket: str, l
     assert [(request.method, request.bytes) for request in store.requests] == [("HEAD", 0), ("GET", len(ldc))]
 
 
-def test_info_reads_the_header(
-    call: Call, store: Store, bucket: str, model: Model, small_parts: None, tmp_path: Path
-) -> None:  # fmt: skip
-    data = ldcodec.encode(texture(1200, 330), quality=60, model=model)
+def test_info_reads_the_header(call: Call, store: Store, bucket: str, sliced_file: bytes, tmp_path: Path) -> None:
+    data = sliced_file
     store.put(f"{bucket}/a.ldc", data)
     (tmp_path / "a.ldc").write_bytes(data)
     store.requests.clear()
@@ -363,6 +371,7 @@ main(["compress", {0!r}, "-o", {1!r}, "-r", "--jobs", "2", "--lossless"])
 """
 
 
+@pytest.mark.slow
 def test_two_processes(store: Store, photos: str, bucket: str, tmp_path: Path) -> None:
     store.requests.clear()
     run = [sys.executable, "-c", TWO_CORES.format(photos, f"{bucket}/archive")]
@@ -374,10 +383,10 @@ def test_two_processes(store: Store, photos: str, bucket: str, tmp_path: Path) -
     same_pixels(store, photos, f"{bucket}/archive")
 
 
-def test_the_web(call: Call, store: Store, bucket: str, model: Model, small_parts: None, tmp_path: Path) -> None:
+def test_the_web(call: Call, store: Store, bucket: str, sliced_file: bytes, tmp_path: Path) -> None:
     """A server that sends parts is asked for parts."""
     pytest.importorskip("aiohttp", reason=REASON)
-    data = ldcodec.encode(texture(1200, 330), quality=60, model=model)
+    data = sliced_file
     store.put(f"{bucket}/a.ldc", data, ACL="public-read")
     url = f"{store.url}/{bucket.removeprefix('s3://')}/a.ldc"
     store.requests.clear()
