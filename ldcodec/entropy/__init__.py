@@ -1,1 +1,1 @@
-"""What docs/parsing.md says: symbols ⇄ words, the same on every machine, in NumPy."""
+"""Entropy coding as docs/parsing.md defines it: symbols ⇄ words, identical on every machine, in NumPy."""

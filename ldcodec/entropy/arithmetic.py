@@ -1,7 +1,7 @@
-"""What the integer rate model does with arrays, as a seam between it and the library that computes.
+"""The array operations of the integer rate model, independent of the library that computes them.
 
-Arrays are whole numbers carried in float64, of any shape; `+`, `*`, `+=`, `*=`, slices and `reshape` mean the same in
-NumPy and in PyTorch, and the rest stands here. `NumpyArithmetic` needs NumPy alone; `tensors` has PyTorch's.
+Arrays hold whole numbers in float64. `+`, `*`, `+=`, `*=`, slicing and `reshape` mean the same in NumPy and PyTorch;
+`Arithmetic` adds the operations that differ. `NumpyArithmetic` implements them here, `nets.tensors` for PyTorch.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -11,100 +11,89 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Array = Any  # of the library that computes: float64
+Array = Any  # float64, of whichever library computes
 
 
 class Arithmetic(Protocol):
-    """The operations of one library on one device. What is named *in place* returns its first argument."""
+    """The operations of one library on one device. Those marked *in place* return their first argument."""
 
     def __hash__(self) -> int:
-        """Two that compute the same way on the same device are equal."""
+        """Equal for instances that compute the same way on the same device: `integer.is_exact` caches by it."""
 
     @property
     def name(self) -> str:
-        """What computes, for people."""
+        """The library or device, for messages."""
 
     @property
     def parallel(self) -> bool:
-        """Whether slices gain from being parsed in several threads, which share PyTorch's own."""
+        """Whether parsing slices in several threads pays; they then share the threads of PyTorch."""
 
     def exact(self) -> AbstractContextManager[object]:
-        """A context in which nothing makes numbers narrower or follows gradients."""
+        """A context in which nothing reduces precision (autocast) or records gradients."""
 
     def array(self, values: NDArray[Any]) -> Array:
-        """Whole numbers as an array of its own, contiguous."""
+        """Copy whole numbers into a new, contiguous array."""
 
-    def zeros(self, *shape: int) -> Array:
-        """An array of zeros."""
+    def zeros(self, *shape: int) -> Array: ...
 
     def numbers(self, x: Array, kind: type[np.integer[Any]]) -> NDArray[Any]:
-        """An array of whole numbers as NumPy's, in an integer type that holds them."""
+        """Convert whole numbers to a NumPy array of an integer type that can hold them."""
 
     def floored(self, x: Array) -> Array:
         """⌊x⌋, in place."""
 
     def limited(self, x: Array, low: float, high: float) -> Array:
-        """x cut to low … high, in place."""
+        """Clamp x to low … high, in place."""
 
     def larger(self, x: Array, y: Array) -> Array:
         """max(x, y), elementwise, in place."""
 
     def product(self, total: Array, matrix: Array, columns: Array) -> Array:
-        """total [n, s] += matrix [n, m] · columns [m, s], in place; columns may be a view into a wider array."""
+        """total [n, s] += matrix [n, m] · columns [m, s], in place; `columns` may be a view into a wider array."""
 
     def padded(self, x: Array) -> Array:
-        """[m, h, w] → [m, h + 3, w + 2]: zeros around it, and one row more below."""
+        """Zero-pad by one on every side, with a second row at the bottom: [m, h, w] → [m, h + 3, w + 2]."""
 
     def doubled(self, x: Array) -> Array:
-        """Pixel shuffle: [4·c, h, w] → [c, 2h, 2w]; channel 4c + 2a + b goes to the positions (2i + a, 2j + b)."""
+        """Pixel shuffle: [4·c, h, w] → [c, 2h, 2w]; channel 4c + 2a + b fills the positions (2i + a, 2j + b)."""
 
 
 @dataclass(frozen=True)
 class NumpyArithmetic:
-    """NumPy on the CPU: its matrix products are those of a BLAS."""
+    """NumPy on the CPU."""
 
     name = "NumPy"
-    parallel = False  # its BLAS has threads of its own
+    parallel = False  # the BLAS behind NumPy's matrix products has its own threads
 
     def exact(self) -> AbstractContextManager[object]:
-        """NumPy does neither."""
         return nullcontext()
 
     def array(self, values: NDArray[Any]) -> Array:
-        """A copy."""
         return np.array(values, np.float64)
 
     def zeros(self, *shape: int) -> Array:
-        """In float64."""
         return np.zeros(shape)
 
     def numbers(self, x: Array, kind: type[np.integer[Any]]) -> NDArray[Any]:
-        """A copy."""
-        found: NDArray[Any] = x.astype(kind)
-        return found
+        integers: NDArray[Any] = x.astype(kind)
+        return integers
 
     def floored(self, x: Array) -> Array:
-        """In place."""
         return np.floor(x, out=x)
 
     def limited(self, x: Array, low: float, high: float) -> Array:
-        """In place."""
         return np.clip(x, low, high, out=x)
 
     def larger(self, x: Array, y: Array) -> Array:
-        """In place."""
         return np.maximum(x, y, out=x)
 
     def product(self, total: Array, matrix: Array, columns: Array) -> Array:
-        """In place, through an array of the product's size."""
         total += matrix @ columns
         return total
 
     def padded(self, x: Array) -> Array:
-        """[m, h, w] → [m, h + 3, w + 2]."""
         return np.pad(x, ((0, 0), (1, 2), (1, 1)))
 
     def doubled(self, x: Array) -> Array:
-        """[4·c, h, w] → [c, 2h, 2w]."""
         channels, h, w = x.shape
         return x.reshape(channels // 4, 2, 2, h, w).transpose(0, 3, 1, 4, 2).reshape(channels // 4, 2 * h, 2 * w)

@@ -1,11 +1,11 @@
-"""Which frequency table codes each symbol of the hyper-latent.
+"""The context model of the hyper-latent: which frequency table codes each of its symbols.
 
-Neighbouring hyper-latents are alike, and coarser where the quality is low. So the table of a symbol depends on its
-channel, on the quality, and on a context: the sum of the same channel's symbols to the left and above. Symbols of one
-anti-diagonal have all their contexts on those before it and are coded together.
+Neighbouring symbols are alike, and their spread depends on the quality. So the table is chosen by channel, quality and
+a context: the sum of the same channel's symbols to the left and above. The contexts of an anti-diagonal lie on the one
+before it, so its symbols are coded together.
 
-The tables were counted on training pictures, and alike ones made one. A model without them codes each channel with one
-of the 64 tables of the latent, whatever is around it.
+The tables were counted on training pictures and clustered (training.counting). A model without them codes each channel
+with one of the latent's 64 tables, at any quality and in any context.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.entropy.tables import PRECISION, SCALE_COUNT
 from ldcodec.errors import ModelError
 
-NEAR, FAR = 3, 4  # where a neighbour and the sum of two are cut
+NEAR, FAR = 3, 4  # clamps of one neighbour and of the sum of both
 CONTEXTS = 2 * FAR + 1
-REACH = 15  # counted tables cover |symbol| up to this, the escape symbol the rest
+REACH = 15  # counted tables cover |symbol| up to this; larger symbols are escaped
 ENTRIES = 2 * REACH + 2
-MOST_TABLES = 256 - SCALE_COUNT  # table indices are bytes, and the first 64 are the latent's
+MOST_TABLES = 256 - SCALE_COUNT  # a table index is one byte, and the first 64 are the latent's
 
 Symbols = NDArray[np.int32]
 CodeSymbols = Callable[[NDArray[np.uint8], NDArray[np.intp]], Symbols]
@@ -30,11 +30,12 @@ CodeSymbols = Callable[[NDArray[np.uint8], NDArray[np.intp]], Symbols]
 
 @dataclass(frozen=True)
 class HyperPrior:
-    """The choice of tables. Raises ModelError for numbers that no coder can use.
+    """Frequency tables of the hyper-latent, and the choice among them. Raises ModelError for an unusable table.
 
-    counts: int64 [n, 32], those of −15 … 15 and of the escape symbol in tables of the hyper-latent alone, whose indices
-    begin at 64; choice: uint8 [bands of quality, hyper, contexts], an index of a table each. A choice with one context
-    has none.
+    counts: int64 [n, 32], the counts of −15 … 15 and of the escape symbol in each table; table indices 0 … 63 mean the
+    tables of the latent, 64 … 63 + n these.
+    choice: uint8 table indices [bands, hyper, contexts]; the quality range is divided into equal bands, and the last
+    dimension is 1 in a model that ignores the context.
     """
 
     counts: NDArray[np.int64]
@@ -52,45 +53,45 @@ class HyperPrior:
             raise ModelError("choice of the hyper-latent's tables: no such table")
 
     def fill(self, size: tuple[int, int], quality: int, code: CodeSymbols) -> Symbols:
-        """Symbols [hyper, *size] at a quality index, in the order in which they are coded.
+        """Code the symbols [hyper, *size] at a quality index in bitstream order, and return them.
 
-        `code` gets the table indices of some symbols and their places in the flat array, and returns the symbols: an
-        encoder writes them, a decoder reads them.
+        `code` takes the table indices of a list of symbols and their positions in the flattened array, and returns the
+        symbols: an encoder writes them, a decoder reads them.
         """
         bands, channels, contexts = self.choice.shape
         tables = self.choice[quality * bands // (TOP_INDEX + 1)]
         if contexts == 1:
             indices = np.repeat(tables[:, 0], size[0] * size[1])
             return code(indices, np.arange(len(indices))).reshape(channels, *size)
-        known = np.zeros((channels, size[0] + 1, size[1] + 1), np.int32)
+        padded = np.zeros((channels, size[0] + 1, size[1] + 1), np.int32)  # a zero row above and column to the left
         planes = np.arange(channels)[:, None]
         for row, column in _diagonals(*size):
-            context = context_of(known[:, row + 1, column], known[:, row, column + 1])
+            context = context_of(padded[:, row + 1, column], padded[:, row, column + 1])
             places = (planes * size[0] + row) * size[1] + column
-            found = code(tables[planes, context].ravel(), places.ravel())
-            known[:, row + 1, column + 1] = found.reshape(places.shape)
-        return np.ascontiguousarray(known[:, 1:, 1:])
+            symbols = code(tables[planes, context].ravel(), places.ravel())
+            padded[:, row + 1, column + 1] = symbols.reshape(places.shape)
+        return np.ascontiguousarray(padded[:, 1:, 1:])
 
     def least(self, bits: NDArray[np.float64]) -> float:
-        """Bits that the symbols of one position take at least; bits: what each table's likeliest symbol takes."""
+        """The fewest bits that one position can take, all channels, given those of each table's likeliest symbol."""
         return float(bits[self.choice].min((0, 2)).sum())
 
 
 def context_of(left: Symbols, above: Symbols) -> NDArray[np.intp]:
-    """The context 0..8 of symbols whose neighbours are these."""
+    """The contexts, 0..8, of symbols with these neighbours."""
     near = np.clip(left, -NEAR, NEAR) + np.clip(above, -NEAR, NEAR)
     return (np.clip(near, -FAR, FAR) + FAR).astype(np.intp)
 
 
 def channelwise(index: NDArray[np.uint8]) -> HyperPrior:
-    """One of the latent's tables a channel, [hyper], at any quality and in any context."""
+    """A prior that codes each channel with one of the latent's tables, given by its index: [hyper]."""
     return HyperPrior(np.zeros((0, ENTRIES), np.int64), index[None, :, None])
 
 
 def _diagonals(rows: int, columns: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Rows and columns of the positions of each anti-diagonal, from the upper left corner."""
-    found = []
+    """Rows and columns of the positions on each anti-diagonal, from the upper left corner."""
+    diagonals = []
     for number in range(rows + columns - 1):
         row = np.arange(max(0, number - columns + 1), min(rows, number + 1))
-        found.append((row, number - row))
-    return found
+        diagonals.append((row, number - row))
+    return diagonals

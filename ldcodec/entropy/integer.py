@@ -1,10 +1,10 @@
-"""The rate model in integers: the same file gives the same symbols on every machine.
+"""The rate model in integers, by which a file yields the same symbols on every machine (docs/parsing.md).
 
-All numbers are whole numbers carried in float64, which holds every integer below 2⁵³. A matrix product whose largest
-possible sum stays below that is exact in any order of summation, with any BLAS, thread count, instruction set or
-device; each layer proves its bound at load.
+All values are whole numbers in float64, which represents every integer below 2⁵³. A matrix product whose sums stay
+below that is exact in any order of summation, and so with any BLAS, thread count, instruction set or device. Each layer
+checks its bound when it is built. (Split float32 products were slower, see docs/experiments.md.)
 
-The numbers live in arrays of an `Arithmetic`, so that the same steps run in PyTorch and in NumPy alone.
+The same steps run in PyTorch and in NumPy alone, on the arrays of an `Arithmetic`.
 
 Fixed point (value = integer × unit):
 
@@ -13,8 +13,9 @@ Fixed point (value = integer × unit):
     latent: mean, symbol + mean     2⁻⁹ step     expected deviation        2⁻¹⁰, its reciprocal 2⁻¹⁴
                                                  quality factors           2⁻¹⁰
 
-Everything is rounded down, which shifts what follows by half a unit: activations of 2⁻⁸ moved bits by a percent at low
-rates, with these units the integers predict what the floats do.
+Shifts round down; export adds half a unit to the bias, so that a layer's output is rounded. Units must be fine all the
+same: activations in units of 2⁻⁸ cost one percent of the bits at low rates; with these the integers predict as well as
+the floats.
 """
 
 from collections.abc import Callable
@@ -31,35 +32,39 @@ from ldcodec.entropy.config import Config
 from ldcodec.entropy.tables import SCALE_COUNT
 from ldcodec.errors import ModelError
 
-# Position (0..3 in reading order of a 2×2 cell) that channel group j codes in step k: ORDER[k][j].
+# ORDER[k][j]: the position that channel group j decodes in step k, 0..3 in reading order within each 2×2 cell. Every
+# step thus decodes one group at each position (Li et al. 2023, section 3.3).
 ORDER = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))
-ACTIVATION_BITS = 12  # fraction of activations
+ACTIVATION_BITS = 12  # fractional bits, here and in the next two lines
 MEAN_BITS, INDEX_BITS, LATENT_BITS = 14, 8, 9
 FLOOR_BITS, RECIPROCAL_BITS, FACTOR_BITS = 10, 14, 10
-LIMIT = 2**19 - 1  # of |activation|
-HEAD_LIMIT = 2**23  # of |head output|
-LATENT_LIMIT = 2**25  # of |mean| and |symbol + mean|, in units of 2⁻⁹ step
+LIMIT = 2**19 - 1  # clamp of activations
+HEAD_LIMIT = 2**23  # clamp of head outputs
+LATENT_LIMIT = 2**25  # clamp of mean and symbol + mean, in units of 2⁻⁹ step
 EXACT = 2**53
-TABLE_LIMIT = 2**27  # of |entry| of a table over the quality: times LATENT_LIMIT, the widest factor, it is exact
-KNOTS = 65  # of every table over the quality
+TABLE_LIMIT = 2**27  # of quality table entries: exact even times LATENT_LIMIT, the largest value they multiply
+KNOTS = 65  # of the tables over the quality
 
 
 def at_quality(table: NDArray[np.int64], index: int) -> NDArray[np.int64]:
-    """Row of a table of 65 knots [65, n] at a quality index in 0..4095, by integer interpolation, rounded down."""
+    """Interpolate a table over the quality, [65, n], at an index in 0..4095: [n], rounded down."""
     knot, rest = divmod(index * (KNOTS - 1), TOP_INDEX)
-    following = table[min(knot + 1, KNOTS - 1)]
+    following = table[min(knot + 1, KNOTS - 1)]  # index 4095 is the last knot, with a rest of 0
     row: NDArray[np.int64] = (table[knot] * (TOP_INDEX - rest) + following * rest) // TOP_INDEX
     return row
 
 
 class Layer:
-    """One integer layer: out = ⌊(W·x + b) / 2^shift⌋, W [n, m, k, k] with k 1 or 3, as matrix products: never conv2d,
-    whose backends may choose Winograd or FFT forms that are not exact."""
+    """One integer layer: out = ⌊(W∗x + b) / 2^shift⌋ with W [n, m, k, k], k = 1 or 3.
+
+    Computed as one matrix product per tap. conv2d will not do: its backends may choose Winograd or FFT algorithms,
+    which are not exact.
+    """
 
     def __init__(self, name: str, weight: NDArray[Any], bias: NDArray[Any], shift: int, arithmetic: Arithmetic) -> None:
-        """Raises ModelError where a sum could leave the exact range."""
+        """Raises ModelError if a sum could leave the exact range."""
         wide = weight.astype(np.float64)
-        bound = np.abs(wide).sum((1, 2, 3)) * LIMIT + np.abs(bias.astype(np.float64))
+        bound = np.abs(wide).sum((1, 2, 3)) * LIMIT + np.abs(bias.astype(np.float64))  # of partial sums as well
         if not 0 <= shift <= 30 or bound.max() >= EXACT:
             raise ModelError(f"integer layer {name}: its sums are not exact in float64")
         self._arithmetic, self.shift, self.size = arithmetic, shift, weight.shape[2]
@@ -67,29 +72,33 @@ class Layer:
         self.taps = [arithmetic.array(tap) for tap in wide.transpose(2, 3, 0, 1).reshape(-1, *weight.shape[:2])]
 
     def __call__(self, x: Array) -> Array:
-        """x: [m, h, w] of whole numbers, |x| ≤ LIMIT → [n, h, w], not clamped, an array of its own."""
+        """Apply to whole numbers [m, h, w], |x| ≤ LIMIT: → [n, h, w], a new array, not clamped."""
         height, width = x.shape[1:]
-        if self.size == 3:  # rows keep their padding, so that every tap is one strided view of the same memory
+        if self.size == 3:
             x = self._arithmetic.padded(x)
+        # Rows keep their padding, so the input of each tap is a contiguous run of the flattened planes and nothing is
+        # copied. The outputs at the padding's columns are nonsense and cut off at the end; the run of the last tap
+        # ends in the extra row at the bottom.
         stride, flat = x.shape[2], x.reshape(len(x), -1)
         total = self._arithmetic.zeros(len(self.bias), height * stride)
         total += self.bias
         for number, tap in enumerate(self.taps):
             offset = number // self.size * stride + number % self.size
             self._arithmetic.product(total, tap, flat[:, offset : offset + height * stride])
-        total *= 2.0**-self.shift  # exact, because a power of two only moves the exponent
+        total *= 2.0**-self.shift  # exact: a power of two only changes the exponent
         return self._arithmetic.floored(total).reshape(-1, height, stride)[:, :, :width]
 
 
 @lru_cache
 def is_exact(arithmetic: Arithmetic) -> bool:
-    """Whether it multiplies float64 matrices exactly: a product at the bound of any layer against exact integers.
+    """Whether an arithmetic multiplies float64 matrices exactly, by one product compared with NumPy's integers.
 
-    Every fifth column is compared, for the time that integers take: so all places within a block of columns are met.
+    Only every fifth column is compared, because integer products are slow. Five has no common factor with the widths of
+    BLAS kernels, so every column within their blocks is covered.
     """
     rng = np.random.default_rng(0)
     left, right = rng.integers(-LIMIT, LIMIT + 1, (64, 1728)), rng.integers(-LIMIT, LIMIT + 1, (1728, 320))
-    left[0], right[:, 0] = LIMIT, LIMIT
+    left[0], right[:, 0] = LIMIT, LIMIT  # the largest possible sum
     with arithmetic.exact():
         total = arithmetic.product(arithmetic.zeros(64, 320), arithmetic.array(left), arithmetic.array(right))
     return bool((arithmetic.numbers(total, np.int64)[:, ::5] == left @ right[:, ::5]).all())
@@ -97,8 +106,8 @@ def is_exact(arithmetic: Arithmetic) -> bool:
 
 @dataclass(frozen=True)
 class Prior:
-    """What one context step tells of its elements: mean int32 in 2⁻⁹ steps and scale index uint8, both [n], and where
-    they lie in the latent.
+    """The prior of the elements of one context step: mean (int32, in units of 2⁻⁹ quantisation step) and scale index
+    (uint8), each [n], and the elements' positions in the flattened latent.
     """
 
     mean: NDArray[np.int32]
@@ -108,7 +117,7 @@ class Prior:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A latent after the last step: symbols int32, means int32 (2⁻⁹ step) and scale indices uint8, each [M, h, w]."""
+    """A parsed latent: symbols (int32), means (int32, 2⁻⁹ step) and scale indices (uint8), each [M, h, w]."""
 
     symbols: NDArray[np.int32]
     mean: NDArray[np.int32]
@@ -119,11 +128,12 @@ CodeSymbols = Callable[[Prior], NDArray[np.int32]]
 
 
 class IntegerRateModel:
-    """Hyper synthesis, context steps and quality tables of one model in integers, in one arithmetic."""
+    """The integer hyper synthesis, context steps and quality tables of one model."""
 
     def __init__(self, config: Config, tensors: dict[str, NDArray[Any]], arithmetic: Arithmetic) -> None:
-        """tensors: the entries `integer.*` of a weights file without their prefix. Raises ModelError if they cannot
-        be exact.
+        """Build the layers from the tensors `integer.*` of a weights file, named without that prefix.
+
+        Raises ModelError if the weights or the arithmetic are not exact.
         """
         if not is_exact(arithmetic):
             raise ModelError(
@@ -141,20 +151,20 @@ class IntegerRateModel:
         self.z_index = tensors["z_index"].astype(np.uint8)
         if self.z_index.max() >= SCALE_COUNT:
             raise ModelError("scale index of the hyper-latent out of range")
-        del self._tensors
+        del self._tensors  # the layers hold copies
 
     def _layer(self, name: str, rows: slice = slice(None)) -> Layer:
         weight, bias = self._tensors[f"{name}.weight"][rows], self._tensors[f"{name}.bias"][rows]
         return Layer(name, weight, bias, int(self._tensors[f"{name}.shift"]), self.arithmetic)
 
     def _heads(self, step: int) -> list[tuple[Layer, Layer]]:
-        """Mean and scale layers of each channel group; of one head's outputs a step uses only one group a position."""
+        """Mean and scale layers of each channel group, separate because a step needs one group at each position."""
         size = self.config.latent // 4
         groups = [slice(group * size, (group + 1) * size) for group in range(4)]
         return [(self._layer(f"steps.{step}.mean", g), self._layer(f"steps.{step}.scale", g)) for g in groups]
 
     def features(self, symbols: NDArray[np.int32], quality: int) -> Array:
-        """Hyper-latent symbols [hyper, h/4, w/4], quality index → features [ctx, h, w]."""
+        """Hyper synthesis: hyper-latent symbols [hyper, h/4, w/4] at a quality index → features [ctx, h, w]."""
         x = self.arithmetic.limited(self.arithmetic.array(symbols), -LIMIT, LIMIT)
         for k, layer in enumerate(self.hyper):
             x = self._activated(layer(x))
@@ -165,11 +175,11 @@ class IntegerRateModel:
     def parse(
         self, hyper_symbols: NDArray[np.int32], quality: int, coded: tuple[int, int], code: CodeSymbols
     ) -> Parsed:
-        """Runs the four steps. hyper_symbols: [hyper, h/4, w/4]; quality: index; coded: rows and columns that hold
-        symbols.
+        """Run the four context steps and return the latent [M, h, w].
 
-        `code` gets the prior of each group of elements and returns their symbols: an encoder makes and writes them, a
-        decoder reads them. Elements outside `coded` are zero and not asked for.
+        hyper_symbols: [hyper, h/4, w/4]; quality: the index; coded: how many rows and columns hold symbols.
+        code: takes the prior of a step's elements and returns their symbols: an encoder chooses and writes them, a
+        decoder reads them. Symbols outside the coded area are zero and never requested.
         """
         with self.arithmetic.exact():
             features = self.features(hyper_symbols, quality)
@@ -184,18 +194,18 @@ class IntegerRateModel:
         return self._activated(spatial(self._activated(mixed)))
 
     def _activated(self, x: Array) -> Array:
-        """LeakyReLU with slope 1/8, rounded down, then cut to ±LIMIT; into x, which nobody else needs."""
+        """LeakyReLU with slope 1/8, rounded down, then clamped to ±LIMIT; in place."""
         rest = self.arithmetic.floored(x * 2.0**-3)
         return self.arithmetic.limited(self.arithmetic.larger(x, rest), -LIMIT, LIMIT)
 
     def shifted(self, x: Array, bits: int, limit: float) -> Array:
-        """⌊x / 2^bits⌋ cut to ±limit, into x: exact, because a power of two only moves the exponent."""
+        """⌊x / 2^bits⌋ clamped to ±limit; in place, and exact as in `Layer`."""
         x *= 2.0**-bits
         return self.arithmetic.limited(self.arithmetic.floored(x), -limit, limit)
 
 
 class _State:
-    """What is decoded so far."""
+    """The latent decoded so far, while the context steps run."""
 
     def __init__(self, model: IntegerRateModel, size: tuple[int, int], quality: int, coded: tuple[int, int]) -> None:
         h, w = size
@@ -211,25 +221,23 @@ class _State:
         self.index = np.zeros((channels, h, w), np.uint8)
 
     def beside(self, features: Array) -> Array:
-        """Features [ctx, h, w] and, below them, the decoded latent over its expected deviation as activations: [ctx +
-        M, h, w], the largest thing that a step needs, made in place.
-        """
+        """Append the decoded latent, divided by its expected deviation, to the features: [ctx + M, h, w]."""
         both = self._arithmetic.zeros(len(features) + len(self.decoded), *features.shape[1:])
         both[: len(features)] = features
-        ratio = both[len(features) :]
+        ratio = both[len(features) :]  # a view: this is the largest array of a step, so nothing is copied
         ratio += self.decoded
         ratio *= self.reciprocal
         self._model.shifted(ratio, LATENT_BITS + RECIPROCAL_BITS - ACTIVATION_BITS, LIMIT)
         return both
 
     def fill(self, step: int, hidden: Array, heads: list[tuple[Layer, Layer]], code: CodeSymbols) -> None:
-        """Decodes the elements of one step: of channel group j the position ORDER[step][j] of every cell."""
+        """Decode one step: position ORDER[step][j] of every 2×2 cell in each channel group j."""
         priors = []
         for group, (mean_head, scale_head) in enumerate(heads):
             area = self._area(group, ORDER[step][group])
-            part = hidden[:, area[1], area[2]]
-            mean = self._mean(mean_head(part), area[0])
-            priors.append((area, mean, self._index(scale_head(part), area[0])))
+            positions = hidden[:, area[1], area[2]]
+            mean = self._mean(mean_head(positions), area[0])
+            priors.append((area, mean, self._index(scale_head(positions), area[0])))
         self._take(priors, code)
 
     def _area(self, group: int, position: int) -> tuple[slice, slice, slice]:
@@ -253,7 +261,7 @@ class _State:
             self.index[area] = self._arithmetic.numbers(index, np.uint8)
         places = np.concatenate([self._places(area) for area, _, _ in priors])
         prior = Prior(self.mean.ravel()[places], self.index.ravel()[places], places)
-        self.symbols.ravel()[places] = code(prior)  # all three are contiguous, so that ravel copies nothing
+        self.symbols.ravel()[places] = code(prior)  # the arrays are contiguous, so ravel is a view
         for area, mean, _ in priors:
             decoded = self._arithmetic.array(self.symbols[area])
             decoded *= 2.0**LATENT_BITS
@@ -261,11 +269,10 @@ class _State:
             self.decoded[area] = self._arithmetic.limited(decoded, -LATENT_LIMIT, LATENT_LIMIT)
 
     def _places(self, area: tuple[slice, slice, slice]) -> NDArray[np.intp]:
-        """Where the elements of an area that hold symbols lie in the flat latent, in the latent's order."""
+        """Positions in the flattened latent of those elements of an area that hold symbols, in ascending order."""
         channels, h, w = self.symbols.shape
         planes, rows, columns = (np.arange(end)[part] for end, part in zip((channels, *self.coded), area, strict=True))
         return np.add.outer(np.add.outer(h * w * planes, w * rows), columns).ravel()
 
     def parsed(self) -> Parsed:
-        """What all steps gave."""
         return Parsed(self.symbols, self.mean, self.index)

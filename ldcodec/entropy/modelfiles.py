@@ -1,7 +1,7 @@
-"""Model files on the search path, and what their headers say, with the standard library alone.
+"""Find model files on the search path and read their metadata, with the standard library alone.
 
-A safetensors file begins with the length of a JSON header (8 bytes) and the header, which holds the metadata. So the
-parse id and the sizes of a model can be read without importing NumPy or torch.
+A safetensors file begins with the length of its JSON header (8 bytes) and that header, which includes the metadata. So
+the parse id and configuration of a model can be read without importing NumPy or torch.
 """
 
 import json
@@ -14,23 +14,23 @@ from ldcodec.errors import ModelError
 
 DEFAULT_MODEL = "base"
 FILE_NAME = "model.safetensors"
-CHECK_FILE = "check.ldc"  # beside it: a file whose symbols are known to be right
+CHECK_FILE = "check.ldc"  # next to the weights: a file whose symbols are known, for `ldcodec verify --self`
 SEARCH_VARIABLE = "LDCODEC_MODELS"
-HEADER_LIMIT = 1 << 20  # bytes of JSON at the front of a weights file
+HEADER_LIMIT = 1 << 20  # bytes of JSON; the first 8 bytes of any other file may claim far more
 
 
 def search_path() -> list[Path]:
-    """Folders of models: those named in LDCODEC_MODELS, then the ones installed with the program."""
+    """Folders that may hold models: those in LDCODEC_MODELS, then those installed with the package."""
     named = [Path(p) for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
     package = Path(__file__).resolve().parent.parent
-    return [*named, package / "models", package.parent / "models"]
+    return [*named, package / "models", package.parent / "models"]  # in a wheel; in a clone of the repository
 
 
 def find_file(name_or_path: str) -> Path:
-    """The weights file of a model given by its name on the search path or by its path. Raises ModelError."""
+    """Find the weights file of a model by its name on the search path or by its path. Raises ModelError."""
     direct = Path(name_or_path)
     candidates = [direct, direct / FILE_NAME]
-    if name_or_path and direct.name == name_or_path:
+    if name_or_path and direct.name == name_or_path:  # a bare name
         candidates = [folder / name_or_path / FILE_NAME for folder in search_path()] + candidates
     for candidate in candidates:
         if candidate.is_file():
@@ -39,7 +39,7 @@ def find_file(name_or_path: str) -> Path:
 
 
 def known_models() -> Iterator[tuple[Path, str]]:
-    """(weights file, parse id in hex) of every model on the search path; other files are skipped."""
+    """Yield the weights file and parse id (in hex) of every model on the search path; other files are skipped."""
     for folder in search_path():
         for path in sorted(folder.glob(f"*/{FILE_NAME}")):
             identity = metadata(path).get("parse_id", "")
@@ -48,23 +48,23 @@ def known_models() -> Iterator[tuple[Path, str]]:
 
 
 def find_identity(identity: bytes) -> Path | None:
-    """The weights file with this parse id; None if no model on the search path has it."""
+    """Find the weights file with a parse id on the search path; None if there is none."""
     return next((path for path, known in known_models() if known == identity.hex()), None)
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The metadata in the header of a safetensors file; empty for any other file."""
+    """Read the metadata of a safetensors file; empty for any other file."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            found = json.loads(file.read(length))["__metadata__"] if length <= HEADER_LIMIT else {}
-        return found if isinstance(found, dict) else {}
+            entries = json.loads(file.read(length))["__metadata__"] if length <= HEADER_LIMIT else {}
+        return entries if isinstance(entries, dict) else {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 
 def read_config(path: Path) -> Config:
-    """The sizes of the networks in a weights file. Raises ModelError where they are missing or impossible."""
+    """Read the configuration of a weights file. Raises ModelError if it is missing or impossible."""
     try:
         return from_mapping(json.loads(metadata(path)["config"]))
     except (KeyError, ValueError, TypeError, RecursionError) as error:

@@ -1,8 +1,9 @@
-"""Gaussian scales and their frequency tables, without torch.
+"""The 64 Gaussian scales, the quantiser's cells, and the frequency tables made from both.
 
-A symbol s is coded with the mass of its cell, [s − ½, s + ½] but for what the quantiser moves, under N(0, σ²), σ being
-one of 64 values in geometric progression. The tables are integers, made once when a model is exported and stored with
-it: a float CDF that is computed anew may differ between two machines, and then no file decodes.
+A symbol s is coded with the probability of its cell, [s − ½, s + ½] apart from the quantiser's dead zone, under
+N(0, σ²), where σ is one of 64 values in geometric progression. The tables hold integers. They are made once, when a
+model is exported, and stored with it: a CDF computed in floats may differ between two machines, and then files would
+not decode.
 """
 
 import itertools
@@ -21,30 +22,28 @@ SCALE_MIN, SCALE_MAX = 0.11, 256.0
 LOG_RATIO = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
 SCALES = tuple(SCALE_MIN * math.exp(LOG_RATIO * i) for i in range(SCALE_COUNT))
 PRECISION = 24  # bits: the counts of one table sum to 2²⁴
-TABLE_REACH = 5.5  # a table covers |s| up to this many σ, the escape symbol the rest
-SKIPPED_SCALES = 2  # scale indices below this are never coded: there 1 − P(0) < 2⁻¹² where values are rounded (tested)
-SYMBOL_LIMIT = 32767  # |s| in any file
-SHIFT_STRENGTH = 2.2  # thirds of the shift by which a symbol's own cost would be least (see nets.quantise)
-SCALE_SPREAD = 0.2  # of log σ in the tables (`spread_scales`): saves most of what counted tables would
-SHIFT_REACH = 16  # from this |s| on, edges are those of rounding
-SHIFT_GRID = 1024
+TABLE_REACH = 5.5  # a table covers |s| up to this many σ; larger symbols are escaped
+SKIPPED_SCALES = 2  # elements with a scale index below this are zero and not coded: there 1 − P(0) < 2⁻¹² (tested)
+SYMBOL_LIMIT = 32767  # largest |s| in any file: the CRC is taken over 16-bit symbols
+SHIFT_STRENGTH = 2.2  # thirds of the shift that minimises a symbol's own cost; measured in docs/experiments.md
+SCALE_SPREAD = 0.2  # deviation of log σ in the tables (`spread_scales`), measured in docs/experiments.md
+SHIFT_REACH = 16  # from this |s| on, cells are those of rounding
+SHIFT_GRID = 1024  # edges are multiples of 1/1024, so that every machine computes the same ones
 LARGEST_SHIFT = 0.498
 
 
 @dataclass(frozen=True)
 class Tables:
-    """One frequency table a scale: counts of 0, 1 … K and of the escape symbol; negative symbols share the counts of
-    the positive ones.
+    """One frequency table per scale: the counts of 0, 1 … K and of the escape symbol. −s has the count of s.
 
-    `counts`: int64, all tables one after the other; `reach`: int64 [64], K of each table. Both are stored with the
-    weights.
+    counts: int64, all tables concatenated; reach: int64 [64], the K of each table. Both are stored with the weights.
+    Raises ModelError unless the coder can use every table.
     """
 
     counts: NDArray[np.int64]
     reach: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        """Raises ModelError unless every table is one that the coder can use."""
         if self.reach.shape != (SCALE_COUNT,) or self.reach.min() < 1 or self.reach.max() > SYMBOL_LIMIT:
             raise ModelError("frequency tables: wrong number or reach")
         if self.counts.shape != (int((self.reach + 2).sum()),) or self.counts.min() < 1:
@@ -53,12 +52,12 @@ class Tables:
             raise ModelError(f"frequency tables: counts do not sum to 2^{PRECISION}")
 
     def half(self, index: int) -> NDArray[np.int64]:
-        """Counts of 0 … K and of the escape symbol."""
+        """The counts of 0 … K and of the escape symbol, as stored."""
         start = int((self.reach[:index] + 2).sum())
         return self.counts[start : start + int(self.reach[index]) + 2]
 
     def full(self, index: int) -> NDArray[np.int64]:
-        """Counts of −K … K and, last, of the escape symbol: 2K + 2 entries that sum to 2²⁴."""
+        """The counts of −K … K and of the escape symbol: 2K + 2 entries that sum to 2²⁴."""
         half = self.half(index)
         return np.concatenate([half[-2:0:-1], half])
 
@@ -66,20 +65,21 @@ class Tables:
 def cell_edges(
     magnitude: NDArray[np.int64], index: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Inner and outer edge of the cells of |s| ≥ 0 under scale indices 0..63, of one shape: inner ≤ |value| < outer."""
+    """Edges of the cells of |s| ≥ 0 under scale indices 0..63, both of one shape: inner ≤ |value| < outer."""
     inner = np.maximum(magnitude - 0.5 + _shift(magnitude, index), 0)
     return inner, magnitude + 0.5 + _shift(magnitude + 1, index)
 
 
 def _shift(magnitude: NDArray[np.int64], index: NDArray[np.int64]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = edge_shifts()[index, np.minimum(magnitude, SHIFT_REACH)].astype(np.float64)
-    return found
+    shifts: NDArray[np.float64] = edge_shifts()[index, np.minimum(magnitude, SHIFT_REACH)].astype(np.float64)
+    return shifts
 
 
 @lru_cache
 def edge_shifts() -> NDArray[np.float32]:
-    """How far the inner edge of |s| = 0 … 16 lies beyond that of rounding, under each scale: [64, 17], multiples of
-    1/1024 in 0 … 0.498.
+    """How far the inner edge of |s| = 0 … 16 is moved outwards from |s| − ½, by scale: [64, 17], in 0 … 0.498.
+
+    This is the quantiser's dead zone; `nets.quantise` derives it.
     """
     return np.array([[_shift_of(k, scale) for k in range(SHIFT_REACH + 1)] for scale in SCALES], np.float32)
 
@@ -92,16 +92,16 @@ def _shift_of(magnitude: int, scale: float) -> float:
 
 
 def _rounded_bits(magnitude: int, scale: float) -> float:
-    """−log2 of the mass of N(0, scale²) on [magnitude − ½, magnitude + ½]; at most 30, as escapes cost about that."""
+    """−log2 of the mass of N(0, scale²) on [magnitude − ½, magnitude + ½]; at most 30, about what an escape costs."""
     low, high = (math.erfc((magnitude + side) / scale / math.sqrt(2)) for side in (-0.5, 0.5))
     return -math.log2(max(0.5 * (low - high), 2.0**-30))
 
 
 def make_tables(shifts: NDArray[np.float32] | None = None, spread: float = 0.0) -> Tables:
-    """The frequency tables of the 64 scales. Run at export only: the result depends on this machine's erfc.
+    """Make the frequency tables of the 64 scales. Run this at export only: the result depends on the machine's erfc.
 
-    shifts: how far the inner edge of |s| = 0 … lies beyond that of rounding under each scale, [64, n] in 0..½, of a
-    quantiser that does not round (`edge_shifts`); None for one that does. spread: as `spread_scales` takes it.
+    shifts: [64, n], the dead zone of the quantiser as in `edge_shifts`; None for plain rounding.
+    spread: the deviation of log σ, see `spread_scales`.
     """
     moved = np.zeros((SCALE_COUNT, 1), np.float32) if shifts is None else shifts
     halves = [_half_table(scale, row, spread) for scale, row in zip(SCALES, moved.tolist(), strict=True)]
@@ -109,10 +109,10 @@ def make_tables(shifts: NDArray[np.float32] | None = None, spread: float = 0.0) 
 
 
 def spread_scales(spread: float) -> tuple[tuple[float, float], ...]:
-    """(share, factor of σ) of the Gaussians that stand for one whose σ is itself uncertain.
+    """The mixture that replaces a Gaussian whose σ is uncertain: (share, factor of σ) of each component.
 
-    spread: deviation of log σ; three nodes of the Gauss–Hermite rule. A network that names a scale cannot be sure of
-    it, and symbols farther out than its Gaussian expects are what surprises cost most.
+    spread: deviation of log σ. The components are the three nodes of the Gauss–Hermite rule. The network that predicts
+    a scale is never sure of it, and symbols farther out than expected cost most.
     """
     if not spread:
         return ((1.0, 1.0),)
@@ -125,7 +125,7 @@ def _half_table(scale: float, shifts: list[float], spread: float) -> NDArray[np.
     edges = [k - 0.5 + (shifts[k] if k < len(shifts) else 0.0) for k in range(1, reach + 2)]
     mixed = [(share, factor * scale * math.sqrt(2)) for share, factor in spread_scales(spread)]
     tails = [sum(0.5 * share * math.erfc(edge / width) for share, width in mixed) for edge in edges]  # P(s ≥ k)
-    free = (1 << PRECISION) - 2 * reach - 2
+    free = (1 << PRECISION) - 2 * reach - 2  # every entry gets a count of 1, so that no symbol is impossible
     outer = [1 + int(free * (a - b)) for a, b in itertools.pairwise(tails)]
     escape = 1 + int(free * 2 * tails[-1])
-    return np.array([(1 << PRECISION) - escape - 2 * sum(outer), *outer, escape])
+    return np.array([(1 << PRECISION) - escape - 2 * sum(outer), *outer, escape])  # zero takes what rounding left

@@ -1,6 +1,6 @@
-"""The parse-critical tensors of a weights file, as NumPy arrays: their identity, their shapes, the rate model in them.
+"""The parse-critical tensors of a weights file: reading, checking, hashing them, and the rate model that they define.
 
-The parse id is the hash of all integers: a file that names it can be parsed by these and by no others.
+The parse id is a hash of all integer tensors: a file that names it can be parsed with these and with no others.
 """
 
 import hashlib
@@ -28,31 +28,31 @@ INTEGER_TYPES = ("int16", "int32", "uint8")
 
 
 class Shaped(Protocol):
-    """An array or tensor."""
+    """An array or a tensor."""
 
     @property
-    def shape(self) -> Any:
-        """Its sides."""
+    def shape(self) -> Any: ...
 
 
 def read_tensors(
     path: Path, framework: str = "pt", prefixes: tuple[str, ...] = ("",)
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The tensors of a safetensors file whose names begin with a prefix, and its metadata.
+    """Read the tensors of a safetensors file whose names begin with one of the prefixes, and the metadata.
 
-    framework: "pt" for PyTorch's tensors, "np" for arrays. Raises ModelError for a file that is none.
+    framework: "pt" for PyTorch tensors, "np" for NumPy arrays. Raises ModelError if the file cannot be read.
     """
     try:
         with safe_open(str(path), framework) as file:
-            names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118
+            names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (it is no dict)
             return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def read_integers(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """The integer tensors of a safetensors file and its metadata. Raises ModelError for a file that is none, or where
-    one of them holds other numbers than integers.
+    """Read the parse-critical tensors and the metadata of a safetensors file.
+
+    Raises ModelError if the file cannot be read or one of these tensors is not of an integer type.
     """
     arrays, metadata = read_tensors(path, "np", INTEGER_PREFIXES)
     for name, array in arrays.items():
@@ -62,11 +62,11 @@ def read_integers(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 
 
 def parse_id(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """8 bytes: the beginning of the SHA-256 of all integer tensors, by name, type, shape and value."""
+    """The first 8 bytes of a SHA-256 over name, type, shape and values of all integer tensors."""
     digest = hashlib.sha256(FORMAT.encode())
     for name in sorted(n for n in arrays if n.startswith(INTEGER_PREFIXES)):
         array = np.asarray(arrays[name])
-        digest.update(f"{name} torch.{array.dtype.name} {array.shape}\n".encode())  # as PyTorch writes types and shapes
+        digest.update(f"{name} torch.{array.dtype.name} {array.shape}\n".encode())  # types are spelt as in PyTorch
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.digest()[:8]
 
@@ -74,9 +74,9 @@ def parse_id(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 def rate_model(
     path: Path, config: Config, arrays: Mapping[str, NDArray[Any]], arithmetic: Arithmetic
 ) -> tuple[IntegerRateModel, Coder]:
-    """The rate model and its coder from the tensors `integer.*` and `coder.*` of a file; others are passed over.
+    """Build the rate model and its coder from the tensors `integer.*` and `coder.*` of a file; others are ignored.
 
-    Raises ModelError for what is missing, of wrong shape or not exact.
+    Raises ModelError for tensors that are missing, of the wrong shape or not exact.
     """
     check_shapes(path, arrays, integer_shapes(config))
     entries = {name.removeprefix("integer."): a for name, a in arrays.items() if name.startswith("integer.")}
@@ -84,7 +84,7 @@ def rate_model(
 
 
 def read_coder(path: Path) -> Coder:
-    """The coder in a weights file, whose networks are not read. Raises ModelError as `rate_model` does."""
+    """Read the coder of a weights file without its networks. Raises ModelError like `rate_model`."""
     config, (arrays, _) = read_config(path), read_tensors(path, "np", CODER_PREFIXES)
     return _coder(path, config, arrays)
 
@@ -98,7 +98,7 @@ def _coder(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> Co
 
 
 def _hyper_prior(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> HyperPrior | None:
-    """That of a model with tables of its own for the hyper-latent."""
+    """The hyper-latent's own tables, or None for a model without them."""
     if "coder.hyper_choice" not in arrays:
         return None
     choice = arrays["coder.hyper_choice"]
@@ -109,7 +109,7 @@ def _hyper_prior(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]])
 
 
 def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """The shape of every parse-critical tensor but the frequency tables, which check themselves."""
+    """The shape of every parse-critical tensor except the frequency tables, which `Tables` checks."""
     m, ctx, hyper = config.latent, config.context, config.hyper
     layers = {"hyper.0": (4 * ctx, hyper, 1), "hyper.1": (4 * ctx, ctx, 1), "hyper.2": (ctx, ctx, 3)}
     for k in range(4):
@@ -126,9 +126,9 @@ def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_shapes(path: Path, arrays: Mapping[str, Shaped], wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises ModelError where an array of a file is missing or of another shape."""
-    for name, shape in wanted.items():
+def check_shapes(path: Path, arrays: Mapping[str, Shaped], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ModelError if an array of a file is missing or of another shape."""
+    for name, shape in shapes.items():
         if name not in arrays:
             raise ModelError(f"{path}: {name} is missing")
         if tuple(arrays[name].shape) != shape:
