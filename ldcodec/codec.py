@@ -9,7 +9,7 @@ torch is imported inside functions, because lossless files and ONNX models do wi
 import io
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,72 +106,51 @@ def encode_picture(picture: Picture, settings: EncodeSettings, model: "Model | N
     return Encoded(coded.data if exact is None else exact, exact is not None)
 
 
-def decode_picture(
-    data: bytes | Reader,
-    *,
-    steps: int | None = None,
-    realism: float = 0.0,
-    sampler: str = "ddim",
-    seed: int = 0,
-    model: "DecoderModel | None" = None,
-    on_step: OnStep | None = None,
-    request: Request | None = None,
-) -> Picture:
-    """Decode an .ldc file, given as bytes or as an open Reader, to a `Picture` with alpha and metadata.
+class DecodeOptions(TypedDict, total=False):
+    """The keywords that the decoding functions share; `decode` explains them."""
+
+    steps: int | None
+    realism: float
+    sampler: str
+    seed: int
+    model: "DecoderModel | None"
+    on_step: OnStep | None
+    request: Request | None
+
+
+def decode(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Image.Image:
+    """Decode an .ldc file, given as bytes or as an open Reader, to a Pillow image of mode RGB, RGBA, L or LA.
+
+    The image's `info` holds icc_profile, exif and xmp where the file does. Keywords:
 
     steps: number of reverse diffusion steps; 1 by default, or 8 for realism with a model that has no second synthesis.
-    realism: from 0 (least squared error) to 1 (natural texture; with several steps, a sample from the posterior).
-    sampler: "ddim", "ddpm", "heun" or "sde".
-    seed: of the diffusion noise.
+    realism: from 0 (default, least squared error) to 1 (natural texture; with several steps, a sample from the
+        posterior).
+    sampler: "ddim" (default), "ddpm", "heun" or "sde".
+    seed: of the diffusion noise, 0 by default.
     model: used instead of the installed model that the file names.
     on_step: called with 1 … n after each diffusion step.
-    request: a region, a preview scale, or the salvage of a damaged file.
+    request: a region, a preview scale, or the salvage of a damaged file (`decoder.request.Request`).
 
     Raises FormatError, DamagedError, ModelError or UsageError.
     """
-    settings = DecodeSettings(steps, realism, sampler, seed)
-    source = data if isinstance(data, Reader) else Reader(io.BytesIO(data))
-    return restore(source, lambda parse_id: model or _installed_model(parse_id), settings, request, on_step)
+    return to_image(decode_picture(data, **options))
 
 
-def decode_array(
-    data: bytes | Reader,
-    *,
-    steps: int | None = None,
-    realism: float = 0.0,
-    sampler: str = "ddim",
-    seed: int = 0,
-    model: "DecoderModel | None" = None,
-    request: Request | None = None,
-) -> Pixels:
+def decode_array(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Pixels:
     """Decode an .ldc file to a uint8 array: (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
 
-    See `decode_picture` for arguments and errors.
+    See `decode` for keywords and errors.
     """
-    picture = decode_picture(
-        data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model, request=request
-    )
-    return picture.array()
+    return decode_picture(data, **options).array()
 
 
-def decode(
-    data: bytes | Reader,
-    *,
-    steps: int | None = None,
-    realism: float = 0.0,
-    sampler: str = "ddim",
-    seed: int = 0,
-    model: "DecoderModel | None" = None,
-    request: Request | None = None,
-) -> Image.Image:
-    """Decode an .ldc file to a Pillow image of mode RGB, RGBA, L or LA; its `info` holds icc_profile, exif and xmp.
-
-    See `decode_picture` for arguments and errors.
-    """
-    picture = decode_picture(
-        data, steps=steps, realism=realism, sampler=sampler, seed=seed, model=model, request=request
-    )
-    return to_image(picture)
+def decode_picture(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Picture:
+    """Decode an .ldc file to a `Picture` with alpha and metadata. See `decode` for keywords and errors."""
+    source = data if isinstance(data, Reader) else Reader(io.BytesIO(data))
+    model, on_step, request = options.pop("model", None), options.pop("on_step", None), options.pop("request", None)
+    settings = DecodeSettings(**options)  # type: ignore[misc]  # the rest, so an unknown keyword is a TypeError
+    return restore(source, lambda parse_id: model or _installed_model(parse_id), settings, request, on_step)
 
 
 def as_picture(image: Image.Image | NDArray[np.uint8] | Picture) -> Picture:
