@@ -240,11 +240,11 @@ def test_documented_extended_example() -> None:
     assert container.read(documented_bytes("Extended form")) == value
 
 
-def test_documented_checksums_are_told_right() -> None:
+def test_documented_checksums_are_right() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    told = re.findall(r"`([0-9a-f ]{11})` \|[^|]* CRC 0x([0-9A-F]{8})(?:, of the (\d+) bytes above)?", text)
-    assert len(told) == 15
-    for stored, value, covered in told:
+    documented = re.findall(r"`([0-9a-f ]{11})` \|[^|]* CRC 0x([0-9A-F]{8})(?:, of the (\d+) bytes above)?", text)
+    assert len(documented) == 15
+    for stored, value, covered in documented:
         assert bytes.fromhex(stored) == bytes.fromhex(value)[::-1]
         if covered:
             heading = {27: "Simple form", 48: "Extended form", 56: "A picture without loss"}[int(covered)]

@@ -42,12 +42,12 @@ def sound(model: Model) -> Container:
 
 @pytest.fixture(scope="module")
 def whole(sound: Container, model: Model) -> NDArray[np.uint8]:
-    """Its picture."""
+    """The picture of the sound file."""
     return decode_array(container.write(sound), model=model)
 
 
 def starts(file: Container) -> list[int]:
-    """Where the payload of each slice begins, and the end of the file."""
+    """The offset of the payload of each slice, and the end of the file."""
     data = container.write(file)
     lengths = [len(piece.payload) for piece in file.slices]
     return [len(data) - sum(lengths[k:]) for k in range(len(lengths) + 1)]
@@ -78,7 +78,7 @@ def reach(model: Model) -> int:
     return PIXELS * (halo.denoiser + halo.synthesis)
 
 
-def test_what_is_damaged_is_told(sound: Container, model: Model) -> None:
+def test_an_error_names_what_is_damaged(sound: Container, model: Model) -> None:
     with pytest.raises(SalvageableError, match=r"slice 2 of 5 \(rows 128 to 255\) is altered (?!.*--)") as caught:
         decode_array(altered(sound, 1), model=model)
     assert "slice 3" not in str(caught.value)
@@ -201,7 +201,7 @@ PIXELS_3X2 = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
 
 
 def test_verify_compares_the_sizes_that_stored_pixels_claim(call: Call, tmp_path: Path) -> None:
-    """Every checksum of these files is right; only the data of the pixels themselves tell."""
+    """Every checksum of these files is right; only the pixel data show the lie."""
     plane = np.array([[0, 9, 255], [3, 4, 5]], np.uint8)
     sound = chunks.lossless(Picture(PIXELS_3X2, plane))
     (tmp_path / "sound.ldc").write_bytes(container.write(sound))
@@ -228,7 +228,7 @@ def test_verify_compares_the_size_of_alpha(sound: Container, call: Call, tmp_pat
 
 
 def test_a_picture_without_loss_has_one_slice_without_symbols() -> None:
-    """Files that a program could write whose every length and checksum is right; ours writes none."""
+    """Files with the right lengths and checksums that no writer of ours makes."""
     good = chunks.lossless(Picture(np.zeros((100, 20, 3), np.uint8), None))
     assert Reader(io.BytesIO(container.write(good))).lossless
     for pieces in (
@@ -246,7 +246,7 @@ def test_a_picture_without_loss_has_one_slice_without_symbols() -> None:
 
 
 def unchecked(file: Container) -> bytes:
-    """A file in its bytes, whatever it says."""
+    """The bytes of a file, whatever it says."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "_check_fields", lambda header, entries: None)
         return container.write(file)

@@ -84,8 +84,8 @@ def test_a_picture_of_several_slices_of_version_0_1_decodes(golden_model: Model)
     source = Reader(io.BytesIO(data))
     latent = Latent(source, golden_model)
     list(latent.each(range(len(source.spans)), lambda parsed: None))
-    told = [f"{source.slice(number).symbols_crc:08x}" for number in range(len(source.spans))]
-    assert told == ["5fd661d3", "02e5c265", "814df048", "6d792c16"]
+    found_crcs = [f"{source.slice(number).symbols_crc:08x}" for number in range(len(source.spans))]
+    assert found_crcs == ["5fd661d3", "02e5c265", "814df048", "6d792c16"]
     found = decode_array(data, model=golden_model)
     assert found.shape == original.shape and psnr(found, original) > 19.5
     part = decode_array(data, model=golden_model, request=Request(region=(10, 100, 40, 60)))

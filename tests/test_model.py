@@ -36,13 +36,13 @@ def stored(path: Path) -> tuple[Tensors, Metadata]:
 
 @pytest.fixture
 def sound(tiny_model_folder: Path) -> tuple[Tensors, Metadata]:
-    """Tensors and metadata of the tiny model, to be spoilt."""
+    """Tensors and metadata of the tiny model, which tests may spoil."""
     return stored(tiny_model_folder / "tiny" / FILE_NAME)
 
 
-def refused(path: Path, told: str | None = None) -> None:
+def refused(path: Path, message: str | None = None) -> None:
     """Loading raises a ModelError of one line that names the file or the part of it."""
-    with pytest.raises(ModelError, match=told) as error:
+    with pytest.raises(ModelError, match=message) as error:
         load_model(str(path), "cpu")
     assert "\n" not in str(error.value)
 
@@ -152,9 +152,9 @@ def test_metadata_that_lie_are_refused(sound: tuple[Tensors, Metadata], tmp_path
     tensors, metadata = sound
     lies: list[tuple[str, str | None, str]] = [("format", "ldcodec-weights-0", "format"), ("format", None, "format")]
     lies += [("config", None, "configuration"), ("parse_id", None, "parse id"), ("parse_id", "00" * 8, "parse id")]
-    for field, value, told in lies:
+    for field, value, message in lies:
         entries = {name: text for name, text in (metadata | {field: value}).items() if text is not None}
-        refused(saved(tmp_path, tensors, entries), told)
+        refused(saved(tmp_path, tensors, entries), message)
 
 
 def no_header(length: int) -> bytes:
@@ -249,7 +249,7 @@ def test_the_parse_id_is_that_of_the_integers_alone(sound: tuple[Tensors, Metada
 
 
 def test_the_parse_id_covers_every_integer(sound: tuple[Tensors, Metadata]) -> None:
-    """Value, type, shape and name of each tensor."""
+    """That is, the value, type, shape and name of each tensor."""
     tensors, _ = sound
     seen = {parse_id(tensors)}
     changes = 0

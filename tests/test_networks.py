@@ -1,4 +1,4 @@
-"""Orders of elements and channels that the networks compute in."""
+"""The orders of elements and channels in which the networks compute."""
 
 import torch
 import torch.nn.functional as F

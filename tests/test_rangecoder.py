@@ -114,7 +114,7 @@ def check_mass(moved: Tables, index: int) -> None:
     mass[0] *= 2  # of both signs
     found = moved.half(index)[: len(mass)] / 2**PRECISION
     assert found[1:] == pytest.approx(mass[1:], rel=1e-3, abs=2e-6)
-    assert found[0] == pytest.approx(mass[0], rel=0.03)  # what rounding the others leaves is added to it
+    assert found[0] == pytest.approx(mass[0], rel=0.03)  # the remainder of rounding all others is added to it
     counted = cell_information(torch.from_numpy(magnitude).float(), torch.full((len(mass),), SCALES[index]))
     likely = np.array(mass) > 1e-6
     assert counted.numpy()[likely] == pytest.approx(-np.log2(np.array(mass)[likely]), abs=0.01)

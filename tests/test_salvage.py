@@ -43,7 +43,7 @@ def altered(data: bytes, number: int) -> bytes:
 
 
 def altered_chunk(data: bytes, kind: str) -> bytes:
-    """The file with its last byte changed of a chunk."""
+    """The file with the last byte of a chunk changed."""
     chunk = container.read(data).chunk(kind)
     assert chunk is not None
     place = data.index(chunk) + len(chunk) - 1
@@ -135,7 +135,7 @@ def test_verify_says_what_is_sound_and_what_is_not(call: Call, coded: bytes) -> 
 
 
 def test_verify_finds_symbols_that_another_machine_would_get_wrong(call: Call, coded: bytes) -> None:
-    """The bytes are sound, what they decode to is not what was written: as if the arithmetic differed."""
+    """The bytes are sound, but decode to other symbols than were written, as if the arithmetic differed."""
     source = container.read(coded)
     wrong = list(source.slices)
     wrong[1] = reader.Slice(wrong[1].rows, wrong[1].payload, wrong[1].symbols_crc ^ 1)

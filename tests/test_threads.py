@@ -47,7 +47,7 @@ def sound(model: Model) -> Container:
 
 
 def altered(file: Container, *slices: int) -> bytes:
-    """The file with a byte changed in the payload of each of some slices, numbered from 0."""
+    """The file with a byte changed in the payload of each of these slices, numbered from 0."""
     data = bytearray(write(file))
     for number in slices:
         data[len(data) - sum(len(piece.payload) for piece in file.slices[number:])] ^= 1
@@ -73,7 +73,7 @@ def test_results_come_in_order_and_few_are_ahead(lanes: int) -> None:
 
 
 def test_lanes_run_at_the_same_time_and_share_the_threads() -> None:
-    """Each waits for the other, so that one after the other would never end."""
+    """Each waits for the other, so the test would hang if they ran one after the other."""
     before, meeting = torch.get_num_threads(), threading.Barrier(2, timeout=60)
 
     def met(number: int) -> int:
@@ -136,7 +136,7 @@ def test_slices_in_threads_have_the_symbols_of_each_alone(sound: Container, mode
 def test_slices_at_once_keep_to_the_bound(
     sound: Container, model: Model, monkeypatch: pytest.MonkeyPatch, area: int, at_once: int
 ) -> None:
-    """With five threads and six slices, which are 8 rows of 12 latents at most."""
+    """With five threads and six slices of at most 8×12 latent positions."""
     monkeypatch.setattr(latents, "PARSED_AT_ONCE", area)
     asked: list[int] = []
 
@@ -154,7 +154,7 @@ def test_slices_at_once_keep_to_the_bound(
     assert asked == [at_once]
 
 
-def test_damage_is_told_as_by_one_thread(sound: Container, model: Model, threads: int) -> None:
+def test_damage_is_reported_as_by_one_thread(sound: Container, model: Model, threads: int) -> None:
     latent = Latent(Reader(io.BytesIO(altered(sound, 1, 4))), model, salvage=True)
     for _ in latent.each(range(6), lambda parsed: None):
         pass
