@@ -345,7 +345,7 @@ def test_every_cut_and_change_is_reported_in_one_line(call: Call, ldc: bytes, tm
 
 
 def test_damaged_symbols_are_reported(call: Call, ldc: bytes, tmp_path: Path) -> None:
-    """A payload whose own CRC is right decodes to something else: the symbols' CRC tells."""
+    """A payload whose own CRC is right decodes to something else, which the symbols' CRC shows."""
     file = container.read(ldc)
     piece = file.slices[0]
     for payload in (b"", piece.payload[:-4], bytes(len(piece.payload)), b"\xff" * 3):

@@ -1,4 +1,4 @@
-"""Completion, man pages, and what the desktop is told: with the shells, groff and shared-mime-info where they are."""
+"""Completion, man pages and desktop files, tried with the shells, groff and shared-mime-info if they are installed."""
 
 import io
 import os
@@ -114,7 +114,7 @@ def test_man_pages_are_sound(tmp_path: Path) -> None:
             assert re.search(r"^ +130 +stopped by Ctrl-C", text, re.MULTILINE)  # as one types it, lines as they stand
 
 
-def test_the_desktop_is_told_and_forgets(call: Call, tmp_path: Path) -> None:
+def test_desktop_files_are_installed_and_removed(call: Call, tmp_path: Path) -> None:
     kind = tmp_path / "share" / "mime" / "packages" / "ldcodec.xml"
     thumbnailer = tmp_path / "share" / "thumbnailers" / "ldcodec.thumbnailer"
     for _ in range(2):

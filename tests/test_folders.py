@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ldcodec import cli
 from ldcodec.bitstream import container
 from ldcodec.errors import UsageError
 from ldcodec.jobs import paths, workers
-from ldcodec.jobs.manifest import FILE_NAME, open_manifest
+from ldcodec.jobs.manifest import FILE_NAME, fingerprint_of, open_manifest
 from ldcodec.jobs.paths import Job, unfinished_path
 from ldcodec.jobs.work import Work
 from ldcodec.jobs.workers import CoreSplit, outcomes, split_cores
@@ -200,6 +201,30 @@ def test_a_manifest_that_is_damaged(call: Call, photos: Path, tmp_path: Path) ->
     assert not left.exists()
 
 
+EARLIER: list[dict[str, Any]] = [
+    {"ldcodec": 1, "order": {"work": "compress", "model": None, "target": {"lossless": True}, "strip": False,
+                             "fallback": True, "effort": 1, "frame": None}},
+    {"begin": "2024/b.ldc", "unfinished": "2024/.ldcodec-ee5cbdd2d8cbcb40.tmp"},
+    {"done": "2024/b.ldc", "source": "2024/b.PNG"},
+    {"begin": "c.ldc", "unfinished": ".ldcodec-0123456789abcdef.tmp"},
+]  # fmt: skip
+
+
+def test_a_folder_of_an_earlier_version_is_continued(call: Call, photos: Path, tmp_path: Path) -> None:
+    """With one of its three files complete and another one begun."""
+    (tmp_path / "archive" / "2024").mkdir(parents=True)
+    assert call("compress", "photos/2024/b.PNG", "-o", "archive/2024/b.ldc", "--lossless")[0] == 0
+    (tmp_path / "archive" / "c.ldc").write_bytes(b"half")
+    fingerprint = asdict(fingerprint_of(str(photos / "2024/b.PNG")))
+    del fingerprint["tag"]
+    size = (tmp_path / "archive/2024/b.ldc").stat().st_size
+    text = [json.dumps(line | (fingerprint | {"bytes": size} if "done" in line else {})) for line in EARLIER]
+    (tmp_path / "archive" / FILE_NAME).write_text("\n".join(text) + "\n")
+    code, out, _ = call("compress", "photos", "-o", "archive", *EXACT)
+    assert (code, summary(out)) == (0, (2, 1, 0))
+    same_pixels(photos, tmp_path / "archive")
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     for _ in range(round(100 * seconds)):
         if condition():
@@ -282,9 +307,9 @@ def test_a_process_that_dies_takes_one_job_with_it(tmp_path: Path) -> None:
     assert found["dies"].lines == [
         (f"ldcodec: error: {tmp_path / 'dies'}: its process ended by SIGKILL, perhaps for want of memory", True)
     ]
-    told = [(tmp_path / f"{name}.out").read_text().split() for name in ("a", "b", "c", "d")]
-    assert all(words[1:] == ["3", "3"] for words in told)
-    processes = {int(words[0]) for words in told}
+    words_of = [(tmp_path / f"{name}.out").read_text().split() for name in ("a", "b", "c", "d")]
+    assert all(words[1:] == ["3", "3"] for words in words_of)
+    processes = {int(words[0]) for words in words_of}
     assert os.getpid() not in processes
     assert len(processes) <= 4
     assert not any(is_running(pid) for pid in processes)
@@ -387,7 +412,7 @@ def test_progress_tells_what_was_saved(call: Call, photos: Path, monkeypatch: py
 
 
 def test_processes_heed_the_shell(photos: Path, tmp_path: Path) -> None:
-    """Ctrl-C reaches every process of the group; one line is told, and no process is left."""
+    """Ctrl-C reaches every process of the group; one line is printed, and no process is left."""
     for name in NAMES:
         noise = np.random.default_rng(len(name)).integers(0, 256, (1500, 1500, 3)).astype(np.uint8)
         Image.fromarray(noise).save(photos / name, compress_level=0)

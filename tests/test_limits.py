@@ -43,7 +43,7 @@ print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.
 
 
 class Outcome(NamedTuple):
-    """How a command in a process of its own ended: exit code, standard error, seconds of CPU, peak bytes of memory."""
+    """How a command in a separate process ended: exit code, standard error, seconds of CPU, peak bytes of memory."""
 
     code: int
     err: str
@@ -177,7 +177,7 @@ def test_max_pixels(call: Call, tmp_path: Path, model: Model) -> None:
     assert call("compress", "a.png", "--quality", "50", "--max-pixels", str(2**30 + 1))[0] == 2
 
 
-def test_memory_is_told_before_it_is_taken(
+def test_missing_memory_is_reported_before_it_is_taken(
     call: Call, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.ldc").write_bytes(encode(texture(30, 40), quality=50, model=model))
@@ -191,7 +191,7 @@ def test_memory_is_told_before_it_is_taken(
         )
 
 
-def test_free_memory_is_told_on_linux() -> None:
+def test_free_memory_is_known_on_linux() -> None:
     found = limits.free_memory()
     if not Path("/proc/meminfo").exists():
         assert found is None

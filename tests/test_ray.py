@@ -59,7 +59,7 @@ def actors_below(process: int) -> list[int]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="tells processes by /proc")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_a_process_that_is_killed_loses_nothing(ray: None, tmp_path: Path) -> None:
     """One of two, in the middle. A file that is no picture is listed, all others are done, none is half-written."""
     noise(tmp_path / "photos", COUNT)

@@ -168,7 +168,7 @@ def test_info_reads_the_header(call: Call, store: Store, bucket: str, sliced_fil
     assert (code, out) == (1, "") and "cut short or has grown" in error_line(err)
 
 
-def test_damage_is_told(call: Call, store: Store, bucket: str, ldc: bytes) -> None:
+def test_damage_is_reported(call: Call, store: Store, bucket: str, ldc: bytes) -> None:
     store.put(f"{bucket}/a.ldc", ldc[:-1] + bytes([ldc[-1] ^ 1]))
     store.put(f"{bucket}/b.ldc", b"text")
     code, out, _ = call("verify", f"{bucket}/a.ldc", "--quick")

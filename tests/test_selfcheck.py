@@ -62,8 +62,8 @@ def test_a_machine_that_agrees(call: Call, mine: Path) -> None:
     assert call("verify", "--self", "--model", mine)[0] == 0
     code, out, err = call("verify", "--self", "--model", mine, "--json")
     assert (code, err) == (0, "")
-    told = json.loads(out)
-    assert (told["name"], told["sound"], told["slices"]) == (str(mine), True, 1)
+    found = json.loads(out)
+    assert (found["name"], found["sound"], found["slices"]) == (str(mine), True, 1)
 
 
 def test_a_machine_that_computes_something_else(call: Call, mine: Path) -> None:
@@ -86,11 +86,11 @@ def test_a_check_file_that_is_missing_damaged_or_of_another_model(call: Call, mi
     data = path.read_bytes()
     source = container.read(data)
     other = container.write(replace(source, header=replace(source.header, parse_id=bytes(range(8)))))
-    for content, told in ((data[:-1], "install the model again"), (other, "written with model 0001020304050607")):
+    for content, message in ((data[:-1], "install the model again"), (other, "written with model 0001020304050607")):
         path.write_bytes(content)
         code, out, err = call("verify", "--self", "--model", mine)
         assert (code, out) == (1, "")
-        assert told in error_line(err)
+        assert message in error_line(err)
     path.unlink()
     code, out, err = call("verify", "--self", "--model", mine)
     assert (code, out) == (1, "")
@@ -110,7 +110,7 @@ def test_the_picture_is_always_the_same() -> None:
     assert f"{zlib.crc32(picture.tobytes()):08x}" == "0667d42c"
 
 
-def test_weights_that_are_missing_are_told(mine: Path) -> None:
+def test_missing_weights_are_reported(mine: Path) -> None:
     result = CliRunner().invoke(main, ["check", str(mine / "none.safetensors")])
     assert result.exit_code == 1 and "no such weights file" in str(result.exception)
     assert write_check(mine / FILE_NAME) == mine / CHECK_FILE

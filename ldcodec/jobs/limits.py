@@ -1,4 +1,4 @@
-"""What an input claims to be, tested before anything of that size is made: pixels, symbols, memory; and the cores.
+"""Limits that inputs are held to before anything of their claimed size is made: pixels, symbols, memory; the cores.
 
 The figures in bytes were measured with the packed model (docs/large-pictures.md) and are rounded up. Sizes of tiles and
 their halos are those of the code that makes them and of the model that will be used.
@@ -37,7 +37,7 @@ KEPT = 2.3e3  # each latent position of the rows that tiles need
 TILE_POSITION = 16e3  # each latent position of a tile and its halo
 ONE_PASS = 200  # each pixel of a picture that is coded or rendered in one pass
 REFINING = 500e6  # a whole square of the latent while it is refined, and in proportion for less
-OPENED = 8  # each pixel while Pillow reads or writes the picture: 4 bytes of its own, 3 of ours
+OPENED = 8  # each pixel while Pillow reads or writes the picture: 4 bytes of Pillow's, 3 of ours
 PNG_RATIO = 1032  # bytes of a PNG's rows that one byte of its file can hold at most, a limit of deflate
 MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -53,7 +53,7 @@ class Limits:
     def check_picture(self, stream: BinaryIO, effort: int = 1, weights: Path | None = None) -> None:
         """Test a picture file before it is decoded, to be compressed with effort 1..9 by the model in a weights file.
 
-        What is no picture passes: reading it tells why. Raises LdcodecError.
+        A file that is no picture passes, because reading it will report why. Raises LdcodecError.
         """
         from PIL import Image
 
@@ -90,7 +90,7 @@ class Limits:
         if not source.holds_a_slice():
             raise DamagedError("the file is cut short before the end of its first slice, so nothing can be restored")
         config = config_of(weights)
-        if weights is None or config is None:  # loading the model tells why
+        if weights is None or config is None:  # loading the model will report why
             return
         _check_payloads(source, weights)
         if is_large(header.width, header.height):
@@ -133,7 +133,7 @@ def _check_payloads(source: Reader, weights: Path) -> None:
     columns = -(-source.header.width // 64)
     try:
         coder = read_coder(weights)
-    except ModelError:  # told when the model is loaded
+    except ModelError:  # reported when the model is loaded
         return
     for number, span in enumerate(source.spans):
         length = source.payload_length(number)
@@ -142,16 +142,16 @@ def _check_payloads(source: Reader, weights: Path) -> None:
             raise DamagedError(f"the header lies: {what} cannot hold its symbols in {length} bytes")
 
 
-class _Claim(NamedTuple):
-    """The size in pixels that a picture file claims, and why that cannot be, if so."""
+class _ClaimedSize(NamedTuple):
+    """The size in pixels that a picture file claims, and the reason why it cannot be true, if any."""
 
     width: int
     height: int
     problem: str
 
 
-def _claim_of(stream: BinaryIO) -> _Claim | None:
-    """What a picture file claims; None for a pipe, which can be read only once, and for what is no picture."""
+def _claim_of(stream: BinaryIO) -> _ClaimedSize | None:
+    """What a picture file claims; None for a pipe, which can be read only once, and for a file that is no picture."""
     from PIL import Image
 
     if not stream.seekable():
@@ -162,7 +162,7 @@ def _claim_of(stream: BinaryIO) -> _Claim | None:
         with Image.open(stream) as image:
             lies = image.format == "PNG" and image.width * image.height * _bits(image.mode) > 8 * PNG_RATIO * length
             problem = f"{image.width}x{image.height} pixels do not fit its {length} bytes" if lies else ""
-            return _Claim(*image.size, problem)
+            return _ClaimedSize(*image.size, problem)
     except Exception:  # Pillow raises nearly anything; reading the picture reports it
         return None
     finally:

@@ -4,9 +4,9 @@ It is a file of JSON lines. One is appended before an output is begun and anothe
 killed leaves at most a line that is cut, which counts as none. An output that was begun and not completed is ours and
 is made again, so no file is lost or left half-written.
 
-A remote folder cannot be appended to: there the manifest is kept in memory and stored as a whole from time to time. So
-that it owns what is made meanwhile, all outputs are begun before the first is written. Nothing there is locked: two
-runs must not share a remote folder.
+A file in a remote folder cannot be appended to: there the manifest is kept in memory and uploaded as a whole from time
+to time. All outputs are begun before the first is written, so that those made between two uploads are known to be ours.
+Nothing there is locked: two runs must not share a remote folder.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from ldcodec.jobs.paths import Job, created, is_unfinished, joined, remove, size
 
 FILE_NAME = ".ldcodec-manifest.jsonl"
 VERSION = 1
-INTERVAL = 30.0  # seconds between two times that a remote manifest is stored while lines are added
+INTERVAL = 30.0  # seconds between two uploads of a remote manifest while lines are added
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Record:
 
 def fingerprint_of(path: str) -> Fingerprint:
     """The fingerprint of a local file. Raises OSError."""
-    status = os.stat(path)  # before it is read, so that a change meanwhile will be noticed
+    status = os.stat(path)  # before reading, so that a change during it will be noticed
     with open(path, "rb") as stream:
         return Fingerprint(status.st_size, status.st_mtime_ns, hashlib.file_digest(stream, "sha256").hexdigest())
 
@@ -169,7 +169,7 @@ class Manifest:
 
 
 class _RemoteText(io.StringIO):
-    """The text of a file with a URL, stored as a whole by `save`, when it is closed, and now and then by `flush`.
+    """The text of a file with a URL, uploaded as a whole by `save`, by `close`, and now and then by `flush`.
 
     A run that is killed loses the lines of the last seconds.
     """
@@ -186,12 +186,12 @@ class _RemoteText(io.StringIO):
         self.seek(0)
 
     def flush(self) -> None:
-        """Store the text if that was last done some time ago. Raises LdcodecError."""
+        """Upload the text if that was last done some time ago. Raises LdcodecError."""
         if monotonic() - self._time > INTERVAL:
             self.save()
 
     def save(self) -> None:
-        """Store the text if anything was added to it. Raises LdcodecError."""
+        """Upload the text if anything was added to it. Raises LdcodecError."""
         self._time = monotonic()
         text = self.getvalue()
         if len(text) > self._stored:
@@ -200,7 +200,7 @@ class _RemoteText(io.StringIO):
             self._stored = len(text)
 
     def close(self) -> None:
-        """Store the text and forget it. Raises LdcodecError."""
+        """Upload the text and free it. Raises LdcodecError."""
         if not self.closed:
             try:
                 self.save()

@@ -225,7 +225,7 @@ def _is_abandoned(path: str) -> bool:
     if not ours or not stat.S_ISREG(status.st_mode) or time.time() - status.st_mtime < ABANDONED:
         return False
     with open(path, "rb") as stream:
-        return lock(stream)  # False where there are no locks: then nobody can tell
+        return lock(stream)  # False where there are no locks: then nobody can know
 
 
 @contextmanager
@@ -315,7 +315,7 @@ def _named(path: str) -> Iterator[None]:
 
 @cache
 def _check_writable(folder: str) -> None:
-    """Raises OSError if no file can be made in the folder, which permission bits alone do not tell."""
+    """Raises OSError if no file can be made in the folder, which permission bits alone do not show."""
     import tempfile
 
     tempfile.TemporaryFile(dir=folder).close()

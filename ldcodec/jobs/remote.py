@@ -295,7 +295,7 @@ def _reason(url: str, error: Exception) -> str:
     if isinstance(error, NotImplementedError):
         return f"{protocol}:// does not allow this"
     if isinstance(error, FileNotFoundError) and protocol in WEB and isinstance(error.__cause__, Exception):
-        return _web_reason(error.__cause__)  # whatever went wrong, fsspec finds no file
+        return _web_reason(error.__cause__)  # fsspec reports any failure as a missing file
     if isinstance(error, FileNotFoundError):
         return "no such bucket" if "bucket" in text and " " in text else "no such file"
     if isinstance(error, PermissionError):

@@ -85,7 +85,7 @@ def _target(name: str, extension: str, claimed: Mapping[str, str]) -> str:
 
 
 def _found(source: str, plan: Plan, tree: Tree, console: Console) -> Iterator[tuple[str, str, Fingerprint | None]]:
-    """Paths and names of an input's files; a file that is named itself is taken whatever its extension."""
+    """Paths and names of an input's files; a file that the user names is taken whatever its extension."""
     if not os.path.isdir(source):
         yield source, os.path.basename(source), None
         return

@@ -20,7 +20,7 @@ from ldcodec.jobs.paths import Job, remove_unfinished, size_of
 from ldcodec.jobs.remote import is_remote
 from ldcodec.jobs.work import Work
 
-MOST_PROCESSES = 4  # without --jobs: each holds a model of its own
+MOST_PROCESSES = 4  # without --jobs, because each holds a copy of the model
 
 
 @dataclass
