@@ -29,6 +29,7 @@ from ldcodec.nets import precision
 from ldcodec.nets.model import Model, load_model
 from ldcodec.nets.networks import Networks
 from ldcodec.pictures.picture import Pixels
+from ldcodec.training import __main__ as command
 from ldcodec.training import checkpoint, profiling, settings, stages
 from ldcodec.training.__main__ import main
 from ldcodec.training.autoencoder import AutoencoderStage, centroid
@@ -44,6 +45,7 @@ from tests.conftest import TINY, assumed_covariance, tiny_networks
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
+FASTEST_TYPE = precision.fastest_type
 SMALLEST = Config(
     latent=8, width8=8, width16=8, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1
 )
@@ -67,6 +69,15 @@ def made_pictures(count: int = 3, size: tuple[int, int] = (96, 128)) -> list[Pix
         edge = 40 * (rows * rng.uniform(0.5, 2) > columns)[..., None]
         found.append(np.clip(110 + 40 * wave + edge + rng.normal(0, 3, (*size, 3)), 0, 255).astype(np.uint8))
     return found
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plain_floats() -> Iterator[None]:
+    """No trial of floating-point types, so that all processors run the same test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "fastest_type", lambda device: torch.float32)
+        patch.setattr(profiling, "fastest_type", lambda device: torch.float32)
+        yield
 
 
 def ticking(minutes: float = 1.0) -> Callable[[], float]:
@@ -107,25 +118,27 @@ def test_shipped_settings_describe_the_models_we_ship(name: str, config: Config)
     assert settings.read_settings(ROOT / "models" / name / "training.toml").model == config
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "colour = 1",
-        "[run]\nthread = 1",
-        "[autoencoder.phase]\nlearning_rate = 1e-3",
-        '[run]\nthreads = "1"',
-        "[run]\nthreads = 1.5",
-        "[autoencoder]\nphase = 3",
-        "[autoencoder.phase]\ncrop = 100",
-        "[denoiser]\nstart_share = 2",
-        "[data]\npictures = [1]",
-        "[run\n",
-    ],
-)
-def test_settings_that_mean_nothing_are_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "t.toml").write_text(text)
-    with pytest.raises(UsageError, match=r"t\.toml"):
-        settings.read_settings(tmp_path / "t.toml")
+WRONG_SETTINGS = {
+    "colour = 1": "colour",
+    "[run]\nthread = 1": "run.thread",
+    "[autoencoder.phase]\nlearning_rate = 1e-3": "autoencoder.phase.learning_rate",
+    '[run]\nthreads = "1"': "run.threads",
+    "[run]\nthreads = 1.5": "run.threads",
+    "[autoencoder]\nphase = 3": "autoencoder.phase",
+    "[autoencoder.phase]\ncrop = 100": "multiples of 64",
+    "[denoiser]\nstart_share = 2": "start_share",
+    "[data]\npictures = [1]": "data.pictures",
+    "[model]\nlatent = 3": "latent",
+    "[run\n": "line 1",
+}
+
+
+def test_wrong_settings_are_refused_in_a_line_that_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    for text, named in WRONG_SETTINGS.items():
+        path.write_text(text)
+        with pytest.raises(UsageError, match=rf"^[^\n]*t\.toml: [^\n]*{named}[^\n]*$"):
+            settings.read_settings(path)
 
 
 def test_settings_are_read_and_overridden(tmp_path: Path) -> None:
@@ -277,8 +290,8 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, tiny_model_folder: 
 def test_the_autoencoder_learns(tmp_path: Path) -> None:
     stage = AutoencoderStage(fresh(), SETTINGS.autoencoder)
     before = fixed_loss(stage, 0)
-    trainer(stage, tmp_path, 60).run()
-    assert fixed_loss(stage, 0) < 0.93 * before
+    trainer(stage, tmp_path, 40).run()
+    assert fixed_loss(stage, 0) < 0.95 * before
 
 
 def test_the_centroid_of_a_free_scale_is_near_the_exact_one() -> None:
@@ -346,8 +359,8 @@ def test_the_first_phase_of_stage_two_leaves_the_synthesis_alone(tmp_path: Path)
 def test_stage_two_learns(tmp_path: Path) -> None:
     stage = DenoiserStage(tiny_networks(SMALLEST), SETTINGS.denoiser)
     before = fixed_loss(stage, PICTURE)
-    trainer(stage, tmp_path, 60).run()
-    assert fixed_loss(stage, PICTURE) < 0.97 * before
+    trainer(stage, tmp_path, 40).run()
+    assert fixed_loss(stage, PICTURE) < 0.98 * before
 
 
 # runs
@@ -443,15 +456,22 @@ def muon_step(networks: Networks, size: float) -> tuple[dict[str, torch.Tensor],
     return {name: p.detach() - before[name] for name, p in stage.parameters().items()}, broken
 
 
-def test_muon_turns_hidden_layers_by_orthogonal_matrices_of_adams_size() -> None:
+@pytest.mark.parametrize("name", ["synthesis.blocks16.0.first.weight", "analysis.down.weight"])
+def test_muon_takes_the_step_of_torchs_own_and_leaves_the_ends_to_adam(name: str) -> None:
+    """torch.optim.Muon, from 2.9 on, orthogonalises one matrix at a time, in bfloat16 from the start."""
     changes, broken = muon_step(fresh(), 1.0)
+    networks = fresh().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stage = AutoencoderStage(networks, SETTINGS.autoencoder)
+    torch.manual_seed(0)
+    gradients = {name: torch.randn_like(p) for name, p in stage.parameters().items()}
+    matrix = torch.nn.Parameter(torch.zeros_like(gradients[name]).flatten(1))
+    matrix.grad = gradients[name].flatten(1)
+    muon = pytest.importorskip("torch", minversion="2.9").optim.Muon
+    muon([matrix], lr=0.01, weight_decay=0.0, adjust_lr_fn="match_rms_adamw").step()
+    step = changes[name].flatten(1)
     assert broken == 0
-    layer = changes["synthesis.blocks16.0.first.weight"]
-    values = torch.linalg.svdvals(layer.flatten(1))
-    assert values.max() < 2 * values.min()  # Adam's, of random signs, differ by far more
-    assert layer.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.25)
-    scaled, _ = muon_step(fresh(), 1e3)
-    assert torch.allclose(scaled["synthesis.blocks16.0.first.weight"], layer, rtol=0.05, atol=1e-4)
+    assert (step - matrix.detach()).norm() < 0.05 * step.norm()
+    assert step.square().mean().sqrt().item() == pytest.approx(0.2 * 0.01, rel=0.3)  # the size of Adam's
     head = changes["synthesis.head.weight"]
     assert head.abs().median().item() == pytest.approx(0.01, rel=1e-3)  # Adam's first step
 
@@ -477,14 +497,18 @@ def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path, monkeypatch: pyte
     assert all(torch.isfinite(tensor).all() for tensor in load_file(tmp_path / STATE).values())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's own, while it traces
-@pytest.mark.parametrize("make", [autoencoder_stage, denoiser_stage])
-def test_a_steady_stage_is_one_graph_whose_loss_is_that_of_plain_code(make: Callable[[Networks], Stage]) -> None:
+@pytest.mark.parametrize(("make", "backend"), [(autoencoder_stage, "eager"), (denoiser_stage, "aot_eager")])
+def test_a_steady_stage_is_one_graph_whose_loss_is_that_of_plain_code(
+    make: Callable[[Networks], Stage], backend: str
+) -> None:
+    """Only training on a GPU compiles; this holds for any processor that what it compiles is one graph."""
     stage = make(tiny_networks(SMALLEST).to(CPU))
     phase = len(stage.phases) - 1
     stage.enter(phase)
     x, t = torch.rand(2, 3, 64, 64), torch.tensor([0.2, 0.8])
-    compiled = torch.compile(stage.loss, dynamic=False, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(stage.loss, dynamic=False, fullgraph=True, backend=backend)
     torch.manual_seed(0)
     expected = stage.loss(x, t, phase)
     torch.manual_seed(0)
@@ -591,16 +615,10 @@ def training_folder(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_run_that_is_told_to_end_saves_first(training_folder: Path) -> None:
     out = training_folder / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "ldcodec.training",
-        "autoencoder",
-        "--settings",
-        str(training_folder / "tiny.toml"),
-    ]
-    command += ["--data", str(training_folder / "*.png"), "--out", str(out), "--minutes", "10", "--device", "cpu"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    words = ["autoencoder", "--settings", str(training_folder / "tiny.toml"), "--device", "cpu"]
+    words += ["--data", str(training_folder / "*.png"), "--out", str(out), "--minutes", "10"]
+    words = [sys.executable, "-m", "ldcodec.training", *words]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     for line in process.stdout:
         if "steps/s" in line:
@@ -616,7 +634,7 @@ def test_a_run_that_is_told_to_end_saves_first(training_folder: Path) -> None:
 def test_the_profile_command_says_where_a_step_goes(training_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "DENSE", (1, 8, 8))
     arguments = ["--settings", str(training_folder / "tiny.toml"), "--data", str(training_folder / "*.png")]
-    arguments += ["--batch", "2", "--crop", "64", "--steps", "2", "--device", "cpu"]
+    arguments += ["--batch", "2", "--crop", "64", "--steps", "1", "--device", "cpu"]
     result = CliRunner().invoke(main, ["profile", *arguments], catch_exceptions=False)
     speed, shares, work, table = result.output.split("\n", 3)
     assert speed.startswith("2 crops of 64x64: ")
@@ -635,12 +653,9 @@ def test_profiled_parts_are_the_best_of_their_own() -> None:
 @pytest.mark.parametrize("faster", [torch.bfloat16, torch.float32])
 def test_a_processor_computes_in_its_faster_type(faster: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "dense_speed", lambda device, kind, sizes: 2.0 if kind == faster else 1.0)
-    precision.fastest_type.cache_clear()
-    try:
-        with precision.autocast(torch.device("cpu")):
-            assert (torch.ones(2, 3) @ torch.ones(3, 5)).dtype == faster
-    finally:
-        precision.fastest_type.cache_clear()
+    monkeypatch.setattr(precision, "fastest_type", FASTEST_TYPE.__wrapped__)
+    with precision.autocast(CPU):
+        assert (torch.ones(2, 3) @ torch.ones(3, 5)).dtype == faster
 
 
 def test_a_trial_of_types_leaves_the_random_numbers_alone() -> None:
@@ -654,12 +669,16 @@ def test_the_arithmetic_of_a_product_is_counted() -> None:
     assert precision.arithmetic(lambda: torch.ones(2, 3) @ torch.ones(3, 5)) == 2 * 2 * 3 * 5
 
 
-def test_mistakes_on_the_command_line_are_one_line(training_folder: Path) -> None:
-    command = [sys.executable, "-m", "ldcodec.training", "denoiser", "--settings", str(training_folder / "tiny.toml")]
-    command += ["--data", str(training_folder / "*.png"), "--out", str(training_folder / "out")]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert result.returncode == 2
-    assert result.stderr.splitlines() == ["error: stage denoiser needs trained weights: --start FILE"]
+def test_mistakes_on_the_command_line_are_one_line(
+    training_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["training", "denoiser", "--settings", str(training_folder / "tiny.toml")]
+    words += ["--data", str(training_folder / "*.png"), "--out", str(training_folder / "out")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        command.run()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines() == ["error: stage denoiser needs trained weights: --start FILE"]
 
 
 def test_data_settings_name_what_a_run_needs() -> None:
