@@ -1,8 +1,9 @@
-"""Gaussian noise that depends on seed, step and absolute position alone: equal on every machine and for any tiling.
+"""Gaussian noise as a function of seed, step and absolute position: identical on every machine and for any tiling.
 
-Philox4x32-10 turns (column, row, channels, step) into four 32-bit words, one for each of four neighbouring channels,
-and an inverse normal distribution turns each word into a number. Only integer arithmetic and the IEEE operations
-+ − × ÷ √ are used, one at a time, so that no mathematical library and no fused instruction can change a bit.
+Philox4x32-10 maps the counter (column, row, channel group, step) to four 32-bit words, one for each channel of a group
+of four, and the inverse normal distribution function maps each word to a number. Only integer arithmetic and the
+correctly rounded IEEE operations + − × ÷ √ are used, one per array operation, so that no mathematical library and no
+fused multiply-add can change a bit.
 """
 
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ Words = NDArray[np.uint64]  # 32-bit numbers held in 64 bits, where a product of
 Floats = NDArray[np.float64]
 
 MASK = 0xFFFFFFFF
-MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # these and the Weyl constants: Salmon et al. 2011, section 3.3
 WEYL = (0x9E3779B9, 0xBB67AE85)
-BLOCK = 16384  # counters at a time: the temporaries then stay in the cache
+BLOCK = 16384  # counters computed at a time, so that the temporary arrays stay in the cache
 
 # Wichura 1988, algorithm AS 241, PPND16: numerator and denominator, highest power first.
 CENTRE = (
@@ -69,16 +70,17 @@ ATANH = tuple(2 / n for n in range(23, 0, -2))  # log((1 + x)/(1 − x)) = x·Σ
 
 
 def gaussian(seed: int, step: int, shape: tuple[int, int, int], top: int = 0, left: int = 0) -> NDArray[np.float32]:
-    """Standard normal noise (M, h, w) of one step, float32, |z| < 6.4.
+    """Standard normal noise of one step: float32 [M, h, w] for a shape (M, h, w), |z| < 6.4.
 
-    seed: 0 … 2⁶⁴ − 1; step, top, left: 0 … 2³² − 1; (top, left) is the absolute position of the first element, so
-    that a crop of a large field equals the field generated with its top and left.
-    Raises UsageError on a seed out of range.
+    seed: 0 … 2⁶⁴ − 1; step, top, left: 0 … 2³² − 1. (top, left) is the absolute position of the first element: a crop
+    of a large field equals the field generated at the crop's position.
+
+    Raises UsageError for a seed that is out of range.
     """
     if not 0 <= seed < 1 << 64:
         raise UsageError(f"the seed must be from 0 to 2^64 - 1, not {seed}")
     channels, height, width = shape
-    field = np.empty((-(-channels // 4), 4, height, width), np.float32)
+    field = np.empty((-(-channels // 4), 4, height, width), np.float32)  # four channels per counter
     key = seed & MASK, seed >> 32
     for groups in _blocks(len(field), height * width):
         columns = np.arange(left, left + width, dtype=np.uint64)
@@ -96,7 +98,7 @@ def _blocks(groups: int, positions: int) -> Iterator[slice]:
 
 
 def philox(counter: list[Words] | tuple[Words, ...], key: tuple[int, int]) -> list[Words]:
-    """Philox4x32-10 (Salmon et al. 2011, section 3.3): four arrays of words and a two-word key → four arrays."""
+    """Philox4x32-10 (Salmon et al. 2011, section 3.3): counters as four arrays of words, a key of two → four arrays."""
     a, b, c, d = counter
     for turn in range(10):
         first, second = (np.uint64((k + turn * weyl) & MASK) for k, weyl in zip(key, WEYL, strict=True))
@@ -107,12 +109,12 @@ def philox(counter: list[Words] | tuple[Words, ...], key: tuple[int, int]) -> li
 
 
 def normal_quantile(words: Words) -> Floats:
-    """The z of which a share (word + ½)/2³² of a standard normal distribution lies below, to 1e-14 (Wichura 1988).
+    """The standard normal quantile of (word + ½)/2³², accurate to 1e-14 (Wichura 1988, algorithm AS 241).
 
-    The far tail of the algorithm begins beyond what 32 bits can reach, so two of its three regions are enough.
+    The algorithm's region for the far tail begins beyond what 32 bits can reach, so two of its three regions suffice.
     """
     q = (words.astype(np.float64) - (2**31 - 0.5)) * 2.0**-32
-    z = q * _ratio(CENTRE, 0.180625 - q * q)
+    z = q * _ratio(CENTRE, 0.180625 - q * q)  # 0.425²
     outer = np.abs(q) > 0.425
     tail = q[outer]
     r = np.sqrt(-logarithm(0.5 - np.abs(tail))) - 1.6
@@ -121,12 +123,15 @@ def normal_quantile(words: Words) -> Floats:
 
 
 def logarithm(x: Floats) -> Floats:
-    """Natural logarithm of positive normal numbers, to 4e-16 of max(1, |log x|), from exactly rounded operations."""
+    """Natural logarithm of positive normal numbers, accurate to 4e-16 · max(1, |log x|).
+
+    np.log differs between machines; this uses correctly rounded operations only.
+    """
     mantissa, exponent = np.frexp(x)  # mantissa in ½ … 1
-    low = mantissa < 0.7071067811865476
+    low = mantissa < 0.7071067811865476  # √½: now √½ … √2, where the series converges fast
     mantissa, exponent = np.where(low, 2 * mantissa, mantissa), exponent - low
     ratio = (mantissa - 1) / (mantissa + 1)
-    result: Floats = exponent * 0.6931471805599453 + ratio * _polynomial(ATANH, ratio * ratio)
+    result: Floats = exponent * 0.6931471805599453 + ratio * _polynomial(ATANH, ratio * ratio)  # log 2
     return result
 
 
