@@ -22,7 +22,7 @@ from ldcodec.entropy.tables import SCALE_MIN, SKIPPED_SCALES
 from ldcodec.nets.blocks import pixels_of
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.quantise import centroid, information, inner_edge, lower_bound, nearest_scale, scale_of
-from ldcodec.nets.rate import by_step, whole
+from ldcodec.nets.rate import by_step, from_steps
 from ldcodec.pictures.picture import Pixels
 
 STEPS = {2: 80, 3: 100, 4: 120, 5: 150, 6: 200, 7: 250, 8: 320, 9: 400}  # of each effort above 1; fewer gain nothing
@@ -138,7 +138,7 @@ class Cost:
             return mean + symbol
 
         self.networks.rate.walk(features, self.scales.expected, parts[0], decode)
-        return torch.stack(bits).sum(), whole(torch.stack(known), y.shape[2:])
+        return torch.stack(bits).sum(), from_steps(torch.stack(known), y.shape[2:])
 
     def _rounded(self, values: Tensor, temperature: float, index: Tensor | None) -> tuple[Tensor, Tensor]:
         """The whole number below each value, and the share 0..1, random, that the one above it has: as probable as the

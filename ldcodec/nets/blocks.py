@@ -1,4 +1,4 @@
-"""The layers that the networks share, and pictures as they read them."""
+"""Layers that the networks share, and pictures as tensors."""
 
 import numpy as np
 import torch
@@ -12,12 +12,11 @@ SLOPE = 1 / 8  # of the LeakyReLU: a shift by three bits in the integer networks
 
 
 def act(x: Tensor) -> Tensor:
-    """LeakyReLU with slope 1/8."""
     return F.leaky_relu(x, SLOPE)
 
 
 class Residual(nn.Module):
-    """x + ¼·conv3×3(act(conv3×3(act(x)))), no normalisation: [B, C, h, w] → the same shape."""
+    """x + ¼·conv3×3(act(conv3×3(act(x)))), without normalisation: [B, C, h, w] → [B, C, h, w]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -29,9 +28,7 @@ class Residual(nn.Module):
 
 
 class QualityScale(nn.Module):
-    """A positive factor for each channel as a smooth function of the quality, exp(mlp(2t − 1)); 1 everywhere before
-    training.
-    """
+    """A positive factor per channel as a smooth function of the quality: exp(mlp(2t − 1)), 1 before training."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -43,45 +40,46 @@ class QualityScale(nn.Module):
 
 
 def blockwise(matrix: Tensor, x: Tensor) -> Tensor:
-    """The same matrix [n, m] on the channels of every position, in float32: [B, m, h, w] → [B, n, h, w]."""
+    """Multiply the channels of every position by a matrix [n, m], in float32: [B, m, h, w] → [B, n, h, w]."""
     with torch.autocast(x.device.type, enabled=False):
         return F.linear(x.float().permute(0, 2, 3, 1), matrix).permute(0, 3, 1, 2)
 
 
-def gathered(x: Tensor, r: int) -> Tensor:
-    """Squares of r×r positions to channels, [B, C, r·h, r·w] → [B, r²·C, h, w]: pixel_unshuffle, but in the order
-    (row, column, channel).
+def space_to_depth(x: Tensor, r: int) -> Tensor:
+    """Move squares of r×r positions to channels: [B, C, r·h, r·w] → [B, r²·C, h, w].
 
-    In channels-last memory this moves runs of r·C values where pixel_unshuffle's order (channel, row, column) moves
-    single ones; what reads or writes such channels has its weights `regrouped` instead.
+    The channels come in the order (row, column, channel), which in channels-last memory moves runs of r·C values.
+    pixel_unshuffle, whose order is (channel, row, column), moves single values. Weights are stored for the latter, so
+    the layers that read or write these channels use them `regrouped`.
     """
     b, c, h, w = x.shape
     squares = x.permute(0, 2, 3, 1).reshape(b, h // r, r, w // r, r, c).transpose(2, 3)
     return squares.reshape(b, h // r, w // r, r * r * c).permute(0, 3, 1, 2)
 
 
-def spread(x: Tensor, r: int) -> Tensor:
-    """The inverse of `gathered`: [B, r²·C, h, w] → [B, C, r·h, r·w]."""
+def depth_to_space(x: Tensor, r: int) -> Tensor:
+    """The inverse of `space_to_depth`: [B, r²·C, h, w] → [B, C, r·h, r·w]."""
     b, c, h, w = x.shape
     squares = x.permute(0, 2, 3, 1).reshape(b, h, w, r, r, c // r**2).transpose(2, 3)
     return squares.reshape(b, h * r, w * r, c // r**2).permute(0, 3, 1, 2)
 
 
 def regrouped(weight: Tensor, r: int, dim: int = 0) -> Tensor:
-    """A weight whose dimension `dim` runs over (channel, row, column) → the same over (row, column, channel)."""
+    """Reorder dimension `dim` of a weight from (channel, row, column) to (row, column, channel)."""
     before, count, after = weight.shape[:dim], weight.shape[dim], weight.shape[dim + 1 :]
     return weight.reshape(*before, count // r**2, r**2, *after).transpose(dim, dim + 1).reshape(weight.shape)
 
 
-def convolved_and_spread(layer: nn.Conv2d, x: Tensor, r: int) -> Tensor:
-    """pixel_shuffle(layer(x), r) for a layer of stride 1."""
+def upsampled(layer: nn.Conv2d, x: Tensor, r: int) -> Tensor:
+    """pixel_shuffle(layer(x), r) for a layer of stride 1, by way of `depth_to_space`."""
     bias = None if layer.bias is None else regrouped(layer.bias, r)
-    return spread(F.conv2d(x, regrouped(layer.weight, r), bias, padding=layer.padding), r)
+    return depth_to_space(F.conv2d(x, regrouped(layer.weight, r), bias, padding=layer.padding), r)
 
 
 def padded(picture: Pixels, device: torch.device | None = None, size: tuple[int, int] | None = None) -> Tensor:
-    """uint8 picture → [1, 3, H, W] float32 in 0..1, its last row and column repeated up to `size`, H and W, or else up
-    to multiples of 64.
+    """Picture, uint8 (H, W, 3) or (H, W) → float32 [1, 3, H', W'] in 0..1.
+
+    The last row and column are repeated until the size is `size`, (H', W'), or by default a multiple of 64.
     """
     height, width = picture.shape[:2]
     bottom, right = (size[0] - height, size[1] - width) if size else (-height % 64, -width % 64)
@@ -91,6 +89,6 @@ def padded(picture: Pixels, device: torch.device | None = None, size: tuple[int,
 
 
 def pixels_of(picture: Pixels, area: Area, device: torch.device | None = None) -> Tensor:
-    """The pixels of an area of latents of a picture, [1, 3, 16·rows, 16·columns]."""
+    """The pixels of a picture under an area of latents: float32 [1, 3, 16·rows, 16·columns] in 0..1."""
     top, bottom, left, right = (PIXELS * edge for edge in area)
     return padded(picture[top:bottom, left:right], device, (bottom - top, right - left))

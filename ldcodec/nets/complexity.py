@@ -1,4 +1,4 @@
-"""How large the parts of a model are and what they cost: parameters and multiplications a pixel."""
+"""The size and cost of each part of a model: parameters and multiply-accumulates per pixel."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from ldcodec.entropy.config import Config
 from ldcodec.nets.model import load_model
 from ldcodec.nets.networks import Networks
 
-SIDE = 128  # pixels of the square picture that is counted
+SIDE = 128  # pixels of the square picture that is measured
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a model: number of parameters, thousands of multiply-accumulates a pixel, and where it runs."""
+    """One part of a model: number of parameters, thousands of multiply-accumulates per pixel, and where it runs."""
 
     name: str
     parameters: int
@@ -27,7 +27,7 @@ class Part:
 
 
 def parts(config: Config) -> list[Part]:
-    """The parts of a model of this configuration."""
+    """Measure the parts of a model of this configuration."""
     networks = Networks(config).eval()
     x, t = torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1)
     y, z = torch.ones(1, config.latent, SIDE // 16, SIDE // 16), torch.zeros(1, config.hyper, SIDE // 64, SIDE // 64)
@@ -43,11 +43,11 @@ def parts(config: Config) -> list[Part]:
 
 
 def _parse(networks: Networks, z: Tensor, y: Tensor, t: Tensor) -> None:
-    """What parsing multiplies; of each head only the quarter of the outputs that a step uses."""
+    """The multiplications of parsing: a step computes only the quarter of each head's outputs that it uses."""
     features = networks.rate.features(z, t)
     for k, step in enumerate(networks.rate.steps):
-        known = torch.cat([features, y], 1) if k else features
-        hidden = step.spatial(step.mix(known))  # type: ignore[operator]
+        inputs = torch.cat([features, y], 1) if k else features
+        hidden = step.spatial(step.mix(inputs))  # type: ignore[operator]
         step.head(hidden[..., ::2, ::2])  # type: ignore[operator]
 
 
@@ -55,9 +55,10 @@ def _part(name: str, module: nn.Module, run: Callable[[], object], encoding: boo
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         run()
     parameters = sum(p.numel() for p in module.parameters())
-    return Part(name, parameters, counter.get_total_flops() / 2 / SIDE**2 / 1000, encoding, decoding)
+    kmac = counter.get_total_flops() / 2 / SIDE**2 / 1000  # a multiply-accumulate counts as two operations
+    return Part(name, parameters, kmac, encoding, decoding)
 
 
 def summary(name_or_path: str) -> list[Part]:
-    """The parts of a model by name or path; raises ModelError if it cannot be loaded."""
+    """Measure the parts of a model given by name or path. Raises ModelError if it cannot be loaded."""
     return parts(load_model(name_or_path, "cpu").networks.config)

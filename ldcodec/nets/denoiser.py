@@ -1,4 +1,4 @@
-"""The network that guesses, from all that was decoded, what quantisation took away."""
+"""The denoiser: predicts what quantisation took away, conditioned on everything that was decoded."""
 
 import math
 from typing import NamedTuple
@@ -11,19 +11,19 @@ from ldcodec.diffusion.posterior import Condition
 from ldcodec.entropy.config import Config
 from ldcodec.nets.blocks import SLOPE, QualityScale, Residual, act
 
-HARMONICS = 4  # cosines by which the networks see the diffusion time
+HARMONICS = 4  # cosines in the embedding of the diffusion time
 OUTPUT_SCALE = 0.3  # keeps Adam's first steps on the zero-initialised head small
 
 
 class Prepared(NamedTuple):
-    """A condition as the denoiser uses it, the same for every step: features [B, C, h, w] and factor [B, C, 1, 1]."""
+    """What the denoiser computes from a condition once for all steps: features [B, C, h, w], factor [B, C, 1, 1]."""
 
     features: Tensor
     factor: Tensor
 
 
 class TimeFilm(nn.Module):
-    """Scale and shift of each channel as a smooth function of the diffusion time; 1 and 0 before training."""
+    """FiLM by the diffusion time: scale and shift per channel, 1 and 0 before training."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -32,8 +32,8 @@ class TimeFilm(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        """time: [B] in 0..1 → scale and shift, each [B, C, 1, 1] float32; never in bfloat16, too coarse near 1."""
-        with torch.autocast(time.device.type, enabled=False):
+        """time: [B] in 0..1 → scale and shift, each float32 [B, C, 1, 1]."""
+        with torch.autocast(time.device.type, enabled=False):  # bfloat16 is too coarse near time 1
             turns = torch.arange(1, HARMONICS + 1, device=time.device)
             waves = torch.cos(time.float()[:, None] * turns * math.pi)
             scale, shift = self.out(F.gelu(self.hidden(waves)))[:, :, None, None].chunk(2, dim=1)
@@ -41,11 +41,11 @@ class TimeFilm(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """v_θ(u_t, t | condition), v = α·ε − σ·u (Salimans and Ho 2022, section 4); 0 everywhere before training.
+    """v_θ(u_t, t | condition) with v = α·ε − σ·u (Salimans and Ho 2022, section 4); 0 before training.
 
-    u = (r − m)/d is the normalised remainder: zero mean and unit variance given the symbol, whatever the rate. The
-    output is a + b·u, element by element, with a and b from the network: where the variance is not one after all, the
-    best v is a multiple of u_t, which cannot pass through the narrow layers.
+    u = (r − m)/d is the normalised remainder: given the symbol, it has zero mean and unit variance at any rate. The
+    output is a + b·u_t, elementwise, where the network predicts a and b. Should the variance not be one after all, the
+    best v is a multiple of u_t, which would not fit through the narrow layers.
     """
 
     def __init__(self, config: Config) -> None:
@@ -64,7 +64,7 @@ class Denoiser(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, a=SLOPE)
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        with torch.no_grad():  # noisy and known are the two parts of one layer that reads 4·M channels
+        with torch.no_grad():  # `noisy` and `known` are the parts of one layer with 4·M input channels
             self.noisy.weight.mul_(math.sqrt(1 / 4))
             self.known.weight.mul_(math.sqrt(3 / 4))
         second = [block.second.weight for block in self.blocks if isinstance(block, Residual)]
@@ -72,15 +72,15 @@ class Denoiser(nn.Module):
             nn.init.zeros_(weight)
 
     def prepare(self, condition: Condition[Tensor]) -> Prepared:
-        """The part of the work that depends on neither u nor time: once for each picture, before the first step."""
+        """Compute what depends on neither u nor time."""
         centre = condition.centre.float()
-        narrow = condition.deviation.float().clamp(min=0.01).log()  # −2.2 … −1.2 nearly everywhere
-        rate = condition.scale.float().clamp(min=0.01).log()  # −2.2 … 5.5
-        inputs = torch.cat([centre.sign() * centre.abs().log1p(), 2 * (narrow + 1.6), 0.5 * rate], dim=1)
+        log_deviation = condition.deviation.float().clamp(min=0.01).log()  # −2.2 … −1.2 nearly everywhere
+        log_scale = condition.scale.float().clamp(min=0.01).log()  # −2.2 … 5.5
+        inputs = torch.cat([centre.sign() * centre.abs().log1p(), 2 * (log_deviation + 1.6), 0.5 * log_scale], dim=1)
         return Prepared(self.known(inputs), self.quality(condition.quality))
 
     def forward(self, u: Tensor, time: Tensor, condition: Condition[Tensor] | Prepared) -> Tensor:
-        """u: [B, M, h, w], time: [B] in 0..1, the condition or what prepare() made of it → v [B, M, h, w] float32."""
+        """u [B, M, h, w], time [B] in 0..1, and the condition or what `prepare` returned → v, float32 [B, M, h, w]."""
         known = condition if isinstance(condition, Prepared) else self.prepare(condition)
         scale, shift = self.film(time)
         x = (self.noisy(u) + known.features) * (known.factor * scale) + shift

@@ -1,9 +1,9 @@
-"""A model: networks, integer tables and the identity that a file names.
+"""A model: float networks, integer rate model, frequency tables, and the parse id by which files name it.
 
-One safetensors file holds everything: `net.*` float networks (half precision where large), `integer.*` the
-parse-critical networks, `coder.*` the frequency tables; its metadata the format, the configuration and the parse id.
-The parse id is the hash of all integers: a file that names it can be parsed by these weights and by no others. What
-renders the picture is not part of it and may improve.
+One safetensors file stores them all: `net.*` are the float networks (large tensors in half precision), `integer.*` the
+parse-critical networks, `coder.*` the frequency tables; the metadata hold format, configuration and parse id. The parse
+id is a hash of all integer tensors: a file that names it can be parsed with these weights and with no others. The
+networks that render the picture are not part of it, so they may improve.
 """
 
 import json
@@ -34,7 +34,7 @@ INTEGER_TYPES = (torch.int16, torch.int32, torch.uint8)
 
 @dataclass(frozen=True)
 class Model:
-    """Ready to encode and decode on `device`."""
+    """A loaded model, ready to encode and decode on `device`."""
 
     name: str
     parse_id: bytes
@@ -45,7 +45,7 @@ class Model:
 
 
 def parse_id(tensors: dict[str, Tensor]) -> bytes:
-    """8 bytes: the beginning of the SHA-256 of all integer tensors (`stored.parse_id`)."""
+    """The parse id (8 bytes) of a model's tensors; see `entropy.weights.parse_id`."""
     return weights.parse_id(_integers(tensors))
 
 
@@ -54,9 +54,9 @@ def _integers(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
 
 
 def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half: bool = True) -> bytes:
-    """Writes a weights file and returns its parse id; the old file stays until the new one is whole."""
-    large = {k: v.detach().cpu() for k, v in networks.state_dict().items()}
-    floats = {f"net.{k}": (v.half() if half and v.numel() > 1024 else v).contiguous() for k, v in large.items()}
+    """Write a weights file, replacing an old one atomically, and return its parse id."""
+    state = {k: v.detach().cpu() for k, v in networks.state_dict().items()}
+    floats = {f"net.{k}": (v.half() if half and v.numel() > 1024 else v).contiguous() for k, v in state.items()}
     identity = parse_id(integers)
     metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config)), "parse_id": identity.hex()}
     with replaced(path) as temporary:
@@ -65,7 +65,7 @@ def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half
 
 
 def find_model(identity: bytes, device: str = "auto") -> Model:
-    """The model with a parse id; raises ModelError if no model on the search path has it."""
+    """Load the model with a parse id. Raises ModelError if no model on the search path has it."""
     path = find_identity(identity)
     if path is not None:
         return load_model(str(path), device)
@@ -76,10 +76,12 @@ def find_model(identity: bytes, device: str = "auto") -> Model:
 
 
 def load_model(name_or_path: str | None = None, device: str = "auto") -> Model:
-    """A model by name (default: base) or path. device: auto, cpu or cuda.
+    """Load a model by name (default: base) or path. The last few models stay loaded.
 
-    Raises ModelError for weights that are missing, damaged, not finite, of wrong shape or not what they claim to be;
-    UsageError for a device that this machine lacks. A model once loaded is kept.
+    device: "auto", "cpu" or "cuda".
+
+    Raises ModelError for weights that are missing, damaged, not finite, of the wrong shape, or not those of their parse
+    id, and UsageError for a device that this machine lacks.
     """
     path = find_file(name_or_path or DEFAULT_MODEL).resolve()
     return _load(path, path.stat().st_mtime_ns, _device(device))
@@ -94,7 +96,7 @@ def _device(name: str) -> torch.device:
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, _changed: int, device: torch.device) -> Model:
+def _load(path: Path, _modified: int, device: torch.device) -> Model:  # a changed file is another key
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ModelError(f"{path}: not a model of format {FORMAT}")
@@ -109,15 +111,17 @@ def _load(path: Path, _changed: int, device: torch.device) -> Model:
 
 
 def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:
-    check_shapes(path, tensors, outline(config))  # before anything of a claimed size is made
-    with torch.random.fork_rng(devices=[]):  # not on the meta device, whose first use imports for a second
+    check_shapes(path, tensors, outline(config))  # before networks of a claimed size are allocated
+    # Initialising draws random numbers, which must not disturb the caller's. The meta device would avoid it, but its
+    # first use takes a second of imports.
+    with torch.random.fork_rng(devices=[]):
         networks = Networks(config)
         if any(name.startswith("net.texture.") for name in tensors):
             networks.add_texture()
-    wanted = {f"net.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
-    check_shapes(path, tensors, wanted)
+    shapes = {f"net.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
+    check_shapes(path, tensors, shapes)
     for name, target in networks.state_dict().items():
-        stored = tensors.pop(f"net.{name}")  # one after the other, so that no more than one is there twice
+        stored = tensors.pop(f"net.{name}")  # freed one by one: peak memory is the model once, not twice
         if not torch.isfinite(stored).all():
             raise ModelError(f"{path}: net.{name} holds values that are not finite")
         target.copy_(stored)
@@ -125,7 +129,7 @@ def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Network
 
 
 def outline(config: Config) -> dict[str, tuple[int, ...]]:
-    """The shape of one float tensor of each width, of every block."""
+    """The shapes of a few float tensors that bound all widths and depths of a configuration."""
     c = config
     shapes: dict[str, tuple[int, ...]] = {"net.analysis.down.weight": (c.width16, c.width8, 2, 2)}
     for name, count, width in (

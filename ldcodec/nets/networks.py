@@ -1,4 +1,4 @@
-"""All float networks of one model, under the names they have in a weights file."""
+"""All float networks of one model, under the names that they have in a weights file."""
 
 import copy
 from dataclasses import dataclass
@@ -23,8 +23,9 @@ from ldcodec.nets.synthesis import Synthesis
 
 @dataclass(frozen=True)
 class Scales:
-    """What the quality does to the latent: gain [B, M, 1, 1] (the inverse of the step) and the deviation expected of
-    latent × base gain.
+    """What the quality does to the latent, both [B, M, 1, 1].
+
+    gain: the inverse of the quantisation step; expected: the deviation to expect of a channel of latent × base gain.
     """
 
     gain: Tensor
@@ -32,9 +33,9 @@ class Scales:
 
 
 class Networks(nn.Module):
-    """Analysis, rate model, denoiser and synthesis of one configuration.
+    """Analysis, rate model, denoiser and synthesis; these are also the `FloatNetworks` of a decoder in PyTorch.
 
-    texture: a second synthesis, for natural texture instead of the least error; None where none was trained.
+    texture: a second synthesis, trained for natural texture instead of least error; None in a model without one.
     """
 
     std: Tensor
@@ -50,25 +51,24 @@ class Networks(nn.Module):
         self.register_buffer("std", torch.ones(config.latent, 1, 1))
 
     def scales(self, t: Tensor) -> Scales:
-        """t: [B] in 0..1."""
         base = quality.base_gain(t)[:, None, None, None]
         return Scales(self.gain(t) * base, self.std * base)
 
     def scaled_latent(self, base: Base, t: Tensor) -> Tensor:
-        """The latent in units of the quantiser's step, [B, M, h, w]."""
+        """The latent in quantisation steps, [B, M, h, w]."""
         return self.analysis.finish(base, t, self.std) * self.scales(t).gain
 
     def add_texture(self) -> None:
-        """Gives the networks a second synthesis, equal to the first, if they have none."""
+        """Add a second synthesis, a copy of the first, unless there is one."""
         if self.texture is None:
             self.texture = copy.deepcopy(self.synthesis)
 
     def picture(self, scaled_latent: Tensor, t: Tensor, texture: float = 0.0, grained: Tensor | None = None) -> Tensor:
         """Latent in steps [B, M, h, w] → picture [B, 3, 16h, 16w] in about 0..1.
 
-        texture: 0..1, the share of the second synthesis, which reads `grained` if that is given. The straight line
-        between the two pictures reaches every trade of distortion against perception if its ends do (Yan et al. 2022,
-        arXiv 2206.10082).
+        texture: 0..1, the share of the second synthesis, which reads `grained` if it is given. Linear interpolation
+        between the two pictures attains every optimal trade-off of distortion and perception if both ends are optimal
+        (Yan et al. 2022, arXiv 2206.10082).
         """
         gain = self.scales(t).gain
         latent = scaled_latent / gain
@@ -78,38 +78,34 @@ class Networks(nn.Module):
         return natural if texture == 1 else torch.lerp(self.synthesis(latent, t, self.std), natural, texture)
 
     def preview(self, scaled_latent: Tensor, t: Tensor, scale: int) -> Tensor:
-        """Latent in steps [B, M, h, w] → picture at 1/scale of its size, scale 2, 4, 8 or 16, in about 0..1.
+        """Latent in steps [B, M, h, w] → picture at 1/scale of its size, in about 0..1; scale: 2, 4, 8 or 16.
 
-        By the linear shortcut Kᵀ alone, its basis pictures averaged over boxes beforehand, so that nothing larger than
-        the result is ever made.
+        Only the linear shortcut Kᵀ is used. Its basis pictures are averaged over boxes first, so that nothing larger
+        than the result is computed.
         """
-        side = PIXELS // scale
+        side = PIXELS // scale  # pixels of the preview per latent position
         boxes = self.synthesis.klt.view(-1, 3, side, scale, side, scale).mean((3, 5)).flatten(1)
         return F.pixel_shuffle(blockwise(boxes.t(), scaled_latent / self.scales(t).gain), side) / 255 + 0.5
 
-    # What follows completes `decoder.protocols.FloatNetworks`; `picture` and `preview` are part of it as well.
+    # The rest of `decoder.protocols.FloatNetworks`, which documents it; `picture` and `preview` belong to it too.
 
     @property
     def textured(self) -> bool:
-        """Whether there is a second synthesis."""
         return self.texture is not None
 
     @property
     def denoiser_halo(self) -> int:
-        """That of one evaluation."""
         return self.config.denoiser_halo
 
     @property
     def synthesis_halo(self) -> int:
-        """That of either synthesis."""
         return self.config.transform_halo
 
     def array(self, values: NDArray[np.float32]) -> Tensor:
-        """On the device of the networks."""
         return torch.from_numpy(values).to(self.std.device)
 
     def denoise(self, condition: Condition[Tensor]) -> Denoise:
-        """With the condition prepared."""
+        """The denoiser under a condition, which is prepared here, once for all steps."""
         with torch.no_grad():
             prepared = self.denoiser.prepare(condition)
 
@@ -122,7 +118,8 @@ class Networks(nn.Module):
 
     @torch.no_grad()
     def levels(self, picture: Tensor, grey: bool) -> NDArray[np.uint8]:
-        """Rounded on the device, so that bytes leave it."""
-        shown = picture.mean(0, keepdim=True) if grey else picture
-        pixels = shown.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        """Picture [3, H, W] in about 0..1 → uint8 (H, W, 3), or (H, W) if grey."""
+        planes = picture.mean(0, keepdim=True) if grey else picture
+        # Rounded on the device, so that single bytes are transferred.
+        pixels = planes.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return np.ascontiguousarray(pixels[:, :, 0] if grey else pixels)

@@ -1,12 +1,13 @@
-"""The float form of the rate model: what training optimises and what a rate search asks.
+"""The rate model in floats, for training and for estimates during a rate search.
 
     y (scaled latent) ─ h_a ─► z ─ round ─► h_s ─ ×q(t) ─► features ─┐
                                                                     ▼
     four times: features, decoded so far ─ conv1×1 ─ conv3×3 ─ conv1×1 ─► μ, log σ of a quarter of the elements ─►
     symbols round(y − μ)
 
-The four-step order is the quadtree of DCVC (Li et al. 2023, section 3.3): channels in four groups, positions in 2×2
-cells; after every step each cell has something decoded. A file is never parsed with these floats: see `integer`.
+The order of the four steps is the quadtree of DCVC (Li et al. 2023, section 3.3): the channels form four groups, the
+positions 2×2 cells, and each step decodes one group at each position of a cell. Files are never parsed with these
+floats, but with `entropy.integer`.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,15 +32,16 @@ from ldcodec.nets.quantise import (
 
 DecodeStep = Callable[[int, Tensor, Tensor], Tensor]
 
-OUTPUT_SCALE = 0.3  # of the step networks' heads: keeps Adam's first steps small
+OUTPUT_SCALE = 0.3  # of the heads of the context steps: keeps Adam's first steps small
 
 
 @dataclass(frozen=True)
 class Rated:
-    """One latent as the rate model sees it: all [B, M, h, w] but bits, which are [B], and hyper, [B, hyper, h/4, w/4].
+    """What the rate model computes for a latent.
 
-    `mean` and `scale` of each element's Gaussian; `symbols` of y − mean, without gradient; `bits` include
-    `hyper_bits`, those of the hyper-latent under one Gaussian a channel; `hyper`: its symbols, but for float noise.
+    mean, scale: the Gaussian of each element, [B, M, h, w]; symbols: y − mean quantised, [B, M, h, w], no gradient.
+    bits: [B], of latent and hyper-latent; hyper_bits: [B], of the hyper-latent alone, under one Gaussian per channel.
+    hyper: the symbols of the hyper-latent, [B, hyper, h/4, w/4], whole numbers up to float rounding.
     """
 
     mean: Tensor
@@ -51,8 +53,10 @@ class Rated:
 
 
 class Step(nn.Module):
-    """One context step: features [B, ctx, h, w] (and what is decoded, [B, M, h, w]) and the step's number → mean and
-    log-scale of the quarter of the elements that the step codes, [4, B, n, M/4] as one entry of `by_step`.
+    """One context step: predicts mean and log-scale of the quarter of the elements that the step codes.
+
+    x: the features [B, ctx, h, w], after the first step followed by the decoded latent [B, M, h, w]; step: 0 … 3.
+    Returns two tensors [4, B, h·w/4, M/4], ordered like one entry of `by_step`.
     """
 
     def __init__(self, config: Config, first: bool) -> None:
@@ -62,7 +66,9 @@ class Step(nn.Module):
         self.spatial, self.head = nn.Conv2d(c.context, c.context, 3, padding=1), nn.Conv2d(c.context, 2 * c.latent, 1)
 
     def forward(self, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        hidden = _picked(cells(act(self.spatial(act(self.mix(x))))), ORDER[step])
+        # Each group needs the head's outputs at one position of every cell only, so the head runs as four small matrix
+        # products instead of one convolution of which three quarters would be discarded.
+        hidden = _selected(cell_positions(act(self.spatial(act(self.mix(x))))), ORDER[step])
         _, b, n, c = hidden.shape
         weight = self.head.weight.view(2, 4, -1, c).transpose(0, 1).reshape(4, -1, c)
         bias = self.head.bias.view(2, 4, 1, -1).transpose(0, 1).reshape(4, 1, -1)  # type: ignore[union-attr]
@@ -72,7 +78,7 @@ class Step(nn.Module):
 
 
 class RateModel(nn.Module):
-    """Hyperprior and four-step context."""
+    """Hyperprior and four-step context model."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -96,9 +102,7 @@ class RateModel(nn.Module):
         self.z_mean, self.z_log_scale = nn.Parameter(torch.zeros(c.hyper)), nn.Parameter(torch.zeros(c.hyper))
 
     def hyper_latent(self, y: Tensor) -> Tensor:
-        """Scaled latent [B, M, h, w] → hyper-latent minus its mean, [B, hyper, h/4, w/4]; rounded, these are its
-        symbols.
-        """
+        """Latent in steps [B, M, h, w] → hyper-latent minus its mean, [B, hyper, h/4, w/4], not yet rounded."""
         z = torch.sign(y) * torch.log1p(y.abs())
         for k, layer in enumerate(self.analysis):
             z = layer(act(z) if k else z)
@@ -110,52 +114,54 @@ class RateModel(nn.Module):
         return lower_bound(3 * F.softplus(self.z_log_scale + 0.5), 0.15)
 
     def features(self, symbols: Tensor, t: Tensor) -> Tensor:
-        """Hyper-latent symbols [B, hyper, h/4, w/4], t [B] → features [B, ctx, h, w]."""
+        """Hyper synthesis: hyper-latent symbols [B, hyper, h/4, w/4] and t [B] → features [B, ctx, h, w]."""
         hidden = F.pixel_shuffle(self.synthesis[0](symbols + self.z_mean[:, None, None]), 2)
         hidden = F.pixel_shuffle(self.synthesis[1](act(hidden)), 2)
         features: Tensor = act(self.synthesis[2](act(hidden))).float() * self.quality(t)
         return features
 
     def forward(self, y: Tensor, t: Tensor, expected: Tensor, coded: Tensor | None = None) -> Rated:
-        """y: scaled latent [B, M, h, w]; t: [B]; expected: its deviation before training, [B, M, 1, 1]; coded: [h,
-        w], 0 where nothing is coded.
+        """Rate a latent in steps, y [B, M, h, w], at qualities t [B].
 
-        In training mode the bits are those of y plus uniform noise under free scales and gradients pass the rounding;
-        otherwise they are those of the symbols under the 64 scales, and elements that a file would skip are zero.
+        expected: its expected deviation, [B, M, 1, 1]; coded: [h, w], 0 for positions in the padding.
+
+        In training mode, bits are those of y plus uniform noise under continuous scales, and gradients pass straight
+        through the rounding. In evaluation mode, bits are those of the symbols under the 64 scales, and elements that a
+        file would skip are zero.
         """
         z = self.hyper_latent(y)
         z_bits = information(self._noisy(z), self._snapped(self.hyper_scale())[:, None, None].expand_as(z))
-        hyper = straight_round(z)
+        hyper = round_straight_through(z)
         parts, mask = by_step(y), None if coded is None else by_step(coded[None, None])
         mean, log_scale, symbols = self._rated(self.features(hyper, t), parts, expected, mask)
-        scale = self._snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))
+        scale = self._snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))  # e⁸ > SCALE_MAX
         y_bits = information(self._noisy(parts - mean), scale) if self.training else cell_information(symbols, scale)
         y_bits = y_bits if mask is None else y_bits * mask
         hyper_bits = z_bits.sum((1, 2, 3))
         bits = y_bits.sum((0, 1, 3, 4)) + hyper_bits
-        mean, scale, symbols = (whole(part, y.shape[2:]) for part in (mean, scale, symbols))
+        mean, scale, symbols = (from_steps(part, y.shape[2:]) for part in (mean, scale, symbols))
         return Rated(mean, scale, symbols, bits, hyper_bits, hyper)
 
     def walk(self, features: Tensor, expected: Tensor, like: Tensor, decode: DecodeStep) -> None:
-        """Run the four context steps, each of which sees what the ones before it decoded.
+        """Run the four context steps, each of which sees what the earlier ones decoded.
 
-        features: [B, ctx, h, w]; expected: the latent's deviation before training, [B, M, 1, 1]; like: the elements of
-        any step, [4, B, n, M/4]. decode gets a step's number, means and log-scales, and returns its decoded elements,
-        all of that shape.
+        features: [B, ctx, h, w]; expected: the latent's expected deviation, [B, M, 1, 1]; like: a tensor of the shape
+        of one step's elements, [4, B, h·w/4, M/4].
+        decode: takes a step's number, means and log-scales, and returns its decoded elements, all of that shape.
         """
-        kind = autocast_kind(features)
+        kind = autocast_dtype(features)
         features, grouped = features.to(kind), expected.view(len(expected), 4, 1, -1).movedim(1, 0)
         floor, log_expected = grouped.clamp(min=1), grouped.log()
-        seen = [torch.zeros_like(like, dtype=kind)] * 4
+        decoded = [torch.zeros_like(like, dtype=kind)] * 4
         for k, step in enumerate(self.steps):
-            x = torch.cat([features, whole(torch.stack(seen), features.shape[2:])], 1) if k else features
+            x = torch.cat([features, from_steps(torch.stack(decoded), features.shape[2:])], 1) if k else features
             mean, log_scale = step(x, k)
-            seen[k] = (decode(k, mean * floor, log_scale + log_expected) / floor).to(kind)
+            decoded[k] = (decode(k, mean * floor, log_scale + log_expected) / floor).to(kind)
 
     def _rated(
         self, features: Tensor, parts: Tensor, expected: Tensor, coded: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, log-scale and symbols of all elements, each as by `by_step`, as are the latent `parts` and `coded`."""
+        """Mean, log-scale and symbols of all elements, in the order of `by_step`; so are `parts` and `coded`."""
         means: list[Tensor] = []
         log_scales: list[Tensor] = []
         symbols: list[Tensor] = []
@@ -164,9 +170,9 @@ class RateModel(nn.Module):
             with torch.no_grad():
                 symbol = self._symbol(parts[k] - mean, log_scale)
                 symbol = symbol if coded is None else symbol * coded[k]
-            for found, part in zip((means, log_scales, symbols), (mean, log_scale, symbol), strict=True):
-                found.append(part)
-            return parts[k] + (symbol + mean - parts[k]).detach()  # the gradient passes to the latent unchanged
+            for collected, value in zip((means, log_scales, symbols), (mean, log_scale, symbol), strict=True):
+                collected.append(value)
+            return parts[k] + (symbol + mean - parts[k]).detach()  # the gradient reaches the latent unchanged
 
         self.walk(features, expected, parts[0], decode)
         return torch.stack(means), torch.stack(log_scales), torch.stack(symbols)
@@ -184,48 +190,49 @@ class RateModel(nn.Module):
         return quantise(centred, index) * (index >= SKIPPED_SCALES)
 
 
-def straight_round(x: Tensor) -> Tensor:
-    """Rounds forward; the gradient passes unchanged."""
+def round_straight_through(x: Tensor) -> Tensor:
+    """Round, with the gradient of the identity."""
     return x + (torch.round(x) - x).detach()
 
 
-def autocast_kind(x: Tensor) -> torch.dtype:
-    """The type in which convolutions of x compute."""
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """The type in which a convolution of x computes."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def cells(x: Tensor) -> Tensor:
-    """[B, C, h, w], h and w even → [4, B, h·w/4, C]: first the position in its 2×2 cell, in reading order."""
+def cell_positions(x: Tensor) -> Tensor:
+    """[B, C, h, w] → [4, B, h·w/4, C], first by position in the 2×2 cell in reading order; h and w are even."""
     b, c, h, w = x.shape
     squares = x.permute(0, 2, 3, 1).reshape(b, h // 2, 2, w // 2, 2, c)
     return squares.permute(2, 4, 0, 1, 3, 5).reshape(4, b, h * w // 4, c)
 
 
 def by_step(x: Tensor) -> Tensor:
-    """Elements of a latent [B, M, h, w] by the step that codes them and the channel group: [4, 4, B, h·w/4, M/4].
+    """Sort the elements of a latent [B, M, h, w] by coding step and channel group: [4, 4, B, h·w/4, M/4].
 
-    Of a mask [1, 1, h, w], which is the same for all channels: [4, 4, 1, h·w/4, 1].
+    A mask [1, 1, h, w], which holds for all channels, becomes [4, 4, 1, h·w/4, 1].
     """
     b, channels, h, w = x.shape
-    grouped = cells(x).view(4, b, h * w // 4, -1, max(1, channels // 4)).movedim(3, 1).expand(4, 4, -1, -1, -1)
-    return _picked(grouped.flatten(0, 1), _SOURCES).view(4, 4, b, h * w // 4, -1)
+    positions = cell_positions(x).view(4, b, h * w // 4, -1, max(1, channels // 4))
+    grouped = positions.movedim(3, 1).expand(4, 4, -1, -1, -1)
+    return _selected(grouped.flatten(0, 1), _SOURCES).view(4, 4, b, h * w // 4, -1)
 
 
-def whole(parts: Tensor, size: torch.Size) -> Tensor:
-    """The inverse of `by_step`: [4, 4, B, h·w/4, M/4] → [B, M, h, w] in channels-last memory, `size` being h and w."""
+def from_steps(parts: Tensor, size: torch.Size) -> Tensor:
+    """The inverse of `by_step`: [4, 4, B, h·w/4, M/4] → [B, M, h, w] in channels-last memory; size: (h, w)."""
     _, _, b, _, c = parts.shape
     h, w = size
-    squares = _picked(parts.flatten(0, 1), _TARGETS).view(2, 2, 4, b, h // 2, w // 2, c)
+    squares = _selected(parts.flatten(0, 1), _TARGETS).view(2, 2, 4, b, h // 2, w // 2, c)
     return squares.permute(3, 4, 0, 5, 1, 2, 6).reshape(b, h, w, 4 * c).permute(0, 3, 1, 2)
 
 
-def _picked(parts: Tensor, order: Sequence[int]) -> Tensor:
-    """parts[order]; an index in a list would be copied to the device first, and its gradient scattered one by one."""
+def _selected(parts: Tensor, order: Sequence[int]) -> Tensor:
+    """parts[order], without copying an index tensor to the device and without an element-wise scatter in backward."""
     listed = parts.unbind()
     return torch.stack([listed[place] for place in order])
 
 
-# Position and channel group, 4·p + j, of the elements in step k's group j, in that order; and the inverse.
+# _SOURCES[4·k + j]: which of the 16 pairs 4·position + group step k decodes for group j; _TARGETS is the inverse.
 _SOURCES = [4 * position + group for order in ORDER for group, position in enumerate(order)]
 _TARGETS = [_SOURCES.index(place) for place in range(16)]

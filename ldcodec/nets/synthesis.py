@@ -1,4 +1,4 @@
-"""Latent → picture: the mirror of the analysis.
+"""The synthesis transform: latent → picture, the mirror of the analysis.
 
 latent ─┬─ conv3×3 ─ ×q16(t) ─ blocks at 1/16 ─ act ─ conv1×1 ─ shuffle 2 ─ ×q8(t) ─ blocks at 1/8 ─ act ─┐
         │                                                     picture ◄─ + ◄─ shuffle 8 ◄─ conv3×3 ◄──────┘
@@ -8,11 +8,11 @@ latent ─┬─ conv3×3 ─ ×q16(t) ─ blocks at 1/16 ─ act ─ conv1×1 �
 from torch import Tensor, empty, nn
 
 from ldcodec.entropy.config import Config
-from ldcodec.nets.blocks import QualityScale, Residual, act, blockwise, convolved_and_spread, regrouped, spread
+from ldcodec.nets.blocks import QualityScale, Residual, act, blockwise, depth_to_space, regrouped, upsampled
 
 
 class Synthesis(nn.Module):
-    """The synthesis transform g_s with the linear shortcut Kᵀ, which starts as the transpose of the analysis' K."""
+    """g_s with the linear shortcut Kᵀ, which is trained too and starts as the transpose of the analysis' K."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -25,11 +25,12 @@ class Synthesis(nn.Module):
         self.klt = nn.Parameter(empty(c.latent, 768))
 
     def forward(self, latent: Tensor, t: Tensor, std: Tensor) -> Tensor:
-        """latent: [B, M, h, w], gain removed; t: [B] in 0..1; std: [M, 1, 1] → picture [B, 3, 16h, 16w] in about
-        0..1, not clipped.
+        """Latent [B, M, h, w], gain removed, and t [B] in 0..1 → picture [B, 3, 16h, 16w] in about 0..1, not clipped.
+
+        std: [M, 1, 1], the standard deviation of each channel over the training pictures.
         """
         hidden = self.blocks16(self.stem(latent / std.clamp(min=4)) * self.quality16(t))
-        hidden = self.blocks8(convolved_and_spread(self.up, act(hidden), 2) * self.quality8(t))
-        residual = 0.05 * convolved_and_spread(self.head, act(hidden), 8)
-        linear = spread(blockwise(regrouped(self.klt, 16, 1).t() / 255, latent), 16)
+        hidden = self.blocks8(upsampled(self.up, act(hidden), 2) * self.quality8(t))
+        residual = 0.05 * upsampled(self.head, act(hidden), 8)
+        linear = depth_to_space(blockwise(regrouped(self.klt, 16, 1).t() / 255, latent), 16)
         return residual.float() + linear + 0.5
