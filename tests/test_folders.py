@@ -189,7 +189,10 @@ def test_a_manifest_that_is_damaged(call: Call, photos: Path, tmp_path: Path) ->
     (tmp_path / "precious").write_bytes(b"mine")
     left = tmp_path / "archive" / ".ldcodec-0123456789abcdef.tmp"
     left.write_bytes(b"begun")
-    begun = [{"begin": "x.ldc", "unfinished": "../precious"}, {"begin": "y.ldc", "unfinished": left.name}]
+    alike = left.with_name(f"{left.name}\n")
+    alike.write_bytes(b"mine")
+    names = {"x.ldc": "../precious", "y.ldc": left.name, "z.ldc": alike.name}
+    begun = [{"begin": target, "unfinished": name} for target, name in names.items()]
     foreign = b"\xff\xfe\n[1]\n{}\n7\n" + b"\n".join(json.dumps(line).encode() for line in begun) + b'\n{"done": "c.l'
     with (tmp_path / "archive" / FILE_NAME).open("ab") as stream:
         stream.write(foreign)
@@ -197,7 +200,7 @@ def test_a_manifest_that_is_damaged(call: Call, photos: Path, tmp_path: Path) ->
     (photos / "d.png").write_bytes(png(seed=4))
     assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (1, 3, 0)
     assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (0, 4, 0)
-    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert (tmp_path / "precious").read_bytes() == alike.read_bytes() == b"mine"
     assert not left.exists()
 
 
