@@ -17,15 +17,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec.bitstream import slices
 from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream.slices import PREVIEW_SCALES
 from ldcodec.codec import encode
-from ldcodec.decoder import tiles
 from ldcodec.decoder.parse import parse_slice
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.restore import restore
-from ldcodec.encoder import sliced
 from ldcodec.entropy.config import Config
 from ldcodec.errors import LdcodecError, ModelError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model
@@ -57,7 +55,9 @@ class Refusing:
 
 sys.meta_path.insert(0, Refusing())
 from ldcodec.cli import run
-sys.exit(run(sys.argv[1:]))
+for line in sys.stdin:
+    if code := run(line.split()):
+        sys.exit(code)
 """
 
 Pixels = NDArray[np.uint8]
@@ -73,24 +73,24 @@ def textured(networks: Networks) -> Networks:
     return networks
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of models: `tiny`, with a second synthesis, and in tiny/onnx its networks; `other`, of other sizes."""
+    """A folder of models with a second synthesis and their exports: `tiny` and tiny/onnx, `other` of other sizes."""
     folder = tmp_path_factory.mktemp("onnx")
     for name, config in (("tiny", TINY), ("other", OTHER)):
         networks = textured(tiny_networks(config))
         save_model(folder / name / "model.safetensors", networks, integer_tensors(networks))
-    export(str(folder / "tiny"), folder / "tiny" / "onnx")
+        export(str(folder / name), folder / name / "onnx")
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def original(place: Path) -> Model:
     """The model `tiny` in torch."""
     return load_model(str(place / "tiny"), "cpu")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exported(place: Path) -> OnnxModel:
     """The same through onnxruntime."""
     return load(place / "tiny" / "onnx", 1)
@@ -122,12 +122,11 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: f"{s.sampler}-{s.steps}-{s.realism}")
-@pytest.mark.parametrize("grey", [False, True], ids=["rgb", "grey"])
-def test_pictures_are_those_of_torch(
-    original: Model, exported: OnnxModel, settings: DecodeSettings, grey: bool
-) -> None:
-    pixels = texture(75, 130)[:, :, 1] if grey else texture(75, 130)
+@pytest.mark.parametrize("number", range(len(SETTINGS)), ids=[f"{s.sampler}-{s.steps}-{s.realism}" for s in SETTINGS])
+def test_pictures_are_those_of_torch(original: Model, exported: OnnxModel, number: int) -> None:
+    """In RGB and grey by turns."""
+    settings = SETTINGS[number]
+    pixels = texture(75, 130)[:, :, 1] if number % 2 else texture(75, 130)
     data = encode(pixels, quality=50, model=original)
     assert difference(decoded(data, exported, settings), decoded(data, original, settings)) <= 1
 
@@ -147,21 +146,18 @@ def test_symbols_are_those_of_torch(original: Model, exported: OnnxModel, shape:
     assert np.array_equal(one.mean, other.mean) and np.array_equal(one.index, other.index)
 
 
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slices of 8 rows and tiles of 8×8 latents at most, for pictures of any size."""
-    for module in (tiles, sliced):
-        monkeypatch.setattr(module, "TILE", 8)
-    monkeypatch.setattr(slices, "WHOLE_AREA", 0)
-    monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
-
-
-VIEWS = [Request(), Request(region=(100, 140, 90, 16)), *(Request(scale=scale) for scale in (2, 4, 8, 16))]
+HEUN = SETTINGS[6]
+VIEWS = [
+    (Request(), SETTINGS[0]),
+    (Request(), HEUN),
+    (Request(region=(100, 140, 90, 16)), SETTINGS[0]),
+    (Request(region=(100, 140, 90, 16)), HEUN),
+    *((Request(scale=scale), SETTINGS[0]) for scale in PREVIEW_SCALES),
+]
 
 
 @pytest.mark.usefixtures("small_parts")
-@pytest.mark.parametrize("view", VIEWS, ids=lambda v: f"{v.region}-{v.scale}")
-@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[6]], ids=["one step", "heun"])
+@pytest.mark.parametrize(("view", "settings"), VIEWS, ids=lambda v: str(getattr(v, "region", "")))
 def test_slices_tiles_regions_and_previews_are_those_of_torch(
     original: Model, exported: OnnxModel, view: Request, settings: DecodeSettings
 ) -> None:
@@ -188,10 +184,9 @@ def test_levels_are_those_of_torch(original: Model, exported: OnnxModel, grey: b
     assert found.flags.c_contiguous and found.min() == 0 and found.max() == 255
 
 
-def test_nothing_depends_on_the_sizes_of_today(place: Path, tmp_path: Path) -> None:
-    export(str(place / "other"), tmp_path / "net")
-    model, other = load_model(str(place / "other"), "cpu"), load(tmp_path / "net", 1)
-    assert other.parse_id == model.parse_id and describe(tmp_path / "net").config == replace(OTHER, grain=100)
+def test_nothing_depends_on_the_sizes_of_today(place: Path) -> None:
+    model, other = load_model(str(place / "other"), "cpu"), load(place / "other" / "onnx", 1)
+    assert other.parse_id == model.parse_id and describe(place / "other" / "onnx").config == replace(OTHER, grain=100)
     assert other.networks.denoiser_halo == model.networks.config.denoiser_halo
     assert other.networks.synthesis_halo == model.networks.config.transform_halo
     data = encode(texture(70, 150), quality=60, model=model)
@@ -205,12 +200,13 @@ def test_a_model_without_a_second_synthesis_has_no_graph_of_one(tiny_model_folde
         [DESCRIPTION, INTEGERS, *(f"{name}.onnx" for name in graph_names(textured=False))]
     )
     other, model = load(tmp_path / "net", 1), load_model(str(tiny_model_folder / "tiny"), "cpu")
-    settings = DecodeSettings(realism=0.5)
+    settings = DecodeSettings(steps=4, realism=0.5)
     assert settings.plan(other.networks.textured) == settings.plan(model.networks.textured)
     data = encode(texture(64, 80), quality=40, model=model)
     assert difference(decoded(data, other, settings), decoded(data, model, settings)) <= 1
 
 
+@pytest.mark.slow
 def test_the_shipped_model_draws_what_torch_draws(shipped_model: Model, tmp_path: Path) -> None:
     told = export(DEFAULT_MODEL, tmp_path / "net")
     assert told.difference < 0.1 and told.size == sum(path.stat().st_size for path in (tmp_path / "net").iterdir())
@@ -221,10 +217,12 @@ def test_the_shipped_model_draws_what_torch_draws(shipped_model: Model, tmp_path
         assert difference(decoded(data, other, settings), decoded(data, shipped_model, settings)) <= 1
 
 
-def without_torch(*arguments: str | Path, models: Path | str = "") -> "subprocess.CompletedProcess[str]":
-    """The command in a process in which torch cannot be imported."""
-    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, arguments)]
-    return subprocess.run(command, env=environment(models), capture_output=True, text=True, timeout=120)
+def without_torch(*lines: str, folder: Path, models: Path | str = "") -> "subprocess.CompletedProcess[str]":
+    """Commands, one after the other, in a process in which torch cannot be imported."""
+    command, text = [sys.executable, "-c", WITHOUT_TORCH], "\n".join(lines)
+    return subprocess.run(
+        command, input=text, cwd=folder, env=environment(models), capture_output=True, text=True, timeout=120
+    )
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -237,17 +235,19 @@ def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path) -> No
     data = encode(image, quality=40, fallback=False, model=original)
     assert len(Reader(io.BytesIO(data)).spans) > 1
     (tmp_path / "a.ldc").write_bytes(data)
-    for options in ([], ["--realism", "1"], ["--scale", "1/4"], ["--region", "100,140,90,16"]):
-        out = tmp_path / "a.png"
-        done = without_torch("decompress", tmp_path / "a.ldc", "-o", out, "-f", "--onnx", place / "tiny/onnx", *options)
-        assert done.returncode == 0, done.stderr
-        with Image.open(out) as shown:
+    cases = {
+        "--realism 1": (DecodeSettings(realism=1.0), Request()),
+        "--scale 1/4": (DecodeSettings(), Request(scale=4)),
+        "--region 100,140,90,16": (DecodeSettings(), Request((100, 140, 90, 16))),
+    }
+    command = f"decompress a.ldc --onnx {place / 'tiny' / 'onnx'}"
+    lines = [f"{command} -o {number}.png {options}" for number, options in enumerate(cases)]
+    done = without_torch(*lines, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for number, (settings, view) in enumerate(cases.values()):
+        with Image.open(tmp_path / f"{number}.png") as shown:
             found, read = np.asarray(shown), shown.getexif()
         assert read[0x010E] == "a view" and (found[:, :, 3] == 99).all()
-        settings = DecodeSettings(realism=1.0 if options[:1] == ["--realism"] else 0.0)
-        view = Request(
-            (100, 140, 90, 16) if options[:1] == ["--region"] else None, 4 if options[:1] == ["--scale"] else 1
-        )
         expected = decoded(data, original, settings, view).pixels
         assert np.abs(found[:, :, :3].astype(int) - expected).max() <= 1
 
@@ -255,7 +255,7 @@ def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path) -> No
 def test_torch_would_be_missed(place: Path, original: Model, tmp_path: Path) -> None:
     """The process of the test above really has none."""
     (tmp_path / "a.ldc").write_bytes(encode(texture(64, 64), quality=40, fallback=False, model=original))
-    done = without_torch("decompress", tmp_path / "a.ldc", "-o", tmp_path / "a.png", models=place)
+    done = without_torch("decompress a.ldc -o a.png", folder=tmp_path, models=place)
     assert done.returncode == 1 and "needs torch, which is not installed" in error_line(done.stderr)
 
 
@@ -318,13 +318,13 @@ def test_a_spoilt_folder_ends_in_one_line(
 
 
 def test_files_of_another_export_are_not_mixed_in(told: Callable[..., str], copied: Path, place: Path) -> None:
-    export(str(place / "other"), copied.parent / "other")
+    other = place / "other" / "onnx"
     for name in ("synthesis.onnx", INTEGERS):
         kept = (copied / name).read_bytes()
-        shutil.copy(copied.parent / "other" / name, copied / name)
+        shutil.copy(other / name, copied / name)
         assert f"{name}: belongs to another export" in told("--onnx", copied)
         (copied / name).write_bytes(kept)
-    assert "was written with model" in told("--onnx", copied.parent / "other")
+    assert "was written with model" in told("--onnx", other)
 
 
 def test_options_that_contradict_each_other_are_refused(told: Callable[..., str], copied: Path) -> None:
@@ -369,13 +369,13 @@ def test_the_command_exports_and_keeps_what_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LDCODEC_MODELS", str(place))
-    code, out, err = call("export", "--onnx", "a/net", "--model", "tiny")
-    assert code == 0 and not err and out.startswith("tiny → a/net  ") and "levels of torch's" in out
+    shutil.copytree(place / "tiny" / "onnx", "a/net")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "net").iterdir()}
     code, _, err = call("export", "--onnx", "a/net", "--model", "tiny")
     assert code == 1 and "--force" in error_line(err)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "net").iterdir()} == before
-    assert call("export", "--onnx", "a/net", "--model", "other", "--force")[0] == 0
+    code, out, err = call("export", "--onnx", "a/net", "--model", "other", "--force")
+    assert code == 0 and not err and out.startswith("other → a/net  ") and "levels of torch's" in out
     assert describe(tmp_path / "a" / "net").name == "other"
     (tmp_path / "mine").mkdir()
     code, _, err = call("export", "--onnx", "mine", "--model", "tiny", "--force")
