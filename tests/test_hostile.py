@@ -186,7 +186,14 @@ def png(
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
-BOMB = zlib.compress(bytes(1 << 28), 9)  # 256 MB in 260 kB
+def bomb(megabytes: int) -> bytes:
+    """zlib data of zeros: one compressed megabyte again and again, an empty last block, and Adler-32."""
+    packer = zlib.compressobj(9)
+    first, again = (packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    return first + (megabytes - 1) * again + b"\3\0" + struct.pack(">HH", (megabytes << 20) % 65521, 1)
+
+
+BOMB = bomb(256)  # in 260 kB
 
 
 def webp(**changes: bytes) -> bytes:
