@@ -1,4 +1,4 @@
-"""The bench: measures against values computed otherwise, sweeps, resumption, outputs, and the command as a whole."""
+"""The bench: measures against independent implementations, sweeps, resuming, outputs, and the whole command."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def sources(folder: Path) -> list[Source]:
 
 
 class Silent:
-    """A watcher that counts what it is told."""
+    """A watcher that counts what a sweep reports."""
 
     def __init__(self) -> None:
         self.points: list[tuple[str, float]] = []
@@ -99,7 +99,7 @@ def test_squared_error_and_psnr_of_numbers_worked_out_by_hand() -> None:
 
 
 def reference_ms_ssim(a: Pixels, b: Pixels) -> float:
-    """Wang, Simoncelli and Bovik 2003, in NumPy and SciPy: each channel by itself, then their mean."""
+    """Wang, Simoncelli and Bovik 2003, in NumPy and SciPy: the mean over the channels."""
     from scipy.ndimage import convolve1d
 
     taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
@@ -133,7 +133,7 @@ def test_ms_ssim_is_that_of_an_independent_implementation() -> None:
 
 
 def reference_lpips(a: Pixels, b: Pixels, layers: list[tuple[NDArray, NDArray, NDArray]]) -> float:
-    """LPIPS by NumPy alone, from the description in Zhang et al. 2018."""
+    """LPIPS in NumPy, from the description in Zhang et al. 2018."""
 
     def windows(x: NDArray, size: int, stride: int) -> NDArray:
         view = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))
@@ -225,7 +225,7 @@ def test_jpeg_is_what_pillow_writes_with_the_named_options() -> None:
     assert codecs.jpeg("4:4:4").encode(pixels, 60) == file.getvalue()
 
 
-def test_a_codec_that_is_not_installed_is_named_and_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_codec_that_is_not_installed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise ImportError(name)
 
@@ -253,7 +253,7 @@ def test_ldcodec_at_constant_quality_and_at_constant_rate(tiny_model_folder: Pat
 # --- one row --------------------------------------------------------------------------------------------------------
 
 
-def test_a_row_tells_what_the_file_and_the_picture_say(sources: list[Source]) -> None:
+def test_a_row_agrees_with_the_file_and_the_picture(sources: list[Source]) -> None:
     peer = codecs.webp()
     row = measure(sources[0], peer, 30, ("ms_ssim",) if metrics.available("ms_ssim") else ())
     pixels = made(0)
@@ -268,7 +268,7 @@ def test_a_row_tells_what_the_file_and_the_picture_say(sources: list[Source]) ->
     assert row.lpips is None
 
 
-def test_the_watch_sees_memory_that_is_gone_again() -> None:
+def test_the_watch_sees_memory_that_was_freed_again() -> None:
     with Watch() as watch:
         np.ones(40_000_000, np.uint8).sum()
     if watch.megabytes is None:
@@ -280,7 +280,7 @@ def test_the_watch_sees_memory_that_is_gone_again() -> None:
     assert watch.megabytes < 20
 
 
-def test_a_codec_that_gives_back_another_size_is_an_error(sources: list[Source]) -> None:
+def test_a_codec_that_returns_another_size_is_an_error(sources: list[Source]) -> None:
     wrong = replace(codecs.webp(), decode=lambda data: made(0, (8, 8)))
     with pytest.raises(LdcodecError, match="returned"):
         measure(sources[0], wrong, 30)
@@ -311,7 +311,7 @@ def test_another_or_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None
 # --- sweeps ---------------------------------------------------------------------------------------------------------
 
 
-def test_peers_stop_once_they_have_covered_ldcodecs_curve(
+def test_other_codecs_stop_once_they_have_covered_ldcodecs_curve(
     tiny_model_folder: Path, sources: list[Source], tmp_path: Path
 ) -> None:
     setup = setup_of(str(tiny_model_folder / "tiny"))
@@ -339,7 +339,7 @@ def counting(peer: Codec, calls: list[float]) -> Codec:
 
 @pytest.fixture
 def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Codec], None]:
-    """Makes the sweep find this codec under its name."""
+    """Make the sweep find a given codec under any name."""
 
     def put(one: Codec) -> None:
         monkeypatch.setattr("ldcodec.bench.sweep.codec_named", lambda name, own: one)
@@ -347,7 +347,7 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Codec], None]:
     return put
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(
+def test_an_interrupted_run_continues_where_it_stopped(
     sources: list[Source], tmp_path: Path, offer: Callable[[Codec], None]
 ) -> None:
     calls: list[float] = []
@@ -379,7 +379,7 @@ def test_rows_of_other_pictures_versions_or_measures_are_not_used(
         assert len(calls) == 4
 
 
-def test_a_picture_that_one_codec_cannot_do_is_missing_from_all_means(
+def test_a_picture_on_which_one_codec_fails_is_missing_from_all_means(
     sources: list[Source], tmp_path: Path, offer: Callable[[Codec], None]
 ) -> None:
     good = replace(codecs.jpeg(), scale=(20, 50))
@@ -466,7 +466,7 @@ def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path: Path) -> None:
         readable(find_pictures([tmp_path]), lambda line: None)
 
 
-def test_pictures_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_pictures_with_the_same_name_are_distinguished(tmp_path: Path) -> None:
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
         Image.fromarray(made()).save(tmp_path / place / "x.png")
@@ -502,7 +502,7 @@ def test_a_match_has_about_the_bits_asked_for() -> None:
 def finished(
     tiny_model_folder: Path, sources: list[Source], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Sweep, summary.Summary]:
-    """A sweep of three codecs, and its summary beside a published curve."""
+    """A sweep of three codecs, and its summary, which includes a published curve."""
     setup = setup_of(str(tiny_model_folder / "tiny"))
     chosen, _ = choose(["ldcodec", "jpeg", "webp"], setup.own)
     sweep = swept(sources, chosen, tmp_path_factory.mktemp("finished") / "r.csv", setup)
@@ -601,7 +601,7 @@ def report_library() -> str:
     return get_plotlyjs()
 
 
-def test_an_earlier_run_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+def test_an_earlier_run_is_kept_unless_force_is_given(tmp_path: Path) -> None:
     outputs.begin(tmp_path, resume=False, force=False)
     with pytest.raises(UsageError, match="--resume"):
         outputs.begin(tmp_path, resume=False, force=False)

@@ -1,4 +1,4 @@
-"""Chunks: what they hold comes back, what they may not hold is refused, and never believed before it is measured."""
+"""Chunks: what they hold comes back; what they must not hold is refused; claimed sizes are checked before use."""
 
 import io
 import struct
@@ -49,7 +49,7 @@ def test_texts_come_back_and_take_at_most_a_byte_more(text: bytes) -> None:
     ],
     ids=["empty", "coding", "no zlib", "cut", "more", "long", "bomb"],
 )
-def test_texts_that_no_writer_wrote_are_left_out(data: bytes) -> None:
+def test_invalid_texts_are_left_out(data: bytes) -> None:
     assert chunktypes.unpack(data) is None
     source = Container(Header(1, 1, 0, True, bytes(range(8))), (Slice(4, b"", 0),), (Chunk("exif", data),))
     with pytest.warns(LdcodecWarning, match="chunk exif cannot be read and is left out"):
@@ -94,7 +94,7 @@ def lossless_pictures() -> dict[str, Picture]:
 
 @pytest.mark.parametrize("name", lossless_pictures())
 def test_lossless_pictures_come_back_exactly(name: str) -> None:
-    """What alpha hides too; beyond WebP's sides as PNG; without a model."""
+    """Including colours that alpha hides; as PNG beyond WebP's limits; without a model."""
     picture = lossless_pictures()[name]
     data = encode(picture, lossless=True)
     source = container.read(data)
@@ -133,7 +133,7 @@ def claimed(data: bytes, width: int, height: int) -> bytes:
 
 
 def hostile() -> dict[str, bytes]:
-    """WebP and PNG data that are no grey picture of 7×5 pixels in the layout that the format asks for."""
+    """WebP and PNG data other than a grey picture of 7×5 pixels in the required layout."""
     image = Image.fromarray(grey())
     clear = image.convert("RGBA")
     clear.putalpha(100)
@@ -201,7 +201,7 @@ def test_pillows_limit_of_pixels_holds_inside_chunks(monkeypatch: pytest.MonkeyP
         assert np.array_equal(found, grey())
 
 
-def test_nothing_is_written_that_could_not_be_read_again(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_that_cannot_be_read_again(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     flat = np.full((64, 64, 3), 9, np.uint8)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 32 - 1)
     assert not container.read(encode(flat, quality=100, model=model)).lossless
@@ -215,7 +215,7 @@ def test_nothing_is_written_that_could_not_be_read_again(model: Model, monkeypat
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNGI", "ALPH"])
 def test_any_byte_changed_inside_a_chunk_gives_a_picture_or_one_line(kind: str) -> None:
-    """Checksums that are right do not make it true."""
+    """Data with correct checksums can still be wrong."""
     data = {"WEBP": planes.webp(grey()), "PNGI": planes.png(grey()), "ALPH": b"\0" + planes.webp(grey())}[kind]
     for position in range(len(data)):
         for change in (1, 0x80, 0xFF):
@@ -250,19 +250,19 @@ def test_chunks_that_contradict_each_other_are_refused(message: str, monkeypatch
         container.read(data)
 
 
-def test_unknown_chunks_may_stand_there_twice() -> None:
+def test_unknown_chunks_may_occur_twice() -> None:
     source = with_chunk("note", b"a")
     twice = replace(source, chunks=(Chunk("note", b"a"), Chunk("note", b"b")))
     assert container.read(container.write(twice)) == twice
 
 
-def test_reading_a_picture_without_loss_is_as_quiet_as_it_is_exact() -> None:
+def test_decoding_a_lossless_picture_gives_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         decode_picture(encode(WHOLE, lossless=True))
 
 
-def test_the_documented_file_is_the_picture_that_the_page_says() -> None:
+def test_the_documented_file_is_the_documented_picture() -> None:
     data = documented_bytes("A picture without loss")
     assert len(data) == 142
     found = decode_picture(data)
@@ -276,8 +276,8 @@ def test_the_documented_file_is_the_picture_that_the_page_says() -> None:
     ]
 
 
-def read_by_the_page(data: bytes) -> tuple[dict[str, bytes], tuple[int, int]]:
-    """The chunks and the size of a file of the extended form, by docs/bitstream.md alone."""
+def read_by_the_document(data: bytes) -> tuple[dict[str, bytes], tuple[int, int]]:
+    """The chunks and the size of a file in the extended form, read as docs/bitstream.md says."""
     place = 15
 
     def varint() -> int:
@@ -313,9 +313,9 @@ def read_by_the_page(data: bytes) -> tuple[dict[str, bytes], tuple[int, int]]:
     return found, size
 
 
-def test_a_reader_written_from_the_page_finds_everything(model: Model) -> None:
+def test_a_reader_written_from_the_document_finds_everything(model: Model) -> None:
     for data in (encode(WHOLE, lossless=True), encode(WHOLE, quality=50, fallback=False, model=model)):
-        found, size = read_by_the_page(data)
+        found, size = read_by_the_document(data)
         assert size == (90, 70)
         for kind, text in (("iccp", SRGB), ("exif", EXIF), ("xmpp", XMP)):
             rest = found[kind][1:]

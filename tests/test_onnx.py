@@ -1,4 +1,4 @@
-"""Decoding through onnxruntime and NumPy: torch's pictures and symbols without torch; one line for what is wrong."""
+"""Decoding through onnxruntime and NumPy: torch's pictures and symbols, without torch; errors are one line."""
 
 import io
 import json
@@ -64,7 +64,7 @@ Pixels = NDArray[np.uint8]
 
 
 def textured(networks: Networks) -> Networks:
-    """With a second synthesis that differs visibly from the first."""
+    """Add a second synthesis that differs visibly from the first."""
     networks.add_texture()
     networks.config = replace(networks.config, grain=100)
     assert networks.texture is not None
@@ -92,13 +92,13 @@ def original(place: Path) -> Model:
 
 @pytest.fixture(scope="session")
 def exported(place: Path) -> OnnxModel:
-    """The same through onnxruntime."""
+    """The same model through onnxruntime."""
     return load(place / "tiny" / "onnx", 1)
 
 
 @pytest.fixture
 def copied(place: Path, tmp_path: Path) -> Path:
-    """An export that a test may spoil."""
+    """A copy of the export that a test may damage."""
     shutil.copytree(place / "tiny" / "onnx", tmp_path / "net")
     return tmp_path / "net"
 
@@ -108,7 +108,7 @@ def decoded(data: bytes, model: DecoderModel, settings: DecodeSettings, view: Re
 
 
 def difference(first: Picture, second: Picture) -> int:
-    """The largest difference of two pictures in levels."""
+    """The largest difference between two pictures, in levels."""
     assert first.pixels.shape == second.pixels.shape and first.pixels.dtype == second.pixels.dtype == np.uint8
     return int(np.abs(first.pixels.astype(int) - second.pixels).max())
 
@@ -124,7 +124,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("number", range(len(SETTINGS)), ids=[f"{s.sampler}-{s.steps}-{s.realism}" for s in SETTINGS])
 def test_pictures_are_those_of_torch(original: Model, exported: OnnxModel, number: int) -> None:
-    """In RGB and grey by turns."""
+    """Every other case in grey."""
     settings = SETTINGS[number]
     pixels = texture(75, 130)[:, :, 1] if number % 2 else texture(75, 130)
     data = encode(pixels, quality=50, model=original)
@@ -166,7 +166,7 @@ def test_slices_tiles_regions_and_previews_are_those_of_torch(
     assert difference(decoded(data, exported, settings, view), decoded(data, original, settings, view)) <= 1
 
 
-def test_what_damage_left_is_that_of_torch(original: Model, exported: OnnxModel, small_parts: None) -> None:
+def test_damaged_files_are_salvaged_as_by_torch(original: Model, exported: OnnxModel, small_parts: None) -> None:
     data = encode(texture(300, 330), quality=60, model=original)
     altered = data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
     with pytest.warns(UserWarning, match="rows"):
@@ -176,7 +176,7 @@ def test_what_damage_left_is_that_of_torch(original: Model, exported: OnnxModel,
 
 @pytest.mark.parametrize("grey", [False, True], ids=["rgb", "grey"])
 def test_levels_are_those_of_torch(original: Model, exported: OnnxModel, grey: bool) -> None:
-    """Half-way between two levels and beyond both ends too."""
+    """Including values half-way between two levels and beyond both ends."""
     steps = np.arange(-20, 540).astype(np.float32) / np.float32(510)
     picture = np.broadcast_to(steps, (3, 4, len(steps)))
     found = exported.networks.levels(picture, grey)
@@ -184,7 +184,7 @@ def test_levels_are_those_of_torch(original: Model, exported: OnnxModel, grey: b
     assert found.flags.c_contiguous and found.min() == 0 and found.max() == 255
 
 
-def test_nothing_depends_on_the_sizes_of_today(place: Path) -> None:
+def test_networks_of_other_sizes_work(place: Path) -> None:
     model, other = load_model(str(place / "other"), "cpu"), load(place / "other" / "onnx", 1)
     assert other.parse_id == model.parse_id and describe(place / "other" / "onnx").config == replace(OTHER, grain=100)
     assert other.networks.denoiser_halo == model.networks.config.denoiser_halo
@@ -207,7 +207,7 @@ def test_a_model_without_a_second_synthesis_has_no_graph_of_one(tiny_model_folde
 
 
 @pytest.mark.slow
-def test_the_shipped_model_draws_what_torch_draws(shipped_model: Model, tmp_path: Path) -> None:
+def test_the_shipped_model_gives_the_pictures_of_torch(shipped_model: Model, tmp_path: Path) -> None:
     told = export(DEFAULT_MODEL, tmp_path / "net")
     assert told.difference < 0.1 and told.size == sum(path.stat().st_size for path in (tmp_path / "net").iterdir())
     other = load(tmp_path / "net", 1)
@@ -218,7 +218,7 @@ def test_the_shipped_model_draws_what_torch_draws(shipped_model: Model, tmp_path
 
 
 def without_torch(*lines: str, folder: Path, models: Path | str = "") -> "subprocess.CompletedProcess[str]":
-    """Commands, one after the other, in a process in which torch cannot be imported."""
+    """Run command lines, one after the other, in a process that cannot import torch."""
     command, text = [sys.executable, "-c", WITHOUT_TORCH], "\n".join(lines)
     return subprocess.run(
         command, input=text, cwd=folder, env=environment(models), capture_output=True, text=True, timeout=120
@@ -227,7 +227,7 @@ def without_torch(*lines: str, folder: Path, models: Path | str = "") -> "subpro
 
 @pytest.mark.usefixtures("small_parts")
 def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path) -> None:
-    """A file of several slices with alpha, profile and Exif, read by a process that has no torch."""
+    """A file of several slices with alpha and Exif, decoded by a process without torch."""
     image = Image.fromarray(np.dstack([texture(300, 330), np.full((300, 330), 99, np.uint8)]))
     exif = Image.Exif()
     exif[0x010E] = "a view"
@@ -252,8 +252,8 @@ def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path) -> No
         assert np.abs(found[:, :, :3].astype(int) - expected).max() <= 1
 
 
-def test_torch_would_be_missed(place: Path, original: Model, tmp_path: Path) -> None:
-    """The process of the test above really has none."""
+def test_the_process_without_torch_has_none(place: Path, original: Model, tmp_path: Path) -> None:
+    """The process of the test above really has no torch."""
     (tmp_path / "a.ldc").write_bytes(encode(texture(64, 64), quality=40, fallback=False, model=original))
     done = without_torch("decompress a.ldc -o a.png", folder=tmp_path, models=place)
     assert done.returncode == 1 and "needs torch, which is not installed" in error_line(done.stderr)
@@ -261,7 +261,7 @@ def test_torch_would_be_missed(place: Path, original: Model, tmp_path: Path) -> 
 
 @pytest.fixture
 def told(call: Call, original: Model, tmp_path: Path) -> Callable[..., str]:
-    """The one line that `decompress k.ldc` ends in with some options, and its exit code."""
+    """Run `decompress k.ldc` with some options, which must fail; returns the error line."""
     (tmp_path / "k.ldc").write_bytes(encode(texture(64, 64), quality=40, fallback=False, model=original))
 
     def run(*options: str | Path, exit_code: int = 1) -> str:
@@ -295,7 +295,7 @@ def cut(name: str) -> Callable[[Path], None]:
     return spoil
 
 
-SPOILT: list[tuple[str, Callable[[Path], Any], str]] = [
+DAMAGED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("no folder", lambda folder: shutil.rmtree(folder), "holds no ONNX networks"),
     ("another version", spoil_format, "format"),
     ("a wrong type", spoil_halo, "not readable"),
@@ -309,8 +309,8 @@ SPOILT: list[tuple[str, Callable[[Path], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize("spoil, reason", [case[1:] for case in SPOILT], ids=[case[0] for case in SPOILT])
-def test_a_spoilt_folder_ends_in_one_line(
+@pytest.mark.parametrize("spoil, reason", [case[1:] for case in DAMAGED], ids=[case[0] for case in DAMAGED])
+def test_a_damaged_folder_ends_in_one_line(
     told: Callable[..., str], copied: Path, spoil: Callable[[Path], Any], reason: str
 ) -> None:
     spoil(copied)
@@ -388,7 +388,7 @@ def test_the_command_exports_and_keeps_what_is_there(
     assert sorted(os.listdir(tmp_path)) == ["a", "file", "mine"] and os.listdir(tmp_path / "a") == ["net"]
 
 
-def test_graphs_that_draw_something_else_are_not_exported(
+def test_graphs_with_other_pictures_are_not_exported(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(self: Graphs, *arguments: Any) -> Any:
@@ -401,7 +401,7 @@ def test_graphs_that_draw_something_else_are_not_exported(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_onnxruntime_refuses_ends_in_one_line(exported: OnnxModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_onnxruntime_are_one_line(exported: OnnxModel, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = np.zeros((1, 3, 4, 4), np.float32)
     with pytest.raises(LdcodecError, match=r"synthesis\.onnx: onnxruntime failed: [^\n]+$"):
         exported.networks.picture(wrong, np.ones(1, np.float32), 0.0, wrong)

@@ -1,4 +1,4 @@
-"""Picture files: what is read is upright and 8 bits, what a format holds comes back, and what is lost is told."""
+"""Picture files: read upright with 8 bits, written with all that a format can hold, and every loss reported."""
 
 import contextlib
 import io
@@ -43,7 +43,7 @@ def tags_of(picture: Picture) -> Image.Exif:
 
 
 def exif_of(order: str, orientation: int, kind: int = 3) -> bytes:
-    """Exif of one tag beside the orientation, and bytes behind them that only the camera's maker understands."""
+    """Exif with an orientation and one more tag, followed by bytes that only the camera's maker understands."""
     mark = {"<": b"II*\0", ">": b"MM\0*"}[order]
     value = struct.pack(f"{order}I", orientation) if kind == 4 else struct.pack(f"{order}HH", orientation, 0)
     tags = struct.pack(f"{order}HHHI", 2, 0x0112, kind, 1) + value + struct.pack(f"{order}HHII", 0x010F, 2, 6, 38)
@@ -61,7 +61,7 @@ def profile(space: bytes, of: bytes = SRGB) -> bytes:
 
 
 def linear() -> bytes:
-    """An RGB profile whose colours are not those of sRGB: its three curves are straight lines, its name another."""
+    """An RGB profile like sRGB with another name and linear curves."""
     found = SRGB.replace("sRGB".encode("utf-16-be"), "line".encode("utf-16-be"))
     for entry in range(132, 132 + 12 * int.from_bytes(found[128:132], "big"), 12):
         if found[entry : entry + 4] in (b"rTRC", b"gTRC", b"bTRC"):
@@ -71,7 +71,7 @@ def linear() -> bytes:
 
 
 def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
-    """A PNG file made by hand, for what Pillow does not write."""
+    """A PNG file made by hand, for kinds that Pillow does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -82,7 +82,7 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes) -> bytes:
 
 @pytest.mark.parametrize("extension", sorted(set(FORMATS) - {".jpg", ".jpeg"}))
 @pytest.mark.parametrize("pixels", [colours(), grey(), colours(1, 1), grey(1, 300)], ids=lambda a: str(a.shape))
-def test_lossless_formats_bring_back_the_pixels(pixels: Pixels, extension: str, tmp_path: Path) -> None:
+def test_lossless_formats_keep_the_pixels(pixels: Pixels, extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"picture{extension}"
     with path.open("wb") as target:
         write(Picture(pixels), target, format_of(path))
@@ -110,7 +110,7 @@ def test_stream_is_read_like_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
-    """Stored pixel (row, column) stands where the Exif table puts it: 6 = turn clockwise, 8 = anticlockwise."""
+    """Pixels end up where the Exif standard puts them: 6 = turn clockwise, 8 = anticlockwise."""
     stored = colours()
     upright = {
         1: stored,
@@ -159,7 +159,7 @@ def test_16_bit_grey_is_rounded(extension: str, tmp_path: Path) -> None:
     assert np.array_equal(found, np.floor(values / 257 + 0.5))
 
 
-def test_16_bit_colour_is_reduced_and_told() -> None:
+def test_16_bit_colour_is_reduced_and_reported() -> None:
     rows = b"\0" + struct.pack(">6H", 0, 257, 65535, 32896, 4112, 65278)
     with pytest.warns(LdcodecWarning, match="16-bit"):
         found = read(io.BytesIO(png(2, 1, 16, 2, rows))).pixels
@@ -185,7 +185,7 @@ def test_first_of_several_frames(extension: str, tmp_path: Path) -> None:
 
 
 def bad_files() -> dict[str, tuple[bytes | None, str]]:
-    """Contents that are no sound picture (None: no such file), and a part of the message that is due."""
+    """Contents of files that are not intact pictures (None: no such file), and a part of the expected message."""
     sound = io.BytesIO()
     Image.fromarray(colours(40, 40)).save(sound, "PNG")
     return {
@@ -229,7 +229,7 @@ def test_whatever_a_decoder_raises_becomes_one_line(error: Exception, monkeypatc
 @pytest.mark.filterwarnings("ignore::ldcodec.errors.LdcodecWarning")
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM"])
 def test_cut_and_changed_files_are_read_or_refused(format: str) -> None:
-    """Whatever happens to a file, the answer is pixels or a PictureError."""
+    """Whatever happens to a file, the result is pixels or a PictureError."""
     file = io.BytesIO()
     whole = Picture(colours(9, 11), grey(9, 11), SRGB, EXIF, XMP)
     write(whole, file, format)
@@ -282,8 +282,8 @@ def written(picture: Picture, format: str) -> bytes:
 
 @pytest.mark.parametrize("mode", WHOLE)
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
-def test_formats_bring_back_all_of_a_picture(format: str, mode: str) -> None:
-    """TIFF holds Exif as tags of its own, WebP has no grey and no place for a profile of grey."""
+def test_formats_keep_all_of_a_picture(format: str, mode: str) -> None:
+    """TIFF stores Exif as its own tags; WebP can hold neither grey pixels nor their profile."""
     given = WHOLE[mode]
     lost = format == "WEBP" and mode == "L"
     with pytest.warns(LdcodecWarning, match="colour profile") if lost else contextlib.nullcontext():
@@ -325,7 +325,7 @@ def test_jpeg_keeps_metadata_and_lays_alpha_onto_white() -> None:
         assert np.array_equal(read(io.BytesIO(written(half, "BMP"))).pixels, np.full((4, 4), 224))
 
 
-def test_formats_without_metadata_tell_what_is_lost() -> None:
+def test_lost_metadata_is_reported() -> None:
     for format in ("PPM", "BMP"):
         with pytest.warns(LdcodecWarning, match=f"{format} cannot hold its colour profile, Exif, XMP, left out"):
             found = read(io.BytesIO(written(WHOLE["RGB"], format)))
@@ -378,7 +378,7 @@ def test_orientation_of_xmp_is_applied_and_reset(form: str) -> None:
 
 
 @pytest.mark.parametrize("exif", [b"junk", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"MM\0*"])
-def test_damaged_exif_is_left_out_and_told(exif: bytes) -> None:
+def test_damaged_exif_is_left_out_and_reported(exif: bytes) -> None:
     file = io.BytesIO()
     Image.fromarray(colours()).save(file, "WEBP", lossless=True, exif=exif)
     with warnings.catch_warnings(record=True) as told:
@@ -398,7 +398,7 @@ def test_exif_as_imagemagick_writes_it_into_png() -> None:
 
 
 @pytest.mark.parametrize("icc", [b"\0\0\0\7acsp", profile(b"CMYK"), profile(b"GRAY"), SRGB[:-1]])
-def test_profiles_that_do_not_fit_are_left_out_and_told(icc: bytes, tmp_path: Path) -> None:
+def test_profiles_that_do_not_fit_are_left_out_and_reported(icc: bytes, tmp_path: Path) -> None:
     path = saved(Image.fromarray(colours()), tmp_path / "a.png", icc_profile=icc)
     with pytest.warns(LdcodecWarning, match="colour profile"):
         found = read(path)
@@ -407,7 +407,7 @@ def test_profiles_that_do_not_fit_are_left_out_and_told(icc: bytes, tmp_path: Pa
 
 
 def test_lab_becomes_srgb() -> None:
-    """CIE L 54.3, a 80.8, b 69.9 under D50 is the red of sRGB."""
+    """L 54.3, a 80.8, b 69.9 under D50 is the red of sRGB."""
     values = np.array([[[138, 81, 70], [255, 0, 0], [0, 0, 0]]], np.uint8)
     image = Image.frombytes("LAB", (3, 1), values.tobytes())
     found = from_image(image).pixels.astype(int)
@@ -424,7 +424,7 @@ def test_cmyk_takes_its_profile_and_without_one_pillows_formula() -> None:
 
 @pytest.mark.parametrize("pixels", [colours(40, 30), grey(40, 30)], ids=["RGB", "grey"])
 def test_stripped_pictures_are_srgb(pixels: Pixels) -> None:
-    """Numbers that were linear light rise to the curve of sRGB; those that were sRGB stay."""
+    """Linear values are raised to the curve of sRGB; sRGB values stay."""
     stripped = strip(Picture(pixels, None, linear(), EXIF, XMP))
     assert (stripped.icc, stripped.exif, stripped.xmp) == (None, None, None)
     light = pixels / 255
@@ -435,8 +435,8 @@ def test_stripped_pictures_are_srgb(pixels: Pixels) -> None:
 
 
 @pytest.mark.parametrize("pixels", [colours(), grey()], ids=["RGB", "grey"])
-def test_stripping_a_damaged_profile_leaves_the_numbers_and_tells(pixels: Pixels) -> None:
-    """Its header is sound, so that it was kept; without tags no colour can be computed from it."""
+def test_stripping_a_damaged_profile_keeps_the_values_and_warns(pixels: Pixels) -> None:
+    """The profile's header is intact, so that it was kept, but it has no tags to compute colours from."""
     space = b"GRAY" if pixels.ndim == 2 else b"RGB "
     with pytest.warns(LdcodecWarning, match="damaged and is not applied"):
         stripped = strip(Picture(pixels, None, profile(space, linear()[:128] + bytes(4) + linear()[132:])))

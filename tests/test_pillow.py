@@ -1,4 +1,4 @@
-"""The Pillow plugin, through Pillow itself and through imageio, with a tiny random model."""
+"""The Pillow plugin, used through Pillow and imageio with a tiny random model."""
 
 import io
 import subprocess
@@ -22,7 +22,7 @@ PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 @pytest.fixture
 def tiny(model: Model) -> dict[str, Any]:
-    """What `save` is told to use the tiny model."""
+    """The options with which `save` uses the tiny model."""
     return {"model": model, "fallback": False}
 
 
@@ -33,7 +33,7 @@ def _models(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def photo(mode: str = "RGB", width: int = 40, height: int = 24) -> Image.Image:
-    """Smooth noise, in any mode; alpha hides something."""
+    """Smooth noise in any mode, with alpha that hides something."""
     noise = np.random.default_rng(0).integers(0, 256, (4, 5, 4)).astype(np.uint8)
     image = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
     return image if mode == "RGBA" else image.convert(mode)
@@ -66,8 +66,8 @@ print(sorted({"torch", "numpy", "constriction", "safetensors"} & set(sys.modules
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
-def test_there_and_back(mode: str, tiny: dict[str, Any], tmp_path: Path) -> None:
-    """By file names, as other formats go; the pixels are those that `decode` gives."""
+def test_saving_and_opening(mode: str, tiny: dict[str, Any], tmp_path: Path) -> None:
+    """By file name, as for other formats; the pixels are those of `decode`."""
     path = tmp_path / "photo.ldc"
     photo(mode).save(path, quality=70, **tiny)
     with Image.open(path) as image:
@@ -88,14 +88,14 @@ def test_without_a_target_there_is_a_default(tiny: dict[str, Any]) -> None:
     assert saved(photo(), **tiny) == saved(photo(), lossless=False, optimize=True, **tiny) == data
 
 
-def test_without_loss(tmp_path: Path) -> None:
+def test_lossless(tmp_path: Path) -> None:
     image = photo("RGBA")
     with opened(saved(image, lossless=True)) as restored:
         assert restored.tobytes() == image.tobytes()
 
 
 def test_metadata_comes_with_the_image(tiny: dict[str, Any]) -> None:
-    """What another format held, without a word from the caller; the orientation is applied."""
+    """Metadata of another format is kept without further options; the orientation is applied."""
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "Maker"
     other = io.BytesIO()
@@ -133,7 +133,7 @@ def test_tags_of_tiff_stay_beside_a_given_profile(tiny: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "LA"])
 def test_thumbnails_are_previews(mode: str, tiny: dict[str, Any]) -> None:
-    """`thumbnail` asks `draft` for twice its size at least; 200x100 at 1/4."""
+    """`thumbnail` asks `draft` for at least twice its size: 200x100 at 1/4."""
     with opened(saved(photo(mode, 200, 100), **tiny)) as image:
         assert image.draft(None, (45, 20)) == (mode, (0, 0, 50, 25))
         assert image.size == (50, 25)
@@ -162,7 +162,7 @@ def test_parser_that_is_fed_piece_by_piece(tiny: dict[str, Any]) -> None:
     assert parser.close().tobytes() == opened(data).tobytes()
 
 
-def test_files_that_are_none(tiny: dict[str, Any]) -> None:
+def test_other_files_are_not_identified(tiny: dict[str, Any]) -> None:
     data = saved(photo(), **tiny)
     for bad in (data[:20], data[:4] + b"\x07" + data[5:], data[:7] + b"x" + data[8:], b"\x8aLDC"):
         with pytest.raises(UnidentifiedImageError):
@@ -181,7 +181,7 @@ def test_damage_is_an_os_error_when_the_pixels_are_asked_for(tiny: dict[str, Any
 
 
 def test_truncated_images_are_restored_on_demand(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow's own switch is salvage: here alpha is lost and the colours are shown."""
+    """Pillow's own switch turns salvage on: here alpha is lost and the colours are shown."""
     file = container.read(saved(photo("RGBA"), **tiny))
     data = bytearray(container.write(file))
     data[data.rindex(file.chunk("ALPH") or b"")] ^= 1
@@ -193,7 +193,7 @@ def test_truncated_images_are_restored_on_demand(tiny: dict[str, Any], monkeypat
         assert image.convert("RGB").tobytes() == opened(saved(photo("RGBA"), **tiny)).convert("RGB").tobytes()
 
 
-def test_metadata_that_cannot_be_read_is_told(tiny: dict[str, Any]) -> None:
+def test_unreadable_metadata_is_reported(tiny: dict[str, Any]) -> None:
     file = container.read(saved(photo(), **tiny))
     broken = Container(file.header, file.slices, (Chunk("xmpp", b"\7nonsense"),))
     with pytest.warns(ldcodec.LdcodecWarning, match="xmp cannot be read"):
@@ -201,7 +201,7 @@ def test_metadata_that_cannot_be_read_is_told(tiny: dict[str, Any]) -> None:
     assert image.info == {}
 
 
-def test_a_model_that_is_missing(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_model_is_an_os_error(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = saved(photo(), **tiny)
     monkeypatch.setenv("LDCODEC_MODELS", str(tmp_path))
     with opened(data) as image, pytest.raises(OSError, match=str(ldcodec.info(data)["parse_id"])):

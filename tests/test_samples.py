@@ -1,4 +1,4 @@
-"""The sample picture: rendered the same each time, shipped at its full size, with something in it."""
+"""The sample picture: rendering is deterministic, and the shipped file is what the program renders."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`ldcodec view`: what stands in a page, and what a browser without a network makes of it."""
+"""`ldcodec view`: the contents of a page, and how it behaves in a browser without a network."""
 
 import base64
 import hashlib
@@ -46,7 +46,7 @@ def sound(model: Model) -> bytes:
 
 @pytest.fixture
 def folder(sound: bytes, tmp_path: Path) -> Path:
-    """A folder with a.ldc and a.png, what it was made of."""
+    """A folder with a.ldc and a.png, from which it was made."""
     (tmp_path / "a.ldc").write_bytes(sound)
     Image.fromarray(texture(HEIGHT, WIDTH)).save(tmp_path / "a.png")
     return tmp_path
@@ -68,7 +68,7 @@ def pixels_of(address: str) -> NDArray[np.uint8]:
 
 
 def map_of(data: dict[str, Any]) -> NDArray[np.float64]:
-    """Bits a pixel of each square."""
+    """Bits per pixel of each square."""
     bits = data["bits"]
     numbers = np.frombuffer(base64.b64decode(bits["values"]), "<u2").reshape(bits["rows"], bits["columns"])
     return numbers / bits["unit"]
@@ -101,7 +101,7 @@ def test_the_map_of_a_page_is_the_payload(call: Call, folder: Path, sound: bytes
     assert np.mean(values > data["bits"]["high"]) <= 0.01 and data["bits"]["high"] < 2 * values.max()
 
 
-def test_a_page_names_what_the_header_says(call: Call, folder: Path, sound: bytes, model: Model) -> None:
+def test_a_page_shows_the_header(call: Call, folder: Path, sound: bytes, model: Model) -> None:
     call("view", "a.ldc", "-o", "p.html", "--no-open")
     told, header = dict(data_of(folder / "p.html")["fields"]), container.read(sound).header
     assert told["Size"] == "200 × 150 pixels, RGB" and told["File"] == f"{len(sound):,} bytes"
@@ -110,8 +110,8 @@ def test_a_page_names_what_the_header_says(call: Call, folder: Path, sound: byte
     assert (told["Model"], told["Slices"], told["Chunks"]) == ("tiny", "1", "none")
 
 
-def test_a_page_reaches_for_nothing_outside(call: Call, folder: Path) -> None:
-    """No address in it, the browser is told to load nothing, and style and script are those whose hashes it names."""
+def test_a_page_loads_nothing(call: Call, folder: Path) -> None:
+    """It holds no address, and its policy allows only the style and the script with the hashes that it names."""
     call("view", "a.ldc", "--original", "a.png", "-o", "p.html", "--no-open")
     text = (folder / "p.html").read_text(encoding="utf-8")
     assert not re.search(
@@ -148,7 +148,7 @@ def test_a_region_is_shown_in_full(call: Call, folder: Path, sound: bytes, model
 
 
 @pytest.mark.parametrize(("width", "height"), [(2048, 2048), (2049, 2048), (10000, 10000), (1, 1 << 20), (1, 1)])
-def test_what_is_reduced_fits(width: int, height: int) -> None:
+def test_reduced_pictures_fit(width: int, height: int) -> None:
     factor = reduction(width, height)
     assert -(-width // factor) * -(-height // factor) <= SHOWN_PIXELS + max(width, height) and factor >= 1
     assert -(-max(width, height) // factor) <= WEBP_SIDE
@@ -157,7 +157,7 @@ def test_what_is_reduced_fits(width: int, height: int) -> None:
         assert width * height > less**2 * SHOWN_PIXELS or max(width, height) > less * WEBP_SIDE
 
 
-def test_a_large_picture_is_reduced_and_says_so(
+def test_a_large_picture_is_reduced_and_the_page_says_so(
     call: Call, folder: Path, sound: bytes, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renderings, "SHOWN_PIXELS", 7500)
@@ -196,7 +196,7 @@ def test_a_file_is_parsed_once_for_all_choices_and_forgotten_for_one(
     assert (len(parsed), kept) == (2, [True, False])
 
 
-def test_large_pictures_are_embedded_with_loss_and_say_so(
+def test_large_pictures_are_embedded_with_loss_and_the_page_says_so(
     call: Call, folder: Path, sound: bytes, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(document, "EXACT_PIXELS", 1000)
@@ -207,7 +207,7 @@ def test_large_pictures_are_embedded_with_loss_and_say_so(
 
 
 @pytest.mark.parametrize("form", ["grey", "alpha", "grey and alpha", "colour"])
-def test_a_picture_without_loss_has_one_rendering(call: Call, tmp_path: Path, form: str) -> None:
+def test_a_lossless_picture_has_one_rendering(call: Call, tmp_path: Path, form: str) -> None:
     pixels = texture(40, 50)
     pixels = pixels[..., 0] if "grey" in form else pixels
     if "alpha" in form:
@@ -263,7 +263,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_one_line(name: str, call: Call, folder: Path) -> None:
+def test_wrong_use_is_one_line(name: str, call: Call, folder: Path) -> None:
     Image.new("RGB", (20, 30)).save(folder / "small.png")
     (folder / "text.png").write_text("text")
     arguments, expected, said = WRONG[name]
@@ -290,7 +290,7 @@ def page(call: Call, folder: Path) -> Path:
 
 
 def screen(browser: Page) -> NDArray[np.uint8]:
-    """What the window shows, (H, W, 3)."""
+    """A screenshot of the window, (H, W, 3)."""
     browser.settle()
     return np.asarray(Image.open(io.BytesIO(browser.picture())).convert("RGB"))
 
@@ -309,7 +309,7 @@ def crop(browser: Page, ratio: int = 1) -> NDArray[np.uint8]:
 
 
 def shown_source(browser: Page) -> str:
-    """The address of the picture that is seen."""
+    """The address of the visible picture."""
     seen = browser.ask("[...document.querySelectorAll('#shown img')].filter(i => i.offsetWidth).map(i => i.src)")
     assert len(seen) == 1
     return str(seen[0])
@@ -419,7 +419,7 @@ def test_zoom_and_pan(browser: Page, page: Path) -> None:
     ("width", "height", "dark"), [(1440, 900, False), (1024, 700, True), (390, 844, True), (320, 568, False)]
 )
 def test_windows_of_every_size(browser: Page, page: Path, width: int, height: int, dark: bool) -> None:
-    """Nothing sticks out to the side, the stage is large, text stands out from what is behind it; nothing is loaded."""
+    """The page does not scroll sideways, the stage is large, text contrasts with its background, nothing is loaded."""
     browser.open(page, width, height, dark)
     assert browser.ask("document.documentElement.scrollWidth") <= width
     _, _, wide, tall = box_of(browser, "#stage")
@@ -433,7 +433,7 @@ def test_windows_of_every_size(browser: Page, page: Path, width: int, height: in
     assert {address.split(":")[0] for address in browser.requests} <= {"file", "data"}
 
 
-def test_a_page_of_a_picture_without_loss_has_no_choices(browser: Page, call: Call, tmp_path: Path) -> None:
+def test_the_page_of_a_lossless_picture_offers_no_settings(browser: Page, call: Call, tmp_path: Path) -> None:
     (tmp_path / "a.ldc").write_bytes(encode(texture(40, 50), lossless=True))
     assert call("view", "a.ldc", "-o", "p.html", "--no-open", "-q")[0] == 0
     browser.open(tmp_path / "p.html")

@@ -20,7 +20,7 @@ COLOURS = (  # six of Wong (2011) for colour-blind readers, and four more
 )
 OWN_COLOUR = "#111111"
 TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 8)
-MANY = 8  # with more curves than this, the legend stands beside the plot
+MANY = 8  # with more curves than this, the legend is placed next to the plot
 MARGIN = 1.25  # factor: how far the axis of bits extends beyond the ends of ldcodec's own curve
 
 

@@ -1,4 +1,4 @@
-"""`ldcodec view`: a page that shows a file with several settings, beside its original, and where its bits went."""
+"""`ldcodec view`: a page with several renderings of a file, its original to compare with, and a map of its bits."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pictures as the chunks of a file: metadata and alpha beside coded pixels, or a whole picture stored losslessly."""
+"""Pictures as chunks of a file: metadata and alpha that accompany coded pixels, or a whole lossless picture."""
 
 from dataclasses import replace
 

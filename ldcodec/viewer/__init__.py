@@ -1,1 +1,1 @@
-"""One HTML page of one file: its picture in several renderings, an original beside it, where its bits went."""
+"""An HTML page about a file: its picture in several renderings, the original to compare with, and a map of bits."""
