@@ -4,7 +4,6 @@ import io
 import itertools
 import json
 import signal
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -603,31 +602,41 @@ def test_the_evaluate_command_writes_a_curve(tmp_path: Path, tiny_model_folder: 
 
 
 @pytest.fixture
-def training_folder(tmp_path: Path) -> Iterator[Path]:
+def training_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures and settings for the command, which does not spend seconds on the covariance of the pictures."""
+    monkeypatch.setattr(command, "block_covariance", lambda found: assumed_covariance())
     for number, pixels in enumerate(made_pictures()):
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     lines = "\n".join(f"{name} = {value}" for name, value in vars(SMALLEST).items())
     phase = "{ warm_up = 2, batch = 2, crop = 64, descent_crop = 64 }"
     text = f"[model]\n{lines}\n[run]\nreport_steps = 2\n[autoencoder]\nphase = {phase}\n"
     (tmp_path / "tiny.toml").write_text(text)
-    yield tmp_path
+    return tmp_path
 
 
-def test_a_run_that_is_told_to_end_saves_first(training_folder: Path) -> None:
-    out = training_folder / "out"
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Puts back what a run sets for the signals that end it."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_run_that_is_told_to_end_saves_first(training_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, lines = training_folder / "out", []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if "steps/s" in line:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(command, "_say", say)
     words = ["autoencoder", "--settings", str(training_folder / "tiny.toml"), "--device", "cpu"]
     words += ["--data", str(training_folder / "*.png"), "--out", str(out), "--minutes", "10"]
-    words = [sys.executable, "-m", "ldcodec.training", *words]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "steps/s" in line:
-            assert "min left" in line
-            assert "bpp" in line
-            process.send_signal(signal.SIGTERM)
-            break
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (0, "")
+    assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
+    assert len(lines) == 1 and "min left" in lines[0] and "bpp" in lines[0]
     assert {path.name for path in out.iterdir()} == {WEIGHTS, STATE}
 
 
@@ -658,6 +667,7 @@ def test_a_processor_computes_in_its_faster_type(faster: torch.dtype, monkeypatc
         assert (torch.ones(2, 3) @ torch.ones(3, 5)).dtype == faster
 
 
+@torch.no_grad()  # what asks first may need no gradients
 def test_a_trial_of_types_leaves_the_random_numbers_alone() -> None:
     """Or a resumed run, which makes its trial at another step, would see other noise than one that never stopped."""
     before = torch.get_rng_state()

@@ -35,6 +35,7 @@ def fastest_type(device: torch.device) -> torch.dtype:
     return max((torch.bfloat16, torch.float32), key=lambda kind: dense_speed(device, kind, TRIAL))
 
 
+@torch.enable_grad()
 def dense_speed(device: torch.device, kind: torch.dtype, sizes: Sizes | None = None, repeats: int = 5) -> float:
     """FLOP/s of a 3×3 convolution in channels-last memory, forward and backward; sizes: DENSE by default.
 
