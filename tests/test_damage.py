@@ -159,7 +159,7 @@ def test_slices_lost_side_by_side_are_one_loss(
     assert (code, out) == (1, "") and err.count("\n") == 1 and not (tmp_path / "a.png").exists()
     assert "a.ldc: the file is damaged: slice 2 of 5 (rows 128 to 255) is altered" in err
     code, out, err = call("decompress", "a.ldc", "--salvage")
-    assert code == 3 and "warning: a.ldc: damaged: rows 128 to 383 were filled" in err
+    assert code == 3 and "warning: a.ldc: damaged: rows 128 to 383 are lost" in err
     found = np.asarray(Image.open(tmp_path / "a.png"))
     kept = 384 + 256 - 128  # the last slice
     assert found.shape == whole.shape and np.array_equal(found[kept:], whole[kept:])

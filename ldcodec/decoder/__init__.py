@@ -1,1 +1,1 @@
-"""From an open file to its picture, without torch: parsing, reverse diffusion, tiles."""
+"""The decoder: open file → picture by parsing, reverse diffusion and tiles. Needs no torch."""

@@ -1,4 +1,4 @@
-"""The bit map of a file: what every 16×16 pixels cost, according to the tables that coded them."""
+"""The bit map of a file: bits spent on each block of 16×16 pixels, by the tables that coded the symbols."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ Bits = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BlockBits:
-    """Bits spent on every block of 16×16 pixels, each float64 [⌈H/16⌉, ⌈W/16⌉].
+    """Bits spent on each block of 16×16 pixels, both float64 [⌈H/16⌉, ⌈W/16⌉].
 
-    latent: on the symbols of the block's latent; hyper: the block's equal share of the hyper-latent over 64×64 pixels.
+    latent: for the symbols of the block's latent; hyper: the block's equal share of the hyper-latent for 64×64 pixels.
     """
 
     latent: Bits
@@ -28,15 +28,15 @@ class BlockBits:
 
     @property
     def total(self) -> Bits:
-        """Latent and hyper-latent."""
         return self.latent + self.hyper
 
 
 def block_bits(source: Reader, model: DecoderModel, slices: Sequence[int] | None = None) -> BlockBits:
-    """What the symbols of a coded file cost, −log2 p of each; together all payloads but for some bytes a slice.
+    """Bits that the symbols of a file take, −log2 p of each. They sum to the payloads, less a few bytes per slice.
 
-    slices: numbers, from 0, of the slices to count (None: all); the blocks of others hold 0. Raises DamagedError, and
-    ModelError for another model's file.
+    slices: the numbers, from 0, of the slices to count, or None for all; blocks of other slices get 0.
+
+    Raises DamagedError, and ModelError for a file of another model.
     """
     check_model(source.header, model)
     latent, hyper = np.zeros((2, *coded_size(source.header.width, source.header.height)))
@@ -48,17 +48,20 @@ def block_bits(source: Reader, model: DecoderModel, slices: Sequence[int] | None
 
 
 def per_pixel(bits: Bits, width: int, height: int, factor: int = 1) -> Bits:
-    """Bits of blocks → bits per pixel of squares of factor × factor blocks, cut to a picture of width × height."""
+    """Bits of the blocks of a picture of width × height → bits per pixel in squares of factor × factor blocks.
+
+    At the right and bottom edges, only pixels of the picture count.
+    """
     side = factor * PIXELS
     rows, columns = -(-height // side), -(-width // side)
-    filled = np.zeros((rows * factor, columns * factor))
-    filled[: bits.shape[0], : bits.shape[1]] = bits
-    sums: Bits = filled.reshape(rows, factor, columns, factor).sum((1, 3))
-    return sums / np.outer(_cut(height, side), _cut(width, side))
+    padded = np.zeros((rows * factor, columns * factor))
+    padded[: bits.shape[0], : bits.shape[1]] = bits
+    sums: Bits = padded.reshape(rows, factor, columns, factor).sum((1, 3))
+    return sums / np.outer(_pieces(height, side), _pieces(width, side))
 
 
-def _cut(length: int, side: int) -> NDArray[np.int64]:
-    """The lengths of the pieces that a length is cut into, each `side` but the last."""
+def _pieces(length: int, side: int) -> NDArray[np.int64]:
+    """The lengths of the pieces when a length is cut every `side`; the last may be shorter."""
     starts = np.arange(0, length, side)
     return np.minimum(side, length - starts)
 
@@ -77,7 +80,7 @@ def _slice_bits(source: Reader, number: int, span: Span, model: DecoderModel) ->
 
 
 def _shared(bits: Bits, rows: int, columns: int) -> Bits:
-    """Bits of hyper-latent positions, [h/4, w/4], shared equally among the blocks of the picture beneath each."""
+    """Divide the bits of each hyper-latent position, [h/4, w/4], equally among its blocks that lie in the picture."""
+    # The padding is less than 64 pixels, so every position has such blocks.
     down, across = (np.minimum(UNIT, size - UNIT * np.arange(-(-size // UNIT))) for size in (rows, columns))
-    # No row or column of positions lies wholly in the padding, which is less than 64 pixels.
     return np.repeat(np.repeat(bits / np.outer(down, across), UNIT, 0), UNIT, 1)[:rows, :columns]

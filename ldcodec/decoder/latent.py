@@ -1,4 +1,4 @@
-"""The latent of a file, read and parsed slice by slice as it is needed, never in memory as a whole."""
+"""The latent of a file, read and parsed slice by slice on demand, so that it need not fit into memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Use = TypeVar("Use")
 
 @dataclass(frozen=True)
 class _Compact:
-    """A parsed slice in 7 bytes an element: symbols int16, means int32 (2⁻⁹ step), scale indices uint8."""
+    """A parsed slice in 7 bytes per element: symbols (int16), means (int32, 2⁻⁹ step), scale indices (uint8)."""
 
     symbols: NDArray[np.int16]
     mean: NDArray[np.int32]
@@ -30,7 +30,7 @@ class _Compact:
 
 
 class Latent:
-    """The latent of a file. Only slices that are asked for are read and parsed, and only the latest are kept."""
+    """The latent of a file. Slices are read and parsed when needed, and only the most recent ones are kept."""
 
     def __init__(
         self,
@@ -40,10 +40,13 @@ class Latent:
         on_slice: OnSlice | None = None,
         keep_all: bool = False,
     ) -> None:
-        """salvage: a damaged slice is replaced by a blank one and listed in `damaged` instead of raising DamagedError.
+        """Prepare to parse an open file with its model; nothing is read yet.
 
-        on_slice: called after each slice; keep_all: keep slices above a window too, 7 bytes for each latent element.
-        Raises ModelError for another model's file.
+        salvage: replace a damaged slice by a blank one and list it in `damaged` instead of raising DamagedError.
+        on_slice: called after each slice.
+        keep_all: keep the slices above a window too, at 7 bytes per latent element.
+
+        Raises ModelError for a file of another model.
         """
         check_model(source.header, model)
         self.source, self.model, self.header = source, model, source.header
@@ -53,20 +56,20 @@ class Latent:
         self._kept: dict[int, _Compact] = {}
 
     def each(self, numbers: Sequence[int], use: Callable[[Parsed], Use]) -> Iterator[Use]:
-        """What `use` makes of each of these slices, in order, several at a time within PARSED_AT_ONCE positions.
+        """Parse these slices and yield what `use` returns for each, in order; several are parsed in parallel.
 
-        `use` is called in the thread that parsed the slice. Raises DamagedError, unless salvaging, for the first
-        damaged slice in this order whichever thread meets one first.
+        `use` runs in the thread that parsed the slice. Unless salvaging, raises DamagedError for the first damaged
+        slice in this order, whichever thread finds one first.
         """
         area = max((self.source.spans[number].rows for number in numbers), default=1) * self.columns
         parallel = self.model.integers.arithmetic.parallel
         threads = thread_count(len(numbers), PARSED_AT_ONCE // area) if parallel else 1
 
-        def parsed(read: tuple[int, Slice | DamagedError]) -> tuple[Use, Damage | None]:
-            found, damage = self._parsed(*read)
-            return use(found), damage
+        def work(read: tuple[int, Slice | DamagedError]) -> tuple[Use, Damage | None]:
+            parsed, damage = self._parsed(*read)
+            return use(parsed), damage
 
-        for used, damage in map_in_threads(parsed, map(self._read, numbers), threads):
+        for used, damage in map_in_threads(work, map(self._read, numbers), threads):
             if damage is not None:
                 self.damaged.append(damage)
             if self._on_slice is not None:
@@ -74,9 +77,9 @@ class Latent:
             yield used
 
     def _read(self, number: int) -> tuple[int, Slice | DamagedError]:
-        """A slice's bytes, or what is wrong with them.
+        """Read a slice, or return the error, which is raised when the slice's turn comes.
 
-        A stream has one position, so this runs in the caller's thread; an error is raised later, in its slice's place.
+        Runs in the caller's thread, because the stream has only one position.
         """
         try:
             return number, self.source.slice(number)
@@ -97,23 +100,23 @@ class Latent:
             )
 
     def window(self, area: Area) -> Parsed:
-        """The latent of an area. Slices above it are dropped, so ask for areas from top to bottom."""
-        wanted = meeting(self.source.spans, area.top, area.bottom)
+        """The latent of an area. Slices above it are forgotten, so request areas from top to bottom."""
+        numbers = meeting(self.source.spans, area.top, area.bottom)
         if not self._keep_all:
-            self._kept = {number: held for number, held in self._kept.items() if number >= wanted[0]}
-        missing = [number for number in wanted if number not in self._kept]
+            self._kept = {number: kept for number, kept in self._kept.items() if number >= numbers[0]}
+        missing = [number for number in numbers if number not in self._kept]
         self._kept |= dict(zip(missing, self.each(missing, _compact), strict=True))
-        parts = [self._part(number, area) for number in wanted]
+        crops = [self._cropped(number, area) for number in numbers]
         return Parsed(
-            np.concatenate([part.symbols for part in parts], axis=1).astype(np.int32),
-            np.concatenate([part.mean for part in parts], axis=1).astype(np.int32),
-            np.concatenate([part.index for part in parts], axis=1),
+            np.concatenate([crop.symbols for crop in crops], axis=1).astype(np.int32),
+            np.concatenate([crop.mean for crop in crops], axis=1).astype(np.int32),
+            np.concatenate([crop.index for crop in crops], axis=1),
         )
 
-    def _part(self, number: int, area: Area) -> _Compact:
-        held, top = self._kept[number], self.source.spans[number].top
-        part = slice(None), slice(max(0, area.top - top), max(0, area.bottom - top)), slice(area.left, area.right)
-        return _Compact(held.symbols[part], held.mean[part], held.index[part])
+    def _cropped(self, number: int, area: Area) -> _Compact:
+        kept, top = self._kept[number], self.source.spans[number].top
+        crop = slice(None), slice(max(0, area.top - top), max(0, area.bottom - top)), slice(area.left, area.right)
+        return _Compact(kept.symbols[crop], kept.mean[crop], kept.index[crop])
 
 
 def _compact(parsed: Parsed) -> _Compact:

@@ -1,4 +1,4 @@
-"""Bytes of a slice → its symbols, their means and scales: the same on every machine, or refused."""
+"""Parsing: bytes of a slice → symbols, means and scales, identical on every machine or refused by the checksum."""
 
 import zlib
 
@@ -24,9 +24,9 @@ def check_model(header: Header, model: DecoderModel) -> None:
 
 
 def parse(source: Container, model: DecoderModel) -> Parsed:
-    """The latent of a file of one slice.
+    """Parse the latent of a file that has one slice.
 
-    Raises ModelError for another model's file, DamagedError where symbols differ from those written.
+    Raises FormatError for several slices, ModelError for a file of another model, and DamagedError like `parse_slice`.
     """
     check_model(source.header, model)
     if len(source.slices) != 1:
@@ -36,13 +36,14 @@ def parse(source: Container, model: DecoderModel) -> Parsed:
 
 
 def parse_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> Parsed:
-    """The latent of one slice, [M, span.rows, w]. Raises DamagedError where symbols differ from those written."""
+    """Parse the latent of one slice, [M, span.rows, w]. Raises DamagedError if the symbols fail their checksum."""
     return read_slice(piece, header, span, model)[1]
 
 
 def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) -> tuple[NDArray[np.int32], Parsed]:
-    """All symbols of a slice: its hyper-latent, [hyper, h/4, w/4], and its latent. Raises as `parse_slice`."""
+    """Parse the symbols of a slice's hyper-latent, [hyper, h/4, w/4], and its latent. Raises like `parse_slice`."""
     hyper_shape = _hyper_shape(header, span, model)
+    # A lying header could claim many rows for a few bytes: compare before arrays of that size are allocated.
     if model.coder.is_too_small(len(piece.payload), hyper_shape[1] * hyper_shape[2]):
         raise DamagedError(f"{len(piece.payload)} bytes of payload cannot hold the symbols of {span.rows} latent rows")
     decoder = model.coder.decoder(piece.payload)
@@ -63,17 +64,17 @@ def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) ->
 
 
 def blank_slice(header: Header, span: Span, model: DecoderModel) -> Parsed:
-    """What replaces a damaged slice: a hyper-latent of zeros, the means that follow from it, every symbol zero."""
+    """A substitute for a damaged slice: all symbols zero, with the means that the rate model predicts from that."""
 
-    def nothing(prior: Prior) -> NDArray[np.int32]:
+    def zeros(prior: Prior) -> NDArray[np.int32]:
         return np.zeros(prior.index.shape, np.int32)
 
     hyper = np.zeros(_hyper_shape(header, span, model), np.int32)
-    return model.integers.parse(hyper, header.quality, coded_rows(span, header.width, header.height), nothing)
+    return model.integers.parse(hyper, header.quality, coded_rows(span, header.width, header.height), zeros)
 
 
 def symbols_crc(hyper: NDArray[np.int32], symbols: NDArray[np.int32]) -> int:
-    """CRC-32 of a slice's symbols as 16-bit little-endian numbers: hyper-latent, then latent, channel by channel."""
+    """CRC-32 over a slice's symbols as 16-bit little-endian numbers: hyper-latent, then latent, channel by channel."""
     return zlib.crc32(symbols.astype("<i2").tobytes(), zlib.crc32(hyper.astype("<i2").tobytes()))
 
 

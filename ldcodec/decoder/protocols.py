@@ -1,4 +1,4 @@
-"""A model as decoding sees it, whatever library computes: PyTorch (`nets.model`) or onnxruntime (`onnx.runtime`)."""
+"""The model interface of the decoder, implemented with PyTorch (`nets.model`) and onnxruntime (`onnx.runtime`)."""
 
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from ldcodec.pictures.picture import Pixels
 
 
 class FloatNetworks(Protocol):
-    """The float networks of a model. An Array is float32, of the library that computes."""
+    """The float networks of a model. Arrays are float32, of the library that computes."""
 
     @property
     def textured(self) -> bool:
@@ -21,50 +21,47 @@ class FloatNetworks(Protocol):
 
     @property
     def denoiser_halo(self) -> int:
-        """Latent rows and columns around a position that one evaluation of the denoiser depends on."""
+        """How far one evaluation of the denoiser sees around a position, in latent rows and columns."""
 
     @property
     def synthesis_halo(self) -> int:
-        """Latent rows and columns around a position that its pixels depend on."""
+        """How far either synthesis sees around a position, in latent rows and columns."""
 
     def array(self, values: NDArray[np.float32]) -> Array:
-        """The values where the networks compute."""
+        """Copy values to where the networks compute."""
 
     def denoise(self, condition: Condition[Array]) -> Denoise:
-        """The denoiser under a condition; what no step changes is computed here, once."""
+        """The denoiser under a condition. Whatever is the same for all steps is computed here, once."""
 
     def picture(self, latent: Array, quality: Array, texture: float, grained: Array, /) -> Array:
-        """Latents in steps [1, M, h, w] and t [1] → picture [1, 3, 16h, 16w] in about 0..1.
+        """Latent in steps [1, M, h, w] and t [1] → picture [1, 3, 16h, 16w] in about 0..1.
 
         texture: 0..1, the share of the second synthesis, which reads `grained`.
         """
 
     def preview(self, latent: Array, quality: Array, scale: int, /) -> Array:
-        """The picture at 1/scale of its size, scale 2, 4, 8 or 16, by the linear shortcut alone."""
+        """Latent in steps and t → picture at 1/scale of its size by the linear shortcut alone; scale: 2, 4, 8 or 16."""
 
     def levels(self, picture: Array, grey: bool) -> Pixels:
         """Picture [3, H, W] in about 0..1 → uint8 (H, W, 3), or (H, W) if grey."""
 
 
 class DecoderModel(Protocol):
-    """The name of a model, the parse id of the files it reads, its integers and its floats."""
+    """Everything that a decoder needs of a model."""
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The model's name, for messages."""
 
     @property
     def parse_id(self) -> bytes:
-        """8 bytes, as files name them."""
+        """The 8 bytes by which files name the model."""
 
     @property
-    def integers(self) -> IntegerRateModel:
-        """The rate model."""
+    def integers(self) -> IntegerRateModel: ...
 
     @property
-    def coder(self) -> Coder:
-        """Of its symbols."""
+    def coder(self) -> Coder: ...
 
     @property
-    def networks(self) -> FloatNetworks:
-        """What draws the picture."""
+    def networks(self) -> FloatNetworks: ...

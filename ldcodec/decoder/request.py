@@ -1,4 +1,4 @@
-"""What a caller asks of a decoder: how the reverse process runs, and which part of the picture is wanted."""
+"""Decoder options: how the reverse diffusion runs, and which part of the picture to decode."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,20 @@ from ldcodec.diffusion.samplers import SAMPLERS
 from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Pixels
 
-REALISTIC_STEPS = 8  # for a realism above 0 without a number of steps, from a model without a second synthesis
+REALISTIC_STEPS = 8  # default for a realism above 0 in a model without a second synthesis
 SCALES = (1, *PREVIEW_SCALES)
 
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How the reverse process runs.
+    """How the reverse diffusion runs.
 
-    steps: 1..1000, or None for what suits the model (see `plan`); realism: 0 (least error) to 1 (natural texture);
-    sampler: a name in SAMPLERS; seed: of the noise, 0..2⁶⁴ − 1. Raises UsageError outside these.
+    steps: 1..1000, or None for what suits the model (see `plan`).
+    realism: 0 (least error) to 1 (natural texture).
+    sampler: a name in SAMPLERS.
+    seed: of the noise, 0..2⁶⁴ − 1.
+
+    Raises UsageError for a value that is out of range.
     """
 
     steps: int | None = None
@@ -39,10 +43,10 @@ class DecodeSettings:
             raise UsageError("seed must be from 0 to 2^64 - 1")
 
     def plan(self, textured: bool) -> "Plan":
-        """What these settings mean for a model with (textured) or without a second synthesis.
+        """Resolve the settings for a model with (`textured`) or without a second synthesis.
 
-        One step gives the least error, turned towards natural texture by the second synthesis. Several steps, and 8
-        without a second synthesis, draw from the posterior with noise scaled by the realism.
+        In one step, realism comes from the second synthesis. In several steps, or in 8 by default without a second
+        synthesis, it comes from the posterior, which is sampled with noise scaled by the realism.
         """
         if self.realism and self.steps in (None, 1) and textured:
             return Plan(1, 0.0, self.realism)
@@ -51,7 +55,7 @@ class DecodeSettings:
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps of the reverse process, the noise it starts from (0..1), and the share of the second synthesis (0..1)."""
+    """Number of steps, scale of the noise that they start from (0..1), and share of the second synthesis (0..1)."""
 
     steps: int
     noise: float
@@ -60,10 +64,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Request:
-    """Which part of a file's picture is wanted.
+    """Which part of a picture to decode.
 
-    region: (x, y, width, height) in pixels, None for all of it; scale: 1, or 2, 4, 8 or 16 for a preview at 1/scale of
-    the size; salvage: restore what damage has left. Raises UsageError outside these.
+    region: (x, y, width, height) in pixels, or None for the whole picture.
+    scale: 1, or 2, 4, 8 or 16 for a preview at 1/scale of the size.
+    salvage: decode the intact parts of a damaged file instead of refusing it.
+
+    Raises UsageError for a value that is out of range.
     """
 
     region: tuple[int, int, int, int] | None = None
@@ -77,7 +84,7 @@ class Request:
             raise UsageError("a preview shows the whole picture: give a region or a scale")
 
     def area(self, header: Header) -> Area | None:
-        """The region in pixels, None for the whole picture. Raises UsageError where it leaves the picture."""
+        """The region as an area, None for the whole picture. Raises UsageError if it exceeds the picture."""
         if self.region is None:
             return None
         x, y, width, height = self.region
@@ -87,7 +94,7 @@ class Request:
         return Area(y, y + height, x, x + width)
 
     def cut(self, plane: Pixels) -> Pixels:
-        """The wanted part of a whole plane, (H, W) or (H, W, C); a preview averages boxes, its sides rounded up."""
+        """Crop or reduce a whole plane, (H, W) or (H, W, C). A preview averages boxes; its sides are rounded up."""
         if self.scale != 1:
             return np.asarray(Image.fromarray(plane).reduce(self.scale))
         if self.region is None:

@@ -1,4 +1,4 @@
-"""An open file → picture: all of it, a region or a preview; whole files only, or what damage has left of one."""
+"""Open file → picture: the whole, a region or a preview, from an intact file or from what is left of a damaged one."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from ldcodec.pictures import chunks
 from ldcodec.pictures.picture import Picture, Pixels
 
 FindModel = Callable[[bytes], DecoderModel]
-SHOWN = 8  # damaged parts that one message names
+SHOWN = 8  # damaged parts that one message lists
 
 
 def restore(
@@ -28,58 +28,59 @@ def restore(
     on_step: OnStep | None = None,
     on_slice: OnSlice | None = None,
 ) -> Picture:
-    """The picture of a file. find_model: parse id → model, called only for files that need one.
+    """Decode the picture of a file. find_model: parse id → model, called only for a file that needs one.
 
-    Raises DamagedError that names every damaged part, unless the request salvages: then what is intact is restored and
-    a SalvageWarning names the rows that are not. Of a region only the slices that it needs are read and tested.
+    A damaged file raises DamagedError, which lists every damaged part. If the request says salvage, the intact parts
+    are decoded and a SalvageWarning lists the lost rows. For a region, only the slices that it needs are read and
+    verified.
     """
     request = request or Request()
-    beside = _tested_chunks(source, request)
+    extra = _verified_chunks(source, request)
     if source.lossless:
-        return _complete(request.cut(chunks.lossless_pixels(beside)), beside, request)
-    alpha = chunks.alpha(beside)  # refused, if it must be, before the long work
+        return _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
+    alpha = chunks.alpha(extra)  # first, so that a bad alpha plane is refused before the long work
     model = find_model(source.header.parse_id)
     _warn_of_steps(model, settings)
     latent = Latent(source, model, request.salvage, on_slice)
     pixels = _pixels(latent, settings, request, on_step)
     if latent.damaged:
         warnings.warn(_loss(latent, settings, request), SalvageWarning, stacklevel=3)
-    return _complete(pixels, beside, request, alpha)
+    return _complete(pixels, extra, request, alpha)
 
 
 def restore_each(
     source: Reader, model: DecoderModel | None, wanted: Sequence[DecodeSettings], request: Request
 ) -> Iterator[Picture]:
-    """The pictures of a file with several settings, one after the other, parsing it once; a lossless file has one.
+    """Decode a file once for each of several settings, parsing it only once. A lossless file yields one picture.
 
-    model: the one that the file needs, None for a lossless file. For several settings the latent is kept whole, 2.3 kB
-    for each 16×16 pixels shown. Raises as `restore` without salvage.
+    model: the one that the file needs, or None for a lossless file. With several settings the whole latent is kept,
+    2.3 kB per 16×16 pixels. Raises like `restore` without salvage.
     """
-    beside = _tested_chunks(source, request)
+    extra = _verified_chunks(source, request)
     if model is None:
-        yield _complete(request.cut(chunks.lossless_pixels(beside)), beside, request)
+        yield _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
         return
-    alpha = chunks.alpha(beside)
+    alpha = chunks.alpha(extra)
     latent = Latent(source, model, keep_all=len(wanted) > 1)
     for settings in wanted:
-        yield _complete(_pixels(latent, settings, request, None), beside, request, alpha)
+        yield _complete(_pixels(latent, settings, request, None), extra, request, alpha)
 
 
 def misfits(source: Reader) -> list[Damage]:
-    """Chunks of pixels whose own data claim another size than the header; nothing is decoded.
+    """List the chunks with pixels whose size differs from that in the header. Nothing is decoded.
 
-    Raises DamagedError for a chunk that is cut short or altered.
+    Raises DamagedError for a truncated or altered chunk.
     """
     size = source.header.width, source.header.height
     numbers = [number for number in range(source.chunk_count) if source.chunk_kind(number) in CRITICAL]
-    told = [(chunk.kind, chunks.size_problem(chunk, size)) for chunk in map(source.chunk, numbers)]
-    return [Damage(f"chunk {kind}", problem) for kind, problem in told if problem is not None]
+    problems = [(chunk.kind, chunks.size_problem(chunk, size)) for chunk in map(source.chunk, numbers)]
+    return [Damage(f"chunk {kind}", problem) for kind, problem in problems if problem is not None]
 
 
-def _tested_chunks(source: Reader, request: Request) -> Container:
-    """The chunks of a file that has been tested as far as the request needs, as a container without slices.
+def _verified_chunks(source: Reader, request: Request) -> Container:
+    """Verify a file as far as the request needs, and return its chunks as a container without slices.
 
-    A region needs few slices, which are tested when they are read; otherwise the whole file is loaded and tested now.
+    A region needs few slices, which are verified when they are read. Otherwise the whole file is loaded and verified.
     """
     if request.area(source.header) is not None and not request.salvage:
         source.check_length()
@@ -90,48 +91,48 @@ def _tested_chunks(source: Reader, request: Request) -> Container:
 
 
 def _examine(source: Reader, salvage: bool) -> None:
-    """Refuse a damaged file and name every damaged part; when salvaging, only one of which nothing is left."""
-    found = source.damage()
-    slices = [damage for damage in found if damage.slice is not None]
+    """Refuse a damaged file, listing every damaged part; when salvaging, refuse it only if no slice is intact."""
+    damages = source.damage()
+    slices = [damage for damage in damages if damage.slice is not None]
     nothing_left = bool(slices) and len(slices) == len(source.spans)
-    if found and not salvage:
+    if damages and not salvage:
         kind = DamagedError if nothing_left else SalvageableError
-        raise kind(f"the file is damaged: {_listed(found)}")
+        raise kind(f"the file is damaged: {_listed(damages)}")
     if nothing_left:
         raise DamagedError("no slice of the file is intact, so nothing can be restored")
-    for damage in found:
+    for damage in damages:
         if damage.slice is None:
             warnings.warn(f"{damage} and was left out", LdcodecWarning, stacklevel=5)
 
 
 def _listed(damages: list[Damage]) -> str:
     names = [str(damage) for damage in damages[:SHOWN]]
-    more = [f"{len(damages) - SHOWN} more parts likewise"] if len(damages) > SHOWN else []
+    more = [f"and {len(damages) - SHOWN} more parts"] if len(damages) > SHOWN else []
     return "; ".join(names + more)
 
 
 def _chunks_of(source: Reader, salvage: bool) -> Container:
-    """All chunks; when salvaging, without the damaged ones. Raises DamagedError for a damaged one otherwise."""
-    found = []
+    """The chunks of a file. A damaged one is left out when salvaging and raises DamagedError otherwise."""
+    intact = []
     for number in range(source.chunk_count):
         try:
-            found.append(source.chunk(number))
+            intact.append(source.chunk(number))
         except DamagedError:
             if not salvage:
                 raise
-    return Container(source.header, (), tuple(found))
+    return Container(source.header, (), tuple(intact))
 
 
-def _complete(pixels: Pixels, beside: Container, request: Request, alpha: Pixels | None = None) -> Picture:
-    """Pixels as requested, with the alpha plane cut likewise and the metadata, as one picture."""
-    alpha = chunks.alpha(beside) if alpha is None else alpha
-    return chunks.unpack(pixels, None if alpha is None else request.cut(alpha), beside)
+def _complete(pixels: Pixels, extra: Container, request: Request, alpha: Pixels | None = None) -> Picture:
+    """Combine decoded pixels with the alpha plane, cropped or reduced alike, and the metadata."""
+    alpha = chunks.alpha(extra) if alpha is None else alpha
+    return chunks.unpack(pixels, None if alpha is None else request.cut(alpha), extra)
 
 
 def _warn_of_steps(model: DecoderModel, settings: DecodeSettings) -> None:
     if settings.realism and settings.steps is None and not model.networks.textured:
         text = f"its model has no synthesis for texture, so realism takes {REALISTIC_STEPS} steps"
-        warnings.warn(text, LdcodecWarning, stacklevel=4)
+        warnings.warn(text, LdcodecWarning, stacklevel=4)  # the caller of `decode_picture`
 
 
 def _pixels(latent: Latent, settings: DecodeSettings, request: Request, on_step: OnStep | None) -> Pixels:
@@ -142,7 +143,7 @@ def _pixels(latent: Latent, settings: DecodeSettings, request: Request, on_step:
 
 
 def _loss(latent: Latent, settings: DecodeSettings, request: Request) -> str:
-    """What a salvaged picture lacks, in rows of pixels; neighbouring slices are merged."""
+    """Describe the lost rows of a salvaged picture; adjacent slices are merged."""
     ranges: list[tuple[int, int]] = []
     for number in sorted({damage.slice for damage in latent.damaged if damage.slice is not None}):
         first, end = latent.source.spans[number].pixel_rows(latent.header.height)
@@ -151,6 +152,6 @@ def _loss(latent: Latent, settings: DecodeSettings, request: Request) -> str:
         ranges.append((first, end))
     rows = ", ".join(f"{first} to {end - 1}" for first, end in ranges[:SHOWN])
     halo = halo_of(latent.model, settings)
-    beside = f", and up to {PIXELS * (halo.denoiser + halo.synthesis)} rows beside them may be disturbed"
+    nearby = f", and up to {PIXELS * (halo.denoiser + halo.synthesis)} rows next to them may be affected"
     more = " and others" if len(ranges) > SHOWN else ""
-    return f"damaged: rows {rows}{more} were filled with what is likely{beside if request.scale == 1 else ''}"
+    return f"damaged: rows {rows}{more} are lost and were filled in by the model{nearby if request.scale == 1 else ''}"

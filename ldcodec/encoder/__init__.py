@@ -1,1 +1,1 @@
-"""From a picture to a file: rate control, analysis, quantisation, refinement."""
+"""The encoder: picture → file by rate control, analysis, quantisation and refinement."""

@@ -1,7 +1,7 @@
-"""Rate control: from the target that a caller names to the quality index whose file meets it.
+"""Rate control: find the quality index whose file meets a target.
 
-The search asks an encoder for three measures of a quality index, from cheap to exact: a guess of the size, an estimate
-by the float rate model, and the file itself. The first two choose where to code; at most a few files are coded.
+An encoder offers three measures of a quality index, from cheap to exact: a guess of the size, an estimate by the float
+rate model, and the coded file. The search uses the first two to decide which indices to code; few files are coded.
 """
 
 import math
@@ -14,22 +14,23 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.errors import UsageError
 
-MAX_PROBES = 8  # estimates of one search
+MAX_PROBES = 8  # estimates in one search
 MAX_CODINGS = 6  # files coded for one picture
-SIZE_TOLERANCE = 0.01  # a file may stay this share below its target …
-SLACK_BYTES = 8  # … or this many bytes, whichever is more
+SIZE_TOLERANCE = 0.01  # a file may be smaller than its target by this share …
+SLACK_BYTES = 8  # … or by this many bytes, whichever is more
 PSNR_TOLERANCE = 0.1  # dB above the target
-TYPICAL_SLOPE = 3.8 / TOP_INDEX  # growth of the logarithm of the file size for each index, on photographs
-TYPICAL_PSNR_SLOPE = 17.0 / TOP_INDEX  # dB for each index, likewise
-TYPICAL_POINT = 0.448, 31.9  # t and dB of an ordinary photograph: where a search for a PSNR starts
+TYPICAL_SLOPE = 3.8 / TOP_INDEX  # growth of log(bytes) per index on photographs
+TYPICAL_PSNR_SLOPE = 17.0 / TOP_INDEX  # growth of the PSNR in dB per index on photographs
+TYPICAL_POINT = 0.448, 31.9  # t and PSNR in dB of an ordinary photograph: where a search for a PSNR starts
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a file must be: exactly one of these.
+    """The target of an encoding: exactly one of the fields is set.
 
-    rate: bits per pixel, > 0; size: bytes, ≥ 1; psnr: dB, > 0; quality: 0..100; lossless: every pixel exact.
-    Raises UsageError for none, several, or a value out of range.
+    rate: bits per pixel, > 0; size: bytes, ≥ 1; psnr: dB, > 0; quality: 0..100; lossless: every pixel is exact.
+
+    Raises UsageError for no target, several targets or a value that is out of range.
     """
 
     rate: float | None = None
@@ -52,25 +53,25 @@ class Target:
             raise UsageError(f"quality must be from 0 to 100, not {self.quality}")
 
     def most_bytes(self, pixels: int) -> int | None:
-        """The most bytes that a file of so many pixels may have; None if the target sets no limit."""
+        """The largest file in bytes that the target allows for so many pixels; None if it sets no limit."""
         return self.size if self.rate is None else math.floor(self.rate * pixels / 8)
 
 
 @dataclass(frozen=True)
 class Coded:
-    """A coded file: its container, and its bytes, which are serialised once."""
+    """A coded file as a container and as its bytes."""
 
     container: Container
     data: bytes
 
     @property
     def size(self) -> int:
-        """Bytes of the whole file."""
+        """Length of the file in bytes."""
         return len(self.data)
 
     @property
     def payload(self) -> int:
-        """Bytes of the coded slices alone."""
+        """Length of the slices' payloads in bytes, without header and chunks."""
         return sum(len(piece.payload) for piece in self.container.slices)
 
 
@@ -78,29 +79,29 @@ File = TypeVar("File", bound=Coded)
 
 
 class Encoder(Protocol[File]):
-    """A picture that can be coded at any quality index, and what a search for one asks of it."""
+    """A picture that can be coded at any quality index, with the measures that rate control needs."""
 
     width: int
     height: int
 
     def guess_size(self, index: int) -> float:
-        """Bytes at a quality index, roughly, cheap enough to ask many times."""
+        """A rough prediction of the file size in bytes, cheap enough to call many times."""
 
     def estimate_size(self, index: int) -> float:
-        """Bytes at a quality index, well predicted."""
+        """A good prediction of the file size in bytes."""
 
     def estimate_psnr(self, index: int) -> float:
-        """PSNR in dB at a quality index, well predicted."""
+        """A good prediction of the PSNR in dB."""
 
     def code(self, index: int) -> File:
-        """The file at a quality index."""
+        """Code the picture at a quality index."""
 
     def psnr(self, coded: File, /) -> float:
-        """PSNR in dB of the picture that a decoder restores from a file."""
+        """PSNR in dB of the picture that a decoder makes of a file."""
 
 
 def encode_to(encoder: Encoder[File], target: Target) -> tuple[File, str | None]:
-    """The file that meets a target, and a sentence for the user where the target is out of reach."""
+    """Code a picture to meet a target. Also returns a warning for the user if the target is out of reach, or None."""
     if target.quality is not None:
         return encoder.code(quality.nearest_index(target.quality / 100)), None
     if target.psnr is not None:
@@ -109,7 +110,7 @@ def encode_to(encoder: Encoder[File], target: Target) -> tuple[File, str | None]
 
 
 def out_of_reach(size: int, nearest: int) -> str:
-    """The sentence for a file of at most `size` bytes that cannot be had."""
+    """The warning that no file of at most `size` bytes exists."""
     return f"a file of {size} bytes is out of reach; the nearest has {nearest}"
 
 
@@ -117,9 +118,9 @@ def _encode_to_size(encoder: Encoder[File], size: int) -> tuple[File, str | None
     goal = size_goal(max(size, 1))
     start, slope = guess(lambda i: math.log(encoder.guess_size(i)), goal.aim)
     search = find_index(lambda i: math.log(encoder.estimate_size(i)), replace(goal, slope=slope), start)
-    found = _confirm(encoder, search, lambda coded: math.log(coded.size))
-    fitting = [coded for coded in found if coded.size <= size]
-    best = max(fitting or found, key=lambda coded: coded.size if fitting else -coded.size)
+    files = _confirm(encoder, search, lambda coded: math.log(coded.size))
+    fitting = [coded for coded in files if coded.size <= size]
+    best = max(fitting or files, key=lambda coded: coded.size if fitting else -coded.size)
     at_end = best.container.header.quality == TOP_INDEX and not goal.reached(math.log(best.size))
     return best, out_of_reach(size, best.size) if at_end or not fitting else None
 
@@ -129,35 +130,35 @@ def _encode_to_psnr(encoder: Encoder[File], psnr: float) -> tuple[File, str | No
     t, typical = TYPICAL_POINT
     start = t + (psnr - typical) / (goal.slope * TOP_INDEX)
     search = find_index(encoder.estimate_psnr, goal, quality.nearest_index(start))
-    found = {encoder.psnr(coded): coded for coded in _confirm(encoder, search, encoder.psnr)}
-    reached = [value for value in found if value >= psnr]
-    value = min(reached) if reached else max(found)
-    at_end = value > goal.high and found[value].container.header.quality == 0
+    files = {encoder.psnr(coded): coded for coded in _confirm(encoder, search, encoder.psnr)}
+    reached = [value for value in files if value >= psnr]
+    value = min(reached) if reached else max(files)
+    at_end = value > goal.high and files[value].container.header.quality == 0
     complaint = f"{psnr:.2f} dB are out of reach; the nearest is {value:.2f} dB"
-    return found[value], complaint if at_end or not reached else None
+    return files[value], complaint if at_end or not reached else None
 
 
 def _confirm(encoder: Encoder[File], search: "Search", measure: Callable[[File], float]) -> list[File]:
-    """Code the picture for real, beginning where the search stands, until the goal is reached; all files coded."""
-    found: list[File] = []
+    """Continue a search on estimates with coded files until the goal is reached, and return all files coded."""
+    files: list[File] = []
     index: int | None = search.nearest()
-    while index is not None and len(found) < MAX_CODINGS:
-        found.append(encoder.code(index))
-        value = measure(found[-1])
+    while index is not None and len(files) < MAX_CODINGS:
+        files.append(encoder.code(index))
+        value = measure(files[-1])
         if search.goal.reached(value):
             break
-        if len(found) == 1:
+        if len(files) == 1:  # estimates at other indices are off by about as much as this one
             search.shift(value - search.values[index])
         search.tell(index, value)
         index = search.propose()
-    return found
+    return files
 
 
 @dataclass(frozen=True)
 class Goal:
-    """The wanted window of a growing function of the index, in a unit in which the function is nearly straight.
+    """The window low … high that an increasing function of the index should hit, in a unit that makes it nearly linear.
 
-    `aim` lies between `low` and `high`; `slope` is a first guess of the growth for each index.
+    aim: the value to aim for, within the window; slope: a first guess of the growth per index.
     """
 
     low: float
@@ -166,11 +167,10 @@ class Goal:
     slope: float
 
     def reached(self, value: float) -> bool:
-        """Whether a value lies in the window."""
         return self.low <= value <= self.high
 
     def safe(self, value: float) -> bool:
-        """Whether an estimate lies so far inside the window that the true value should lie in it too."""
+        """Whether an estimate lies so far inside the window that the true value should lie in the window too."""
         width = self.high - self.low
         return self.low + 0.1 * width <= value <= self.high - 0.25 * width
 
@@ -187,7 +187,7 @@ def psnr_goal(psnr: float) -> Goal:
 
 
 def guess(rough: Callable[[int], float], aim: float) -> tuple[int, float]:
-    """The index at which a rough, growing function is nearest to the aim, and its slope there."""
+    """Bisect a rough, increasing function for the index where it meets the aim. Returns that index and the slope."""
     low, high = 0, TOP_INDEX
     while high - low > TOP_INDEX // 32:
         middle = (low + high) // 2
@@ -197,11 +197,11 @@ def guess(rough: Callable[[int], float], aim: float) -> tuple[int, float]:
 
 
 class Search:
-    """Safeguarded secant search over the indices 0..4095 for a function that grows, apart from small unevenness.
+    """Safeguarded secant search over the indices 0..4095 for a function that increases but for small irregularities.
 
-    `propose` gives the next index, `tell` its value; probed indices are never proposed again. Where two probes in a
-    row brought little, as where the function bends sharply, the bracket is halved instead, or first closed at the
-    end of the range.
+    `propose` returns the index to probe next, `tell` records its value; no index is proposed twice. If two probes in a
+    row bring little progress, as where the function bends sharply, the bracket is halved, or, while it is open, closed
+    at the end of the range.
     """
 
     def __init__(self, goal: Goal, start: int) -> None:
@@ -216,12 +216,12 @@ class Search:
         self._progress.append((above - below, self._distance(self.nearest())))
 
     def shift(self, amount: float) -> None:
-        """Add a constant to all values: the error of the estimate at one index, learnt from a real file."""
+        """Add a constant to all values: the error of the estimates, known from one coded file."""
         self.values = {index: value + amount for index, value in self.values.items()}
         self._progress.clear()
 
     def propose(self) -> int | None:
-        """The most promising index not yet probed; None when the bracket around the aim is used up."""
+        """The most promising index not yet probed; None if none is left in the bracket around the aim."""
         below, above = self._bracket()
         if above - below <= 1:
             return None
@@ -232,12 +232,12 @@ class Search:
         return (below + above) // 2 if self._stalled() or not below < guess < above else guess
 
     def _bracket(self) -> tuple[int, int]:
-        """The probed indices around the aim; −1 and 4096 where there is none."""
+        """The probed indices on either side of the aim; −1 and 4096 while there is none."""
         below = max((i for i, v in self.values.items() if v <= self.goal.aim), default=-1)
         return below, min((i for i, v in self.values.items() if v > self.goal.aim and i > below), default=TOP_INDEX + 1)
 
     def _stalled(self) -> bool:
-        """Whether the last two probes neither halved the bracket nor brought the aim four times nearer."""
+        """Whether the last two probes neither halved the bracket nor quartered the distance to the aim."""
         if len(self._progress) < 3:
             return False
         (width, distance), (now, left) = self._progress[-3], self._progress[-1]
@@ -249,7 +249,7 @@ class Search:
         slope = self.goal.slope
         if len(nearest) == 2:
             measured = (self.values[nearest[1]] - self.values[first]) / (nearest[1] - first)
-            slope = min(max(measured, self.goal.slope / 8), self.goal.slope * 8)
+            slope = min(max(measured, self.goal.slope / 8), self.goal.slope * 8)  # close indices mislead
         return first + round((self.goal.aim - self.values[first]) / slope)
 
     def _distance(self, index: int) -> float:
@@ -261,7 +261,7 @@ class Search:
 
 
 def find_index(measure: Callable[[int], float], goal: Goal, start: int, probes: int = MAX_PROBES) -> Search:
-    """Probe `measure` until a value is safely in the window, the bracket is used up or the probes are spent."""
+    """Probe `measure` until a value is safely in the window, the bracket is exhausted or the probes are used up."""
     search = Search(goal, start)
     for _ in range(probes):
         index = search.propose()

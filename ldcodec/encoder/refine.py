@@ -1,12 +1,13 @@
-"""A picture's own latent, improved by gradient: what an encoder with time to spare does before it writes.
+"""Refinement of a picture's latent by gradient descent, for encoding efforts above 1.
 
-The analysis transform guesses the latent of any picture in one pass; for one picture a better one exists (Yang, Bamler
-and Mandt 2020, "Improving inference for neural image compression"). Here latent and hyper-latent move along the
-gradient of bits + λ·squared error through the very rate model and synthesis that will decode them. Rounding has no
-gradient: each value is a random mixture of the two whole numbers around it, less and less random as the temperature
-falls (stochastic Gumbel annealing, section 3.2 there).
+The analysis transform infers the latent of any picture in one pass, but for a given picture better ones exist (Yang,
+Bamler and Mandt 2020, "Improving inference for neural image compression"). Here latent and hyper-latent descend the
+gradient of bits + λ·squared error through the rate model and the synthesis that will decode them. Rounding has no
+gradient, so each value is a random mixture of the two whole numbers around it, which becomes less random as the
+temperature falls (stochastic Gumbel annealing, section 3.2).
 
-It works on squares of the picture with a margin around them, so that memory does not grow with the picture.
+The picture is refined in squares with a margin around each, so that memory does not grow with the picture.
+docs/experiments.md has the results, and what was tried instead.
 """
 
 from collections.abc import Iterator
@@ -25,18 +26,19 @@ from ldcodec.nets.quantise import centroid, information, inner_edge, lower_bound
 from ldcodec.nets.rate import by_step, from_steps
 from ldcodec.pictures.picture import Pixels
 
-STEPS = {2: 80, 3: 100, 4: 120, 5: 150, 6: 200, 7: 250, 8: 320, 9: 400}  # of each effort above 1; fewer gain nothing
-RATE, HYPER_RATE = 0.01, 0.005  # Adam's on the latent, in steps of the quantiser, and on the hyper-latent
+STEPS = {2: 80, 3: 100, 4: 120, 5: 150, 6: 200, 7: 250, 8: 320, 9: 400}  # by effort; 60 steps gain next to nothing
+RATE, HYPER_RATE = 0.01, 0.005  # Adam's learning rates for the latent, in quantisation steps, and the hyper-latent
 BETAS = (0.9, 0.98)
-WARM, COLD = 0.5, 0.1  # temperatures of the first and the last step
+WARM, COLD = 0.5, 0.1  # temperatures at the first and the last step
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be improved.
+    """One square to refine.
 
-    picture: [1, 3, 16h, 16w] in 0..1; scaled: its latent in steps, [1, M, h, w], h and w multiples of 4; coded: [h, w],
-    0 where nothing is coded and errors do not count; quality: t, [1], which says λ.
+    picture: [1, 3, 16h, 16w] in 0..1; scaled: its latent in steps, [1, M, h, w], h and w multiples of 4.
+    coded: [h, w], 0 in the padding, where nothing is coded and errors do not count.
+    quality: t, [1], which determines λ.
     """
 
     picture: Tensor
@@ -48,9 +50,10 @@ class Task:
 def refined_rows(
     networks: Networks, picture: Pixels, scaled: Tensor, span: Span, index: int, effort: int
 ) -> tuple[Tensor, Tensor]:
-    """Latent and hyper-latent of some rows of a picture, [1, M, rows, w] and [1, hyper, rows/4, w/4], refined.
+    """Refine latent and hyper-latent of some rows of a picture: [1, M, rows, w] and [1, hyper, rows/4, w/4].
 
-    picture: uint8 (H, W, 3) or (H, W), the whole; scaled: the latent of the rows, in steps, at the quality index.
+    picture: the whole picture, uint8 (H, W, 3) or (H, W); scaled: the latent of the rows in steps, [1, M, rows, w];
+    span: those rows; effort: 2 to 9.
     """
     rows, columns = scaled.shape[2:]
     t = torch.tensor([quality.fraction(index)], device=scaled.device)
@@ -61,18 +64,18 @@ def refined_rows(
     z = scaled.new_empty(1, networks.config.hyper, rows // UNIT, columns // UNIT)
     for square in _squares(rows, columns):
         seen = square.grown(REFINED_MARGIN, rows, columns)
-        part = slice(seen.top, seen.bottom), slice(seen.left, seen.right)
+        window = slice(seen.top, seen.bottom), slice(seen.left, seen.right)
         pixels = pixels_of(picture, seen._replace(top=seen.top + span.top, bottom=seen.bottom + span.top))
-        task = Task(pixels.to(scaled.device), scaled[:, :, *part], coded[part], t)
-        for target, found, unit in zip((y, z), refined(networks, task, effort), (1, UNIT), strict=True):
+        task = Task(pixels.to(scaled.device), scaled[:, :, *window], coded[window], t)
+        for target, result, unit in zip((y, z), refined(networks, task, effort), (1, UNIT), strict=True):
             inner = tuple(slice(edges.start // unit, edges.stop // unit) for edges in square.inside(seen))
             top, bottom, left, right = (edge // unit for edge in square)
-            target[:, :, top:bottom, left:right] = found[:, :, *inner]
+            target[:, :, top:bottom, left:right] = result[:, :, *inner]
     return y, z
 
 
 def _squares(rows: int, columns: int) -> Iterator[Area]:
-    """The squares of a latent, whose edges are those of hyper-latents."""
+    """Cut a latent into squares; side and margin are multiples of 4, so that they hold whole hyper-latents."""
     for top in range(0, rows, REFINED_SIDE):
         for left in range(0, columns, REFINED_SIDE):
             yield Area(top, min(rows, top + REFINED_SIDE), left, min(columns, left + REFINED_SIDE))
@@ -80,25 +83,26 @@ def _squares(rows: int, columns: int) -> Iterator[Area]:
 
 @torch.enable_grad()
 def refined(networks: Networks, task: Task, effort: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """A latent in steps [1, M, h, w] and a hyper-latent [1, hyper, h/4, w/4] that cost less than those of the task.
+    """Refine one square: a latent in steps [1, M, h, w] and a hyper-latent [1, hyper, h/4, w/4] that cost less.
 
-    effort: 2 to 9. The weights stay as they are.
+    effort: 2 to 9. The networks are not changed.
     """
     y = task.scaled.detach().clone().requires_grad_()
     z = networks.rate.hyper_latent(task.scaled).detach().requires_grad_()
     groups = [{"params": [y], "lr": RATE}, {"params": [z], "lr": HYPER_RATE}]
     optimiser, cost, steps = torch.optim.Adam(groups, betas=BETAS), Cost(networks, task, seed), STEPS[effort]
+    # The rates are constant for the first half and fall linearly to 0 in the second.
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 2 * (1 - step / steps)))
     for step in range(steps):
         loss = cost.of(y, z, WARM * (COLD / WARM) ** (step / steps))
-        y.grad, z.grad = torch.autograd.grad(loss, (y, z))
+        y.grad, z.grad = torch.autograd.grad(loss, (y, z))  # not backward(): no gradients for the weights
         optimiser.step()
         schedule.step()
     return y.detach(), z.detach()
 
 
 class Cost:
-    """Bits and squared error of latents whose rounding is random."""
+    """Bits and squared error of latents under random rounding."""
 
     def __init__(self, networks: Networks, task: Task, seed: int) -> None:
         self.networks, self.task = networks, task
@@ -106,29 +110,29 @@ class Cost:
         with torch.no_grad():
             self.scales = networks.scales(task.quality)
             self.hyper_scale = scale_of(nearest_scale(networks.rate.hyper_scale().log()))[:, None, None]
-        self.shown = F.interpolate(task.coded[None, None], scale_factor=PIXELS)[0]
-        self.weight = quality.multiplier(task.quality) * 255**2
+        self.visible = F.interpolate(task.coded[None, None], scale_factor=PIXELS)[0]  # 0 in the padding, by pixel
+        self.weight = quality.multiplier(task.quality) * 255**2  # λ for errors in 0..1
 
     def of(self, y: Tensor, z: Tensor, temperature: float) -> Tensor:
-        """Bits a pixel + λ·squared error of a latent and a hyper-latent, a scalar with gradient."""
+        """Bits per pixel + λ·squared error of a latent and a hyper-latent: a scalar with gradient."""
         below, share = self._rounded(z, temperature, None)
         hyper = below + share
         bits, known = self._coded(y, self.networks.rate.features(hyper, self.task.quality), temperature)
         bits = bits + information(hyper, self.hyper_scale.expand_as(hyper)).sum()
         decoded = self.networks.synthesis(known / self.scales.gain, self.task.quality, self.networks.std)
-        error = ((decoded - self.task.picture).square().mean(1) * self.shown).sum() / self.shown.sum()
-        loss: Tensor = bits / self.shown.sum() + self.weight.squeeze() * error
+        error = ((decoded - self.task.picture).square().mean(1) * self.visible).sum() / self.visible.sum()
+        loss: Tensor = bits / self.visible.sum() + self.weight.squeeze() * error
         return loss
 
     def _coded(self, y: Tensor, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Bits of the latent, and what a decoder will know of it, [1, M, h, w]."""
+        """Bits of the latent, and the centroids by which a decoder will know it, [1, M, h, w]."""
         parts, coded = by_step(y), by_step(self.task.coded[None, None])
         known, bits = [], []
 
         def decode(k: int, mean: Tensor, log_scale: Tensor) -> Tensor:
             free = lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN)
             index = nearest_scale(free.detach().log())
-            scale = free + (scale_of(index) - free).detach()  # one of the 64, with the gradient of the free one
+            scale = free + (scale_of(index) - free).detach()  # one of the 64, with the gradient of the continuous one
             kept = (index >= SKIPPED_SCALES) * coded[k]
             below, share = self._rounded(parts[k] - mean, temperature, index)
             symbol = (below + share) * kept
@@ -141,22 +145,23 @@ class Cost:
         return torch.stack(bits).sum(), from_steps(torch.stack(known), y.shape[2:])
 
     def _rounded(self, values: Tensor, temperature: float, index: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The whole number below each value, and the share 0..1, random, that the one above it has: as probable as the
-        one below at the edge of the quantiser's cells under these scale indices, without any half-way.
+        """Round at random: the whole number below each value, and the share 0..1 of the one above it in the mixture.
+
+        Both are equally likely at the edge between their cells under these scale indices, or halfway for None.
         """
         below = values.detach().floor()
         rest = values - below
-        if index is not None:
+        if index is not None:  # stretch 0..edge and edge..1 to halves of equal length
             edge = _edge(below, index)
             rest = torch.where(rest < edge, rest / (2 * edge), 1 - (1 - rest) / (2 * (1 - edge)))
-        rest = rest.clamp(1e-4, 1 - 1e-4)
+        rest = rest.clamp(1e-4, 1 - 1e-4)  # atanh is infinite at 1, logit at 0 and 1
         noise = torch.rand(values.shape, generator=self.generator, device=values.device).clamp_(1e-6, 1 - 1e-6)
         preference = (torch.atanh(rest) - torch.atanh(1 - rest)) / temperature
         return below, torch.sigmoid((preference + noise.logit_()) / temperature)
 
 
 def _edge(below: Tensor, index: Tensor) -> Tensor:
-    """Where between a whole number and the next one 0..1 the cells of the two meet."""
+    """Where the cells of a whole number and of the next one meet, 0..1 above the former."""
     outer = torch.maximum(below.abs(), (below + 1).abs())
     moved = inner_edge(outer, index) - outer + 1
     return torch.where(below < 0, 1 - moved, moved)

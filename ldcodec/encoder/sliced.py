@@ -1,8 +1,8 @@
-"""A large picture on its way into a file: analysed tile by tile, coded slice by slice, never in floats as a whole.
+"""Encode a large picture: analysed tile by tile, coded slice by slice, never held in floats as a whole.
 
 picture ─ tiles with a halo ─ y of a few slices ─┬─ slice ─ h_a ─ z ─► integer rate model ─► range coder
                                                  └─ slice ─ …
-A rate search asks samples of the picture, and learns from each whole file how far they are off.
+A rate search estimates sizes from samples of the picture and corrects them by the first file that it codes.
 """
 
 import io
@@ -37,42 +37,43 @@ SAMPLE_SIDE = 384  # pixels: all samples together are 2.4 megapixels
 
 
 def encoder_for(source: Picture, model: Model, effort: int = 1) -> Encoder[Any]:
-    """The encoder for a picture of this size. Colours that alpha hides are smoothed first, so that they cost little."""
+    """Choose the encoder for a picture's size. Colours hidden by alpha are smoothed first, so that they cost little."""
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
     kind = SlicedEncoder if is_large(*pixels.shape[1::-1]) else PictureEncoder
     return kind(pixels, model, chunks.pack(source), effort)
 
 
 class SlicedEncoder:
-    """A picture of several slices, with what a search for a target asks: estimates from samples, files for real."""
+    """The encoder of a large picture: size and PSNR are estimated from samples."""
 
     def __init__(self, picture: Pixels, model: Model, extra: tuple[Chunk, ...] = (), effort: int = 1) -> None:
-        """As `PictureEncoder`'s."""
+        """See `PictureEncoder`."""
         self.picture, self.model, self.chunks, self.effort = picture, model, extra, effort
         self.height, self.width = picture.shape[:2]
         self.spans = cut(self.width, self.height)
         self._samples: list[PictureEncoder] = []
 
     def guess_size(self, index: int) -> float:
-        """A rough number of bytes at a quality index, as `PictureEncoder` guesses it for the samples."""
+        """A rough prediction of the file size in bytes at a quality index, from the samples' guesses."""
         return self._from_samples([sample.guess_size(index) - sample.overhead for sample in self.samples()])
 
     def estimate_size(self, index: int) -> float:
-        """Bytes of the file at a quality index, predicted from the samples by the float rate model."""
+        """The file size in bytes at a quality index, predicted from the samples by the float rate model."""
         return self._from_samples([sample.estimate_size(index) - sample.overhead for sample in self.samples()])
 
     def estimate_psnr(self, index: int) -> float:
-        """PSNR in dB at a quality index, from the symbols of the float rate model on the samples."""
+        """The PSNR in dB at a quality index, predicted from the samples by the float rate model."""
+        # The mean is one of squared errors, not of decibels.
         errors = [math.pow(10, -sample.estimate_psnr(index) / 10) for sample in self.samples()]
         return -10 * math.log10(sum(errors) / len(errors))
 
     def code(self, index: int) -> Coded:
-        """The file at a quality index in 0..4095."""
-        whole = Container(self._header(index), tuple(self._slices(index)), self.chunks)
-        return Coded(whole, container.write(whole))
+        """Code the picture at a quality index in 0..4095."""
+        file = Container(self._header(index), tuple(self._slices(index)), self.chunks)
+        return Coded(file, container.write(file))
 
     def psnr(self, coded: Coded) -> float:
-        """PSNR in dB of the picture that a decoder restores from a file with default settings."""
+        """PSNR in dB of the picture that a decoder makes of a file with default settings."""
         latent = Latent(Reader(io.BytesIO(coded.data)), self.model)
         total = 0.0
         for place, pixels in tiles_of(latent, Area(0, self.height, 0, self.width), DecodeSettings()):
@@ -81,7 +82,7 @@ class SlicedEncoder:
         return quality.psnr(total / self.picture.size)
 
     def samples(self) -> list[PictureEncoder]:
-        """Encoders of parts that lie evenly over the picture; made when a search first asks."""
+        """Encoders of samples spread evenly over the picture, created on first use."""
         if not self._samples:
             places = sample_places(self.width, self.height)
             self._samples = [
@@ -91,8 +92,8 @@ class SlicedEncoder:
         return self._samples
 
     def _from_samples(self, sizes: list[float]) -> float:
-        seen = sum(sample.width * sample.height for sample in self.samples())
-        share: float = seen / (self.width * self.height)
+        sampled = sum(sample.width * sample.height for sample in self.samples())
+        share: float = sampled / (self.width * self.height)
         return sum(sizes) / share + self._overhead
 
     @cached_property
@@ -109,7 +110,7 @@ class SlicedEncoder:
                 yield code_slice(latents, coded_rows(span, self.width, self.height), self.model)[0]
 
     def _latents(self, index: int, group: list[Span]) -> Iterator[Latents]:
-        """Those of neighbouring slices, one after the other; refined together with some rows around them."""
+        """The latents of neighbouring slices, which are analysed, and with effort refined, together."""
         margin = REFINED_MARGIN if self.effort > 1 else 0
         rows = Span(max(0, group[0].top - margin), min(self.spans[-1].bottom, group[-1].bottom + margin))
         y, z = scaled_rows(self.picture, self.model, index, rows), None
@@ -122,20 +123,21 @@ class SlicedEncoder:
 
 
 def groups(spans: list[Span]) -> list[list[Span]]:
-    """Neighbouring slices that are analysed together: as many as fit the height of a tile, at least one."""
-    found: list[list[Span]] = []
+    """Group neighbouring slices to be analysed together: as many as fit the height of a tile, at least one."""
+    grouped: list[list[Span]] = []
     for span in spans:
-        if found and span.bottom - found[-1][0].top <= TILE:
-            found[-1].append(span)
+        if grouped and span.bottom - grouped[-1][0].top <= TILE:
+            grouped[-1].append(span)
         else:
-            found.append([span])
-    return found
+            grouped.append([span])
+    return grouped
 
 
 @torch.no_grad()
 def scaled_rows(picture: Pixels, model: Model, index: int, span: Span) -> Tensor:
-    """The latent in steps of some rows of a picture, [1, M, rows, w], equal to that of an analysis of the whole but for
-    float noise.
+    """Analyse some rows of a picture tile by tile: their latent in steps, [1, M, rows, w].
+
+    Halos make it equal to the analysis of the whole picture, up to float rounding.
     """
     total_rows, columns = layout.latent_size(picture.shape[1], picture.shape[0])
     t = torch.tensor([quality.fraction(index)], device=model.device)
@@ -146,15 +148,13 @@ def scaled_rows(picture: Pixels, model: Model, index: int, span: Span) -> Tensor
             seen = tile.grown(model.networks.config.transform_halo, total_rows, columns)
             base = model.networks.analysis.base(pixels_of(picture, seen, model.device))
             rows, inner = tile.inside(seen)
-            found = model.networks.scaled_latent(base, t)[:, :, rows, inner]
-            scaled[:, :, top - span.top : bottom - span.top, left:right] = found
+            values = model.networks.scaled_latent(base, t)[:, :, rows, inner]
+            scaled[:, :, top - span.top : bottom - span.top, left:right] = values
     return scaled
 
 
 def sample_places(width: int, height: int) -> list[Area]:
-    """Where the samples of a picture lie, in pixels: in the middle of the cells of a grid whose cells are nearly
-    square.
-    """
+    """The samples of a picture, in pixels: at the centres of a grid of nearly square cells."""
     columns = min(SAMPLES, max(1, round(math.sqrt(SAMPLES * width / height))))
     rows = max(1, SAMPLES // columns)
     tall, wide = min(SAMPLE_SIDE, height // rows), min(SAMPLE_SIDE, width // columns)

@@ -1,4 +1,4 @@
-"""Picture → container, as the block diagram reads.
+"""Encode a picture in one pass, following the block diagram.
 
 picture ─ analysis base ─┬─ finish(quality) ─ y ─ h_a ─ round ─ z ─► integer rate model ─ symbols ─► range coder
                          └─ rate search: the same with the float rate model
@@ -34,8 +34,10 @@ from ldcodec.nets.rate import Rated
 
 @dataclass(frozen=True)
 class Latents:
-    """What the floats of an encoder end in: quality index, symbols of the hyper-latent (int32 [hyper, h/4, w/4]) and
-    latent in steps (float32 [M, h, w]).
+    """The result of an encoder's float networks: equal latents give equal files on every machine.
+
+    index: quality index; hyper: symbols of the hyper-latent, int32 [hyper, h/4, w/4]; scaled: latent in steps, float32
+    [M, h, w].
     """
 
     index: int
@@ -45,19 +47,20 @@ class Latents:
 
 @dataclass(frozen=True)
 class CodedWhole(Coded):
-    """A coded file and the latent inside it."""
+    """A coded file and the parsed latent in it."""
 
     parsed: Parsed
 
 
 class PictureEncoder:
-    """One picture on its way into a file: what no quality changes is computed once, at construction."""
+    """The encoder of a picture that fits into one pass. What does not depend on the quality is computed only once."""
 
     def __init__(
         self, picture: NDArray[np.uint8], model: Model, chunks: tuple[Chunk, ...] = (), effort: int = 1
     ) -> None:
-        """picture: uint8 (H, W, 3) RGB or (H, W) grey; chunks: what the file holds beside it, counted in every size;
-        effort: 1 to 9, from 2 on files are of refined latents (see `refinement`), estimates never.
+        """picture: uint8 (H, W, 3) RGB or (H, W) grey; chunks: stored along with it and counted in every size.
+
+        effort: 1 to 9; from 2 on, `code` refines the latent (`encoder.refine`), while estimates never do.
         """
         self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
         self.height, self.width = picture.shape[:2]
@@ -78,15 +81,15 @@ class PictureEncoder:
 
     @torch.no_grad()
     def guess_size(self, index: int) -> float:
-        """A rough number of bytes at a quality index, cheap enough to ask many times.
+        """A rough prediction of the file size in bytes at a quality index, cheap enough to call many times.
 
-        Counts log2(1 + |1.5·y|³) bits for each element of the linear part in every other row and column. Form and
-        constants are those, of nine tried, whose logarithm strayed least (0.17) from the estimate on 12 validation
-        pictures at six qualities.
+        Counts log2(1 + |1.5·y|³) bits for each element of the linear shortcut in every other row and column. Of nine
+        formulas tried, this one's logarithm deviated least (0.17) from the estimate, on 12 validation pictures at six
+        qualities.
         """
-        part = self.base.linear[:, :, : self.rows : 2, : self.columns : 2]
-        steps = (part - part.mean((2, 3), keepdim=True)).abs_() * (1.5 * self._base_gain(index))
-        share = part[0, 0].numel() / (self.rows * self.columns)
+        sample = self.base.linear[:, :, : self.rows : 2, : self.columns : 2]
+        steps = (sample - sample.mean((2, 3), keepdim=True)).abs_() * (1.5 * self._base_gain(index))
+        share = sample[0, 0].numel() / (self.rows * self.columns)
         return float(torch.log2_(steps.pow_(3).add_(1)).sum()) / share / 8 + self.overhead
 
     def _base_gain(self, index: int) -> Tensor:
@@ -94,25 +97,26 @@ class PictureEncoder:
 
     @torch.no_grad()
     def estimate_size(self, index: int) -> float:
-        """Bytes of the file at a quality index: those of the latent are predicted by the float rate model."""
+        """The file size in bytes at a quality index, predicted by the float rate model."""
         rated, _ = self._rated(index)
+        # The float model has one Gaussian per channel of the hyper-latent; the coder's tables are better.
         hyper = rated.hyper[0].round().cpu().numpy().astype(np.int32)
         bits = (rated.bits - rated.hyper_bits).item() + float(self.model.coder.hyper_bits(hyper, index).sum())
         return bits / 8 + self.overhead
 
     @torch.no_grad()
     def estimate_psnr(self, index: int) -> float:
-        """PSNR in dB at a quality index, from the symbols of the float rate model."""
+        """The PSNR in dB at a quality index, from the symbols of the float rate model."""
         rated, t = self._rated(index)
         return self._psnr(posterior(rated.symbols, rated.mean, rated.scale, t))
 
     @cached_property
     def overhead(self) -> int:
-        """Bytes of the file around the coded symbols."""
+        """Length of the file in bytes without its payload."""
         return len(container.write(Container(self._header(0), (Slice(self._slice_rows(), b"", 0),), self.chunks)))
 
     def latents(self, index: int) -> Latents:
-        """What a file at a quality index in 0..4095 has to store."""
+        """Analyse the picture at a quality index in 0..4095, and refine the result if the effort says so."""
         with torch.no_grad():
             scaled, _ = self._scaled_latent(index)
         if self.effort == 1:
@@ -122,17 +126,17 @@ class PictureEncoder:
         return latents_of(y, index, self.model, z)
 
     def code(self, index: int) -> CodedWhole:
-        """The file at a quality index in 0..4095."""
+        """Code the picture at a quality index in 0..4095."""
         return self.write(self.latents(index))
 
     def write(self, latents: Latents) -> CodedWhole:
-        """The file of latents. Floats end here: the same latents give the same file on every machine."""
+        """Code latents as a file. From here on everything is exact: equal latents give equal files on every machine."""
         piece, parsed = code_slice(latents, (self.rows, self.columns), self.model)
-        whole = Container(self._header(latents.index), (piece,), self.chunks)
-        return CodedWhole(whole, container.write(whole), parsed)
+        file = Container(self._header(latents.index), (piece,), self.chunks)
+        return CodedWhole(file, container.write(file), parsed)
 
     def psnr(self, coded: CodedWhole) -> float:
-        """Peak signal-to-noise ratio in dB of what a decoder makes of a file with default settings."""
+        """PSNR in dB of the picture that a decoder makes of a file with default settings."""
         return self._psnr(condition(coded.parsed, coded.container.header, self.model))
 
     def _psnr(self, known: Condition[Tensor]) -> float:
@@ -147,15 +151,16 @@ class PictureEncoder:
 
 
 def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condition[Tensor]:
-    """Symbols, means and scales [1, M, h, w] of the float rate model and t [1] → what a decoder would know."""
+    """The decoder's condition, predicted from the float rate model: symbols, means, scales [1, M, h, w] and t [1]."""
     index = nearest_scale(scale.log())
     return Condition(mean + centroid(symbols, index), deviation(symbols, index), scale, t)
 
 
 @torch.no_grad()
 def latents_of(scaled: Tensor, index: int, model: Model, hyper: Tensor | None = None) -> Latents:
-    """What a slice stores: its latent in steps [1, M, h, w] and the symbols of its hyper-latent, [1, hyper, h/4, w/4]
-    before rounding, which is that of h_a where none is given.
+    """Complete the latents of a slice: round and clamp its hyper-latent, which h_a computes if it is not given.
+
+    scaled: the latent in steps, [1, M, h, w]; hyper: [1, hyper, h/4, w/4], not yet rounded.
     """
     z = torch.round(model.networks.rate.hyper_latent(scaled) if hyper is None else hyper)[0]
     z = z.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
@@ -163,7 +168,7 @@ def latents_of(scaled: Tensor, index: int, model: Model, hyper: Tensor | None = 
 
 
 def code_slice(latents: Latents, coded: tuple[int, int], model: Model) -> tuple[Slice, Parsed]:
-    """One slice of latents; coded: the rows and columns of them that hold symbols."""
+    """Code one slice. coded: how many rows and columns of the latents hold symbols."""
     hyper, coder = latents.hyper, model.coder.encoder()
 
     def write(indices: NDArray[np.uint8], places: NDArray[np.intp]) -> NDArray[np.int32]:
