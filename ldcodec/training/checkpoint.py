@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ldcodec.bitstream.atomic import replaced
 from ldcodec.entropy.weights import read_tensors
 from ldcodec.errors import ModelError
+from ldcodec.nets.model import LARGE
 from ldcodec.nets.networks import Networks
 
 FORMAT = "ldcodec-training-1"
-LARGE = 1024  # tensors of more elements are stored in half precision in a weights file
 MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq", "count": "step"}  # name in a state → torch.optim.AdamW's
 
 

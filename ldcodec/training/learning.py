@@ -42,8 +42,9 @@ class Learner:
             return self._learn(self.stage.loss, x, t, phase)
         key = phase, x.shape
         if key not in self.recordings:
-            self.stage.loss(x, t, phase)  # builds the tables that compiled code expects to find
-            self.recordings = {key: self._recording(phase)}  # frees the memory of the last one
+            self.recordings = {}  # frees the memory of the last one
+            self._prepare(x[:1], t[:1], phase)
+            self.recordings = {key: self._recording(phase)}
         return self.recordings[key].run(x, t)
 
     def _set(self, rate: float) -> None:
@@ -52,6 +53,12 @@ class Learner:
                 group["lr"].fill_(rate * group["factor"])
             else:
                 group["lr"] = rate * group["factor"]
+
+    @torch.no_grad()
+    def _prepare(self, x: Tensor, t: Tensor, phase: int) -> None:
+        """Builds the tables that compiled code expects to find, without a change to the random numbers of the step."""
+        with torch.random.fork_rng([self.device]):
+            self.stage.loss(x, t, phase)
 
     def _recording(self, phase: int) -> "Recording":
         loss = torch.compile(self.stage.loss, dynamic=False)

@@ -34,7 +34,7 @@ class TextureStage(Stage):
     """
 
     name = "texture"
-    steady = False  # crops for LPIPS are drawn on the CPU
+    steady = False  # the CPU draws the crop that LPIPS sees, and copies LPIPS's weights to the device in every step
 
     def __init__(self, networks: Networks, settings: TextureSettings) -> None:
         networks.add_texture()
