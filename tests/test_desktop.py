@@ -151,6 +151,7 @@ def test_the_type_is_known_to_shared_mime_info(call: Call, tmp_path: Path) -> No
     assert not known.exists() or "ldc" not in known.read_text()
 
 
+@pytest.mark.slow
 def test_a_thumbnail_as_a_file_manager_asks_for_it(
     call: Call, model: Model, tiny_model_folder: Path, tmp_path: Path
 ) -> None:

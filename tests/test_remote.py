@@ -50,7 +50,7 @@ def sliced_file(model: Model) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slices, "WHOLE_AREA", 0)
         patch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
-        return ldcodec.encode(texture(1200, 330), quality=60, fallback=False, model=model)
+        return ldcodec.encode(texture(800, 330), quality=60, fallback=False, model=model)
 
 
 @pytest.fixture

@@ -151,13 +151,3 @@ def test_two_processes_that_write_the_same_output_do_not_mix(folder: Path) -> No
             assert (both[name].returncode, err) == (0, "") and f"{name}.ldc → out.png" in out
             assert (folder / "out.png").read_bytes() == (folder / f"{name}-right.png").read_bytes()
     assert not remains(folder)
-
-
-def test_two_processes_that_nothing_holds_back(folder: Path) -> None:
-    """Without any order of ours: whichever was last, its picture is whole."""
-    with ExitStack() as stack:
-        arguments = [("", "decompress", f"{name}.ldc", "-o", "out.png", "--force") for name in "abab"]
-        every = [stack.enter_context(stopping(folder, *given)) for given in arguments]
-        assert [process.wait() for process in every] == [0] * 4
-    assert (folder / "out.png").read_bytes() in [(folder / f"{name}-right.png").read_bytes() for name in "ab"]
-    assert not remains(folder)

@@ -58,11 +58,11 @@ class Limits:
         from PIL import Image
 
         Image.MAX_IMAGE_PIXELS = None  # this file's size is tested here
-        claim = _claim_of(stream)
+        claimed = _claimed_size(stream)
         self._limit_pillow()
-        if claim is None:
+        if claimed is None:
             return
-        width, height, problem = claim
+        width, height, problem = claimed
         self._check_pixels(width, height)
         if problem:
             raise PictureError(problem)
@@ -150,7 +150,7 @@ class _ClaimedSize(NamedTuple):
     problem: str
 
 
-def _claim_of(stream: BinaryIO) -> _ClaimedSize | None:
+def _claimed_size(stream: BinaryIO) -> _ClaimedSize | None:
     """What a picture file claims; None for a pipe, which can be read only once, and for a file that is no picture."""
     from PIL import Image
 

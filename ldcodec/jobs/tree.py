@@ -65,12 +65,12 @@ def tree_of(inputs: Sequence[str], plan: Plan, known: Mapping[str, str], console
     reported as a failure. Raises UsageError if an output would replace an input.
     """
     tree = Tree()
-    claimed = {target.casefold(): name for name, target in known.items()}
+    taken_by = {target.casefold(): name for name, target in known.items()}
     for source in inputs:
         found = _found_remotely if remote.is_remote(source) else _found
         for path, name, fingerprint in found(source, plan, tree, console):
-            target = known.get(name) or _target(name, plan.extension, claimed)
-            claimed.setdefault(target.casefold(), name)
+            target = known.get(name) or _target(name, plan.extension, taken_by)
+            taken_by.setdefault(target.casefold(), name)
             place = joined(plan.output, target)
             size = _size(path) if fingerprint is None else fingerprint.size
             unfinished = None if remote.appears_whole(place) else unfinished_path(place)
@@ -79,9 +79,9 @@ def tree_of(inputs: Sequence[str], plan: Plan, known: Mapping[str, str], console
     return tree
 
 
-def _target(name: str, extension: str, claimed: Mapping[str, str]) -> str:
+def _target(name: str, extension: str, taken_by: Mapping[str, str]) -> str:
     short = os.path.splitext(name)[0] + extension
-    return short if claimed.get(short.casefold(), name) == name else name + extension
+    return short if taken_by.get(short.casefold(), name) == name else name + extension
 
 
 def _found(source: str, plan: Plan, tree: Tree, console: Console) -> Iterator[tuple[str, str, Fingerprint | None]]:
