@@ -27,6 +27,8 @@ from ldcodec.pictures.picture import Pixels
 from tests.browser import Page
 from tests.commands import Call
 
+pytestmark = pytest.mark.slow
+
 SIZE = (176, 192)  # large enough for MS-SSIM
 
 

@@ -103,6 +103,7 @@ def test_info_of_bytes(ldc: bytes) -> None:
     assert ldcodec.info(ldc)["width"] == 40
 
 
+@pytest.mark.slow
 def test_there_and_back(sound: Path, call: Call) -> None:
     code, out, err = call("compress", "a.png", "--rate", "1", *TINY, "-o", "out.ldc")
     assert (code, err) == (0, "")
@@ -116,6 +117,7 @@ def test_there_and_back(sound: Path, call: Call) -> None:
         assert (restored.size, restored.mode, restored.format) == ((40, 24), "RGB", "PNG")
 
 
+@pytest.mark.slow
 def test_pipes(tmp_path: Path) -> None:
     packed = command("compress", "-", "--lossless", input=png(), cwd=tmp_path)
     assert packed.returncode == 0, packed.stderr
@@ -141,6 +143,7 @@ def test_several_with_two_bad(sound: Path, call: Call) -> None:
     assert [line.split()[0] for line in out.splitlines()] == ["a.png", "b.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["compress", "a.png", "--lossless"], ["decompress", "exact.ldc"]], ids=" ".join)
 def test_full_disk(arguments: list[str], unchanged: Path) -> None:
     """No file may grow beyond 20 bytes: one line, and the signal that comes with it kills nothing."""
@@ -169,6 +172,7 @@ main(["decompress", "exact.ldc", "-f", "-o", "a.png"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_while_writing(number: signal.Signals, unchanged: Path) -> None:
     process = subprocess.Popen(
@@ -644,6 +648,7 @@ def test_info_json_is_an_object_a_line(call: Call, sound: Path, ldc: bytes) -> N
     assert [json.loads(line) for line in out.splitlines()] == [container.info(ldc, "k.ldc")] * 2
 
 
+@pytest.mark.slow
 def test_info_of_a_model(call: Call) -> None:
     code, out, err = call("info", *TINY)
     assert (code, err) == (0, "")

@@ -24,6 +24,8 @@ from ldcodec.nets.model import Model
 from tests.commands import ROOT, environment, error_line
 from tests.pictures import photo
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., tuple[int, str, str]]
 
 

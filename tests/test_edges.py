@@ -17,6 +17,8 @@ from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture, Pixels
 from tests.pictures import noise, texture
 
+pytestmark = pytest.mark.slow
+
 OVERHEAD = 60  # bytes that an .ldc file adds to lossless WebP
 
 

@@ -35,6 +35,8 @@ from ldcodec.errors import ModelError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model
 from ldcodec.nets.tensors import TorchArithmetic
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "as it is": {},
     "oldest": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},

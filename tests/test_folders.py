@@ -30,6 +30,8 @@ from tests.pictures import png
 from tests.strange import strange
 from tests.test_cli import Terminal
 
+pytestmark = pytest.mark.slow
+
 EXACT = ["-r", "--jobs", "1", "--lossless"]  # needs no model
 NAMES = ("2024/june/a.png", "2024/b.PNG", "c.png")
 PAST = 1_100_000_000_987_654_000

@@ -116,6 +116,7 @@ def refused(call: Call, ways: list[list[str]], name: str) -> None:
     assert [path.name for path in Path().iterdir()] == ["bad.ldc"], name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("model")
 def test_headers(call: Call) -> None:
     """No command believes a word of them."""
@@ -124,6 +125,7 @@ def test_headers(call: Call) -> None:
         refused(call, WAYS, name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("model")
 def test_lengths(call: Call) -> None:
     """Even salvage, which tolerates damage, finds nothing intact."""
@@ -242,6 +244,7 @@ def test_data_that_is_no_picture(call: Call) -> None:
     assert [path.name for path in Path().iterdir()] == ["bad.ldc"]
 
 
+@pytest.mark.slow
 def test_data_that_is_no_alpha(call: Call, model: Model) -> None:
     """It is refused before anything else is decoded."""
     source = container.read(encode(np.full((5, 7), 9, np.uint8), quality=50, fallback=False, model=model))

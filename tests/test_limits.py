@@ -31,6 +31,8 @@ from ldcodec.pictures.read import read
 from tests.commands import Call, error_line
 from tests.pictures import texture
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST = 300e6  # bytes of memory
 LONGEST = 10.0  # seconds of CPU, about ten times what it takes

@@ -38,6 +38,8 @@ from tests.commands import Call, environment, error_line
 from tests.conftest import TINY, tiny_networks
 from tests.pictures import texture
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnx", reason="the extra is not installed: pip install 'ldcodec[onnx]'")
 pytest.importorskip("onnxruntime", reason="the extra is not installed: pip install 'ldcodec[onnx]'")
 

@@ -151,6 +151,7 @@ def by_parts(data: bytes) -> Container:
     return Container(source.header, pieces, tuple(source.chunk(k) for k in range(source.chunk_count)))
 
 
+@pytest.mark.slow
 @examples(400)
 @given(mutated())
 def test_one_change_is_refused_or_changes_nothing(case: tuple[Container, bytes]) -> None:

@@ -22,6 +22,8 @@ from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.errors import UsageError
 from ldcodec.nets.model import Model
 
+pytestmark = pytest.mark.slow
+
 INDEX = 1500
 Pixels = NDArray[np.uint8]
 

@@ -8,6 +8,8 @@ from PIL import Image
 
 from tests.landscape import SIZE, draw_plants, render
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
 SMALL = (24, 16)
 

@@ -148,6 +148,7 @@ def test_tiles_give_the_pixels_of_one_pass(model: Model, settings: DecodeSetting
     assert difference(tiled, whole(data, model, settings)) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 def test_tiles_give_the_pixels_of_one_pass_with_the_shipped_model(
     shipped_model: Model, monkeypatch: pytest.MonkeyPatch
@@ -173,6 +174,7 @@ def test_a_halo_that_is_too_narrow_shows(
     assert difference(tiled, whole(data, model, settings)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [1000, 2200])
 def test_no_seam_shows_at_a_slice_border(shipped_model: Model, monkeypatch: pytest.MonkeyPatch, index: int) -> None:
     """PSNR of the 16 rows on either side of each border, with and without slices."""

@@ -45,6 +45,8 @@ from ldcodec.study.runs import CHOICES, StudySettings
 from ldcodec.study.toycodec import SAMPLER_OF, StudyCodec
 from ldcodec.study.toynets import layout
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sklearn")
 SHAPE = (4, 2, 2)
 

@@ -193,6 +193,7 @@ def test_the_networks_velocity_is_that_of_the_gaussian_it_names(mean: float, dev
     assert torch.allclose(velocity(u, torch.ones(50), *named), torch.full_like(u, -mean), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_mixed_prior_with_alpha_zero_is_the_standard_normal() -> None:
     mixed = MixedVelocity(DIGITS, "mixed", 0.0)
     torch.nn.init.normal_(mixed.network.head.weight)  # whatever the network says

@@ -22,6 +22,8 @@ from ldcodec.training.trainer import WEIGHTS
 from tests.pictures import texture
 from tests.test_training import SETTINGS, fresh, made_pictures, trainer
 
+pytestmark = pytest.mark.slow
+
 
 def textured() -> Networks:
     networks = fresh()

@@ -42,6 +42,8 @@ from ldcodec.training.start import block_covariance, fresh_networks, karhunen_lo
 from ldcodec.training.trainer import FLAT_STATE, STATE, WEIGHTS, Trainer
 from tests.conftest import TINY, assumed_covariance, tiny_networks
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
 FASTEST_TYPE = precision.fastest_type

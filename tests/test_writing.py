@@ -17,6 +17,8 @@ from ldcodec.codec import encode
 from tests.commands import Call, environment
 from tests.test_cli import contents
 
+pytestmark = pytest.mark.slow
+
 STOPPING = """
 import io, os, sys
 from ldcodec.cli import main
