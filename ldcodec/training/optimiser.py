@@ -141,4 +141,4 @@ def _by_output(x: Tensor) -> Tensor:
 
 
 def _dense(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1) if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) else x
+    return _by_output(x) if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) else x
