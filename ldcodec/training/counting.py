@@ -23,7 +23,7 @@ Counts = NDArray[np.float64]
 
 
 def counted(networks: Networks, pictures: list[Pixels], seed: int = 0) -> HyperPrior:
-    """Tables of the hyper-latent for networks in evaluation mode; similar ones are merged until 96 are left.
+    """Tables of the hyper-latent for networks in evaluation mode; at most 96, because similar ones are merged.
 
     Each picture is analysed once in each band, at a random quality of the band.
     """
