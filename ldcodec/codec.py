@@ -99,10 +99,10 @@ def encode_picture(picture: Picture, settings: EncodeSettings, model: "Model | N
     coded, complaint = encode_to(encoder_for(picture, model or load_model(), settings.effort), settings.target)
     exact = chunks.smaller_lossless(picture, coded.payload, coded.size) if settings.fallback else None
     if exact is not None:
-        limit = settings.target.most_bytes(picture.width * picture.height)
+        limit = settings.target.most_bytes(picture.width * picture.height)  # the complaint was about the other file
         complaint = out_of_reach(limit, len(exact)) if limit is not None and len(exact) > limit else None
     if complaint is not None:
-        warnings.warn(complaint, LdcodecWarning, stacklevel=3)
+        warnings.warn(complaint, LdcodecWarning, stacklevel=3)  # blames the caller of `encode`
     return Encoded(coded.data if exact is None else exact, exact is not None)
 
 

@@ -55,7 +55,7 @@ class Reader:
     def __init__(self, stream: BinaryIO) -> None:
         """Parse the header and tables of a binary, seekable stream.
 
-        Raises FormatError for another kind of file, and DamagedError for a damaged header, which nothing can replace.
+        Raises FormatError for another kind of file, and DamagedError if the header is damaged.
         """
         self._stream = stream
         self.length = stream.seek(0, os.SEEK_END)

@@ -62,6 +62,7 @@ class Latent:
         slice in this order, whichever thread finds one first.
         """
         area = max((self.source.spans[number].rows for number in numbers), default=1) * self.columns
+        # Parsing takes 13 kB per position, so the number of positions parsed at once bounds the memory.
         parallel = self.model.integers.arithmetic.parallel
         threads = thread_count(len(numbers), PARSED_AT_ONCE // area) if parallel else 1
 
@@ -120,4 +121,4 @@ class Latent:
 
 
 def _compact(parsed: Parsed) -> _Compact:
-    return _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index)
+    return _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index)  # |s| ≤ 32767

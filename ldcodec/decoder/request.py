@@ -81,7 +81,7 @@ class Request:
         if self.scale not in SCALES:
             raise UsageError(f"the scale must be 1/1, 1/2, 1/4, 1/8 or 1/16, not 1/{self.scale}")
         if self.region is not None and self.scale != 1:
-            raise UsageError("a preview shows the whole picture: give a region or a scale")
+            raise UsageError("a preview shows the whole picture: give either a region or a scale")
 
     def area(self, header: Header) -> Area | None:
         """The region as an area, None for the whole picture. Raises UsageError if it exceeds the picture."""

@@ -49,7 +49,7 @@ def restore(
 
 
 def restore_each(
-    source: Reader, model: DecoderModel | None, wanted: Sequence[DecodeSettings], request: Request
+    source: Reader, model: DecoderModel | None, variants: Sequence[DecodeSettings], request: Request
 ) -> Iterator[Picture]:
     """Decode a file once for each of several settings, parsing it only once. A lossless file yields one picture.
 
@@ -61,8 +61,8 @@ def restore_each(
         yield _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
         return
     alpha = chunks.alpha(extra)
-    latent = Latent(source, model, keep_all=len(wanted) > 1)
-    for settings in wanted:
+    latent = Latent(source, model, keep_all=len(variants) > 1)
+    for settings in variants:
         yield _complete(_pixels(latent, settings, request, None), extra, request, alpha)
 
 

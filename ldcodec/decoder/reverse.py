@@ -56,7 +56,7 @@ def reverse_diffusion(
     plan, shape = settings.plan(model.networks.textured), tuple(known.centre.shape)
 
     def noise(step: int, size: float = plan.noise) -> Array:
-        if not size:
+        if not size:  # generating noise takes time
             return model.networks.array(np.zeros(shape, np.float32))
         field = np.float32(size) * gaussian(settings.seed, step, shape[1:], *origin)
         return model.networks.array(field[None])

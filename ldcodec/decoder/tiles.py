@@ -64,13 +64,13 @@ def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator
     for top, bottom in evenly(first, last, TILE):
         for start, end in evenly(left, right, TILE):
             tile = Area(top, bottom, start, end)
-            shown = Area(
+            place = Area(  # the part of the tile that lies in the region, in pixels
                 max(region.top, top * PIXELS),
                 min(region.bottom, bottom * PIXELS),
                 max(region.left, start * PIXELS),
                 min(region.right, end * PIXELS),
             )
-            yield shown, _tile(latent, tile, halo, settings)[shown.inside(Area(*(PIXELS * edge for edge in tile)))]
+            yield place, _tile(latent, tile, halo, settings)[place.inside(Area(*(PIXELS * edge for edge in tile)))]
 
 
 def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> Pixels:
@@ -94,7 +94,7 @@ def preview_of(latent: Latent, scale: int) -> Pixels:
     pixels = np.empty(shape if header.grey else (*shape, 3), np.uint8)
     t, spans = quality_of(header, latent.model), latent.source.spans
 
-    def rendered(parsed: Parsed) -> Array:
+    def rendered(parsed: Parsed) -> Array:  # slice by slice, because the shortcut needs no halo
         return networks.preview(networks.array(_in_steps(parsed)[None]), t, scale)
 
     for span, preview in zip(spans, latent.each(range(len(spans)), rendered), strict=True):

@@ -1,1 +1,1 @@
-"""Conditional diffusion decoder: what quantisation destroyed, drawn again given all that the decoder knows."""
+"""The diffusion: noise, schedule, samplers, and the posterior of the latent that conditions them. Any array library."""

@@ -2,9 +2,9 @@
 
 The schedule is the variance-preserving cosine schedule (Nichol and Dhariwal 2021) in terms of the angle φ = time·π/2:
 u_t = α·u0 + σ·ε with α = cos φ and σ = sin φ. The network is passed in: `denoise(u, time)` returns v = α·ε − σ·u0
-(Salimans and Ho 2022, appendix D), from which u0 = α·u − σ·v and ε = σ·u + α·v. By the angle, the probability flow is
-du/dφ = v, and a rotation while u0 and ε are constant. Nothing is divided by α, so the start, where α = 0, needs no
-special care. With a single step every sampler returns u0 = −v(u, 1).
+(Salimans and Ho 2022, appendix D), from which u0 = α·u − σ·v and ε = σ·u + α·v. In terms of φ, the probability flow is
+du/dφ = v, which is a rotation while u0 and ε are constant. Nothing is divided by α, so the start, where α = 0, needs
+no special care. With a single step every sampler returns u0 = −v(u, 1).
 
 Arrays may be NumPy's or PyTorch's: samplers only add, subtract and multiply by numbers.
 """

@@ -40,15 +40,15 @@ class Target:
     lossless: bool = False
 
     def __post_init__(self) -> None:
-        given = [v for v in (self.rate, self.size, self.psnr, self.quality) if v is not None]
-        if self.lossless and given:
+        values = [v for v in (self.rate, self.size, self.psnr, self.quality) if v is not None]
+        if self.lossless and values:
             raise UsageError("give either lossless or one of rate, size, psnr and quality")
         if self.lossless:
             return
-        if len(given) != 1:
+        if len(values) != 1:
             raise UsageError("give exactly one of rate, size, psnr and quality")
-        if not math.isfinite(given[0]) or given[0] < 0 or (self.quality is None and given[0] <= 0):
-            raise UsageError(f"the target must be a positive number, not {given[0]}")
+        if not math.isfinite(values[0]) or values[0] < 0 or (self.quality is None and values[0] <= 0):
+            raise UsageError(f"the target must be a positive number, not {values[0]}")
         if self.quality is not None and self.quality > 100:
             raise UsageError(f"quality must be from 0 to 100, not {self.quality}")
 
@@ -121,6 +121,7 @@ def _encode_to_size(encoder: Encoder[File], size: int) -> tuple[File, str | None
     files = _confirm(encoder, search, lambda coded: math.log(coded.size))
     fitting = [coded for coded in files if coded.size <= size]
     best = max(fitting or files, key=lambda coded: coded.size if fitting else -coded.size)
+    # A file far below its target is complained of only where no higher quality is left.
     at_end = best.container.header.quality == TOP_INDEX and not goal.reached(math.log(best.size))
     return best, out_of_reach(size, best.size) if at_end or not fitting else None
 

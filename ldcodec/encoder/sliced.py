@@ -161,6 +161,7 @@ def sample_places(width: int, height: int) -> list[Area]:
     places = []
     for k in range(rows * columns):
         row, column = divmod(k, columns)
+        # Rounded down to whole latent positions.
         top = ((2 * row + 1) * height // (2 * rows) - tall // 2) // PIXELS * PIXELS
         left = ((2 * column + 1) * width // (2 * columns) - wide // 2) // PIXELS * PIXELS
         places.append(Area(max(0, top), max(0, top) + tall, max(0, left), max(0, left) + wide))

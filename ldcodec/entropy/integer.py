@@ -190,7 +190,7 @@ class IntegerRateModel:
 
     def _hidden(self, step: int, features: Array, state: "_State") -> Array:
         mix, spatial = self.steps[step]
-        mixed = mix(state.beside(features) if step else features)
+        mixed = mix(state.appended_to(features) if step else features)
         return self._activated(spatial(self._activated(mixed)))
 
     def _activated(self, x: Array) -> Array:
@@ -220,7 +220,7 @@ class _State:
         self.symbols, self.mean = np.zeros((channels, h, w), np.int32), np.zeros((channels, h, w), np.int32)
         self.index = np.zeros((channels, h, w), np.uint8)
 
-    def beside(self, features: Array) -> Array:
+    def appended_to(self, features: Array) -> Array:
         """Append the decoded latent, divided by its expected deviation, to the features: [ctx + M, h, w]."""
         both = self._arithmetic.zeros(len(features) + len(self.decoded), *features.shape[1:])
         both[: len(features)] = features

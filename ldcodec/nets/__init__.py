@@ -1,1 +1,1 @@
-"""The networks, in torch."""
+"""The float networks, the model that holds them, and what they share, in PyTorch."""

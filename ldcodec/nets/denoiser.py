@@ -76,6 +76,7 @@ class Denoiser(nn.Module):
         centre = condition.centre.float()
         log_deviation = condition.deviation.float().clamp(min=0.01).log()  # −2.2 … −1.2 nearly everywhere
         log_scale = condition.scale.float().clamp(min=0.01).log()  # −2.2 … 5.5
+        # All three are brought to about unit size.
         inputs = torch.cat([centre.sign() * centre.abs().log1p(), 2 * (log_deviation + 1.6), 0.5 * log_scale], dim=1)
         return Prepared(self.known(inputs), self.quality(condition.quality))
 
