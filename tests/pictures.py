@@ -3,10 +3,11 @@
 import functools
 import io
 import math
+import struct
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 Pixels = NDArray[np.uint8]
 
@@ -48,3 +49,33 @@ def png(width: int = 40, height: int = 24, seed: int = 0) -> bytes:
     file = io.BytesIO()
     photo(width, height, seed).save(file, "PNG")
     return file.getvalue()
+
+
+def colours(height: int = 5, width: int = 7) -> Pixels:
+    """RGB noise, the same in every run."""
+    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def grey(height: int = 5, width: int = 7) -> Pixels:
+    """Grey noise, the same in every run."""
+    return np.ascontiguousarray(colours(height, width)[:, :, 0])
+
+
+def disc(height: int, width: int) -> Pixels:
+    """Alpha of a disc with a soft edge."""
+    rows, columns = np.mgrid[:height, :width]
+    distance = np.hypot(rows - height / 2, columns - width / 2)
+    return np.clip(255 * (min(height, width) / 4 - distance), 0, 255).astype(np.uint8)
+
+
+def exif_of(order: str, orientation: int, kind: int = 3) -> bytes:
+    """Exif with an orientation and one more tag, followed by bytes that only the camera's maker understands."""
+    mark = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    value = struct.pack(f"{order}I", orientation) if kind == 4 else struct.pack(f"{order}HH", orientation, 0)
+    tags = struct.pack(f"{order}HHHI", 2, 0x0112, kind, 1) + value + struct.pack(f"{order}HHII", 0x010F, 2, 6, 38)
+    return mark + struct.pack(f"{order}I", 8) + tags + bytes(4) + b"Maker\0" + b"beyond"
+
+
+EXIF = exif_of(">", 1)
+XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>\xc3\xbc" + bytes(range(32, 60)) * 20 + b"</x:xmpmeta>"
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

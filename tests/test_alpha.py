@@ -10,15 +10,7 @@ from ldcodec.nets.model import Model
 from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.read import from_image
-from tests.pictures import texture
-from tests.test_pictures import colours, grey
-
-
-def disc(height: int, width: int) -> Pixels:
-    """Alpha of a disc with a soft edge."""
-    rows, columns = np.mgrid[:height, :width]
-    distance = np.hypot(rows - height / 2, columns - width / 2)
-    return np.clip(255 * (min(height, width) / 4 - distance), 0, 255).astype(np.uint8)
+from tests.pictures import colours, disc, grey, texture
 
 
 def test_opaque_alpha_is_dropped() -> None:

@@ -21,10 +21,8 @@ from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarni
 from ldcodec.nets.model import Model
 from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture
-from tests.pictures import texture
-from tests.test_alpha import disc
+from tests.pictures import EXIF, SRGB, XMP, colours, disc, grey, texture
 from tests.test_container import documented_bytes
-from tests.test_pictures import EXIF, SRGB, XMP, colours, grey
 
 WHOLE = Picture(texture(70, 90), disc(70, 90), SRGB, EXIF, XMP)
 
@@ -231,8 +229,8 @@ def test_any_byte_changed_inside_a_chunk_gives_a_picture_or_one_line(kind: str) 
 CONTRADICTIONS = {
     "more than one chunk ALPH": (bytes(range(8)), ["ALPH", "exif", "ALPH"]),
     "more than one chunk exif": (bytes(range(8)), ["exif", "exif"]),
-    "two pictures": (bytes(8), ["WEBP", "PNGI"]),
-    "a model beside a picture": (bytes(range(8)), ["WEBP"]),
+    "two lossless pictures": (bytes(8), ["WEBP", "PNGI"]),
+    "a model although its picture is lossless": (bytes(range(8)), ["WEBP"]),
     "names no model": (bytes(8), ["ALPH"]),
 }
 

@@ -10,23 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from ldcodec.errors import LdcodecWarning, PictureError, UsageError
 from ldcodec.pictures.metadata import strip
 from ldcodec.pictures.picture import Picture, Pixels, from_array
 from ldcodec.pictures.read import from_image, read
 from ldcodec.pictures.write import FORMATS, format_of, to_image, write
-
-
-def colours(height: int = 5, width: int = 7) -> Pixels:
-    """RGB noise, the same in every run."""
-    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3)).astype(np.uint8)
-
-
-def grey(height: int = 5, width: int = 7) -> Pixels:
-    """Grey noise, the same in every run."""
-    return np.ascontiguousarray(colours(height, width)[:, :, 0])
+from tests.pictures import EXIF, SRGB, XMP, colours, exif_of, grey
 
 
 def saved(image: Image.Image, path: Path, **options: Any) -> Path:
@@ -40,19 +31,6 @@ def tags_of(picture: Picture) -> Image.Exif:
     found = Image.Exif()
     found.load(picture.exif or b"")
     return found
-
-
-def exif_of(order: str, orientation: int, kind: int = 3) -> bytes:
-    """Exif with an orientation and one more tag, followed by bytes that only the camera's maker understands."""
-    mark = {"<": b"II*\0", ">": b"MM\0*"}[order]
-    value = struct.pack(f"{order}I", orientation) if kind == 4 else struct.pack(f"{order}HH", orientation, 0)
-    tags = struct.pack(f"{order}HHHI", 2, 0x0112, kind, 1) + value + struct.pack(f"{order}HHII", 0x010F, 2, 6, 38)
-    return mark + struct.pack(f"{order}I", 8) + tags + bytes(4) + b"Maker\0" + b"beyond"
-
-
-EXIF = exif_of(">", 1)
-XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>\xc3\xbc" + bytes(range(32, 60)) * 20 + b"</x:xmpmeta>"
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def profile(space: bytes, of: bytes = SRGB) -> bytes:

@@ -34,6 +34,9 @@ class Slice:
     symbols_crc: int
 
 
+MAX_LISTED = 8  # damaged parts that one message lists
+
+
 @dataclass(frozen=True)
 class Damage:
     """A truncated or altered part of a file: its name, the reason, and the slice number from 0 if it is a slice."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
 
+from ldcodec.bitstream.slices import PREVIEW_SCALES
 from ldcodec.cli.options import PATH, AdvancedOption, CodingOptions, TieredCommand, coding_options
+from ldcodec.diffusion import SAMPLER_NAMES
 from ldcodec.jobs.limits import Limits, bound_threads
 from ldcodec.jobs.messages import JobResult
 from ldcodec.jobs.models import Models
@@ -18,7 +20,6 @@ from ldcodec.jobs.work import Work
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-SAMPLERS = ("ddim", "ddpm", "heun", "sde")
 LONG_WORK = 8  # steps from which one picture has a progress bar
 
 
@@ -92,13 +93,13 @@ region_option = click.option(
 @region_option
 @click.option(
     "--scale",
-    type=click.Choice(["1/1", "1/2", "1/4", "1/8", "1/16"]),
+    type=click.Choice(["1/1", *(f"1/{scale}" for scale in PREVIEW_SCALES)]),
     callback=_scale,
     default="1/1",
     help="A quick, smaller preview without diffusion.",
 )
 @click.option("--salvage", is_flag=True, help="Restore what is intact in damaged files.")
-@click.option("--sampler", cls=AdvancedOption, type=click.Choice(SAMPLERS), default="ddim", show_default=True)
+@click.option("--sampler", cls=AdvancedOption, type=click.Choice(SAMPLER_NAMES), default="ddim", show_default=True)
 @click.option(
     "--seed",
     cls=AdvancedOption,

@@ -9,7 +9,7 @@ import click
 
 from ldcodec.bitstream.chunktypes import CRITICAL
 from ldcodec.bitstream.container import Container, read
-from ldcodec.bitstream.reader import Damage, Reader
+from ldcodec.bitstream.reader import MAX_LISTED, Damage, Reader
 from ldcodec.cli.options import PATH, max_pixels_option
 from ldcodec.entropy.modelfiles import CHECK_FILE, DEFAULT_MODEL, find_file
 from ldcodec.errors import DamagedError, FormatError, LdcodecError, ModelError
@@ -20,8 +20,6 @@ from ldcodec.jobs.paths import name_of, opened, reader_of
 
 if TYPE_CHECKING:
     from ldcodec.decoder.protocols import DecoderModel
-
-SHOWN = 8  # damaged parts that the text names
 
 
 @dataclass
@@ -36,8 +34,8 @@ class Finding:
     def __str__(self) -> str:
         if not self.damage:
             return f"{self.name}: sound, {_plural(self.slices, 'slice')}, symbols {self.symbols}"
-        more = [f"{len(self.damage) - SHOWN} more"] if len(self.damage) > SHOWN else []
-        return f"{self.name}: damaged: {'; '.join(self.damage[:SHOWN] + more)}"
+        more = [f"{len(self.damage) - MAX_LISTED} more"] if len(self.damage) > MAX_LISTED else []
+        return f"{self.name}: damaged: {'; '.join(self.damage[:MAX_LISTED] + more)}"
 
     def line(self) -> str:
         """One JSON object."""

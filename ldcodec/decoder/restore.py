@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ldcodec.bitstream.chunktypes import CRITICAL
 from ldcodec.bitstream.container import Container
-from ldcodec.bitstream.reader import Damage, Reader
+from ldcodec.bitstream.reader import MAX_LISTED, Damage, Reader
 from ldcodec.bitstream.slices import PIXELS
 from ldcodec.decoder.latent import Latent, OnSlice
 from ldcodec.decoder.protocols import DecoderModel
@@ -17,7 +17,6 @@ from ldcodec.pictures import chunks
 from ldcodec.pictures.picture import Picture, Pixels
 
 FindModel = Callable[[bytes], DecoderModel]
-SHOWN = 8  # damaged parts that one message lists
 
 
 def restore(
@@ -106,8 +105,8 @@ def _examine(source: Reader, salvage: bool) -> None:
 
 
 def _listed(damages: list[Damage]) -> str:
-    names = [str(damage) for damage in damages[:SHOWN]]
-    more = [f"and {len(damages) - SHOWN} more parts"] if len(damages) > SHOWN else []
+    names = [str(damage) for damage in damages[:MAX_LISTED]]
+    more = [f"and {len(damages) - MAX_LISTED} more parts"] if len(damages) > MAX_LISTED else []
     return "; ".join(names + more)
 
 
@@ -150,8 +149,8 @@ def _loss(latent: Latent, settings: DecodeSettings, request: Request) -> str:
         if ranges and ranges[-1][1] == first:
             first = ranges.pop()[0]
         ranges.append((first, end))
-    rows = ", ".join(f"{first} to {end - 1}" for first, end in ranges[:SHOWN])
+    rows = ", ".join(f"{first} to {end - 1}" for first, end in ranges[:MAX_LISTED])
     halo = halo_of(latent.model, settings)
     nearby = f", and up to {PIXELS * (halo.denoiser + halo.synthesis)} rows next to them may be affected"
-    more = " and others" if len(ranges) > SHOWN else ""
+    more = " and others" if len(ranges) > MAX_LISTED else ""
     return f"damaged: rows {rows}{more} are lost and were filled in by the model{nearby if request.scale == 1 else ''}"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ldcodec.diffusion import SAMPLER_NAMES
 from ldcodec.diffusion.posterior import Array
 from ldcodec.errors import UsageError
 
@@ -149,7 +150,8 @@ def sample_sde(
     return u
 
 
-SAMPLERS: dict[str, Sampler] = {"ddim": sample_ddim, "ddpm": sample_ddpm, "heun": sample_heun, "sde": sample_sde}
+_FUNCTIONS: tuple[Sampler, ...] = (sample_ddim, sample_ddpm, sample_heun, sample_sde)
+SAMPLERS = dict(zip(SAMPLER_NAMES, _FUNCTIONS, strict=True))
 
 
 def evaluations(sampler: str, steps: int) -> int:
