@@ -81,6 +81,16 @@ def test_every_linked_name_is_in_its_module() -> None:
             assert name == Path(path).stem or re.search(rf"\b(def|class) {name}\b", source), f"{path}: {name}"
 
 
+def test_every_hop_that_is_drawn_exists() -> None:
+    hops = re.findall(
+        r"(\w+/\w+\.py|codec\.py)  (\w+) ", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    )
+    assert len(hops) > 12
+    for path, name in hops:
+        source = (ROOT / "ldcodec" / path).read_text(encoding="utf-8")
+        assert re.search(rf"\b(def|class) {name}\b", source), f"{path}: {name}"
+
+
 def test_every_import_of_the_examples_works() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
     named = re.findall(r"^from (ldcodec[\w.]*) import (\w+)$", text, re.MULTILINE)
