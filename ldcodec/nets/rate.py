@@ -123,7 +123,7 @@ class RateModel(nn.Module):
     def forward(self, y: Tensor, t: Tensor, expected: Tensor, coded: Tensor | None = None) -> Rated:
         """Rate a latent in steps, y [B, M, h, w], at qualities t [B].
 
-        expected: its expected deviation, [B, M, 1, 1]; coded: [h, w], 0 for positions in the padding.
+        expected: the expected deviation of y, [B, M, 1, 1]; coded: [h, w], 0 for positions in the padding.
 
         In training mode, bits are those of y plus uniform noise under continuous scales, and gradients pass straight
         through the rounding. In evaluation mode, bits are those of the symbols under the 64 scales, and elements that a
