@@ -400,7 +400,6 @@ def test_a_picture_on_which_one_codec_fails_is_missing_from_all_means(
     assert [point["pictures"] for point in made_of.measured[0].points] == [1, 1]
 
 
-@pytest.mark.slow
 def test_several_processes_measure_the_same(tiny_model_folder: Path, sources: list[Source], tmp_path: Path) -> None:
     setup = replace(
         setup_of(str(tiny_model_folder / "tiny")), own=OwnOptions(str(tiny_model_folder / "tiny"), qualities=(40.0,))
@@ -617,7 +616,6 @@ def test_an_earlier_run_is_kept_unless_force_is_given(tmp_path: Path) -> None:
 OPTIONS = ("--model", "tiny", "--qualities", "20,50,80", "--codecs", "ldcodec,jpeg", "--compare-at", 1, "--out", "out")
 
 
-@pytest.mark.slow
 def test_the_command_from_pictures_to_report(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in THREAD_VARIABLES:
         monkeypatch.setenv(name, "1")  # several processes set it for all that come later

@@ -86,7 +86,6 @@ def test_sizes_at_the_borders(model: Model, content: str, size: tuple[int, int])
 QUALITIES = [("flat", 10), ("noise", 50), ("noise", 100), ("checkerboard", 10), ("line", 100), ("screenshot", 50)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("content", "quality"), QUALITIES)
 def test_no_file_is_much_larger_than_lossless_webp(shipped_model: Model, content: str, quality: int) -> None:
     pixels = CONTENTS[content](200, 280)

@@ -208,7 +208,6 @@ def test_a_model_without_a_second_synthesis_has_no_graph_of_one(tiny_model_folde
     assert difference(decoded(data, other, settings), decoded(data, model, settings)) <= 1
 
 
-@pytest.mark.slow
 def test_the_shipped_model_gives_the_pictures_of_torch(shipped_model: Model, tmp_path: Path) -> None:
     told = export(DEFAULT_MODEL, tmp_path / "net")
     assert told.difference < 0.1 and told.size == sum(path.stat().st_size for path in (tmp_path / "net").iterdir())
