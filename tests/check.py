@@ -38,7 +38,7 @@ def complain(types: Future[Done]) -> None:
 def tests(quick: bool, nightly: bool) -> tuple[str, ...]:
     if nightly:  # in one process, so that nothing disturbs the measurements
         return "pytest", "-m", "timing or not timing", "--hypothesis-profile=nightly"
-    return ("pytest", *PARALLEL, "-m", QUICK) if quick else ("pytest", *PARALLEL)
+    return ("pytest", *PARALLEL, *(("-m", QUICK, "--hypothesis-profile=quick") if quick else ()))
 
 
 def statuses(options: argparse.Namespace) -> Iterator[int]:

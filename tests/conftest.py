@@ -33,10 +33,11 @@ from tests.browser import BROWSER, Page
 from tests.commands import Call
 from tests.pictures import photo
 
-# Hypothesis tries the same examples in every run, so that a failure is never chance. `--hypothesis-profile=nightly`
-# tries random ones, ten times as many, and keeps what failed in .hypothesis/ for the next run.
+# Hypothesis tries the same examples in every run, so that a failure is never chance; `tests.check --quick` tries a
+# quarter of them. At night it tries ten times as many random ones, and keeps failures in .hypothesis/ for the next run.
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("same", derandomize=True, database=None, deadline=None, suppress_health_check=QUIET)
+settings.register_profile("quick", settings.get_profile("same"), max_examples=25)
 settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=QUIET)
 settings.load_profile("same")
 

@@ -51,6 +51,7 @@ def check_map(model: Model, height: int, width: int, quality: float) -> None:
     assert found.total.sum() <= payload < found.total.sum() + 64
 
 
+@pytest.mark.slow
 def test_the_map_agrees_with_the_payload_within_a_percent(shipped_model: Model) -> None:
     pixels = texture(256, 384)
     data = encode(pixels, rate=0.8, model=shipped_model, fallback=False)

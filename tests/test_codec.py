@@ -114,6 +114,7 @@ def test_psnr_is_reached(model: Model, name: str) -> None:
     check_psnr(PICTURES[name], model, [0.1, 0.5, 0.9])
 
 
+@pytest.mark.slow
 def test_psnr_is_reached_by_the_shipped_model(shipped_model: Model) -> None:
     check_psnr(PICTURES["texture"][:80, :100], shipped_model, [0.2, 0.6])
 

@@ -235,6 +235,7 @@ def whole(kind: str, data: bytes) -> bytes:
     return container.write(Container(Header(7, 5, 0, True, bytes(8)), (Slice(4, b"", 0),), (Chunk(kind, data),)))
 
 
+@pytest.mark.slow
 def test_data_that_is_no_picture(call: Call) -> None:
     for name, (kind, data) in WHOLES.items():
         Path("bad.ldc").write_bytes(whole(kind, data))

@@ -97,6 +97,7 @@ def test_values_that_are_not_finite_are_refused(sound: tuple[Tensors, Metadata],
             refused(saved(tmp_path, tensors | {name: spoilt}, metadata), f"{name} .*not finite")
 
 
+@pytest.mark.slow
 def test_every_tensor_is_needed(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
     tensors, metadata = sound
     for name in ["coder.counts", "coder.reach", *list(tensors)[::5]]:

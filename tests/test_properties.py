@@ -33,7 +33,7 @@ U32 = st.integers(0, (1 << 32) - 1)
 
 
 def examples(count: int) -> settings:
-    """Settings with this many examples, or ten times as many in the nightly profile, which has 1000 instead of 100."""
+    """Settings for this many examples, scaled as in the profile, which says how many there are instead of 100."""
     return settings(max_examples=count * settings().max_examples // 100)
 
 

@@ -200,6 +200,7 @@ def test_sizes_are_met_in_slices(model: Model, target: dict) -> None:
     assert 0.99 * size - 8 <= len(data) <= size and len(container.read(data).slices) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_parts")
 def test_psnr_is_reached_in_slices(model: Model) -> None:
     pixels = texture(300, 330)

@@ -115,6 +115,7 @@ def test_there_are_no_more_threads_than_pytorch_has_than_work_and_than_memory_al
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_slices_in_threads_have_the_symbols_of_each_alone(sound: Container, model: Model, threads: int) -> None:
     reader = Reader(io.BytesIO(write(sound)))
     alone = [
