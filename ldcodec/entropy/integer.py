@@ -62,7 +62,7 @@ class Layer:
     """
 
     def __init__(self, name: str, weight: NDArray[Any], bias: NDArray[Any], shift: int, arithmetic: Arithmetic) -> None:
-        """Raises ModelError if a sum could leave the exact range."""
+        """Raise ModelError if a sum could leave the exact range."""
         wide = weight.astype(np.float64)
         bound = np.abs(wide).sum((1, 2, 3)) * LIMIT + np.abs(bias.astype(np.float64))  # of partial sums as well
         if not 0 <= shift <= 30 or bound.max() >= EXACT:

@@ -23,7 +23,10 @@ from ldcodec.jobs.paths import STREAM, Job, check
 
 STDERR = 2
 # What the library cannot advise, because only the command line has these options.
-ADVICE = {SalvageableError: "--salvage restores the rest", TooManyPixelsError: "--max-pixels sets another limit"}
+ADVICE = {
+    SalvageableError: "decompress --salvage restores the rest",
+    TooManyPixelsError: "--max-pixels sets another limit",
+}
 
 
 @dataclass(frozen=True)

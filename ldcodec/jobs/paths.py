@@ -219,7 +219,7 @@ def remove_abandoned(folder: str) -> None:
 
 
 def _is_abandoned(path: str) -> bool:
-    """Raises OSError where a writer holds the file."""
+    """Raise OSError where a writer holds the file."""
     status = os.lstat(path)
     ours = hasattr(os, "getuid") and status.st_uid == os.getuid()
     if not ours or not stat.S_ISREG(status.st_mode) or time.time() - status.st_mtime < ABANDONED:
@@ -277,7 +277,7 @@ def _check_streams(jobs: list[Job]) -> None:
 
 
 def check_collisions(jobs: list[Job]) -> None:
-    """Raises UsageError where two inputs would become one output, or an output would replace an input."""
+    """Raise UsageError where two inputs would become one output, or an output would replace an input."""
     inputs = {identity: job.source for job in jobs if (identity := _identity(job.source)) is not None}
     seen: dict[str, str] = {}
     for job in jobs:
@@ -315,7 +315,7 @@ def _named(path: str) -> Iterator[None]:
 
 @cache
 def _check_writable(folder: str) -> None:
-    """Raises OSError if no file can be made in the folder, which permission bits alone do not show."""
+    """Raise OSError if no file can be made in the folder, which permission bits alone do not show."""
     import tempfile
 
     tempfile.TemporaryFile(dir=folder).close()

@@ -72,7 +72,7 @@ def parent(url: str) -> str:
 
 
 def check_writable(url: str) -> None:
-    """Raises OSError where nothing can be written: a read-only protocol, no such bucket, or a missing library."""
+    """Raise OSError where nothing can be written: a read-only protocol, no such bucket, or a missing library."""
     if _protocol(url) in WEB:
         raise OSError(errno.EROFS, f"{_protocol(url)}:// can be read only; name another output with -o")
     with _as_oserror(url):
@@ -266,7 +266,7 @@ def _place(url: str) -> tuple[Any, str]:
 
 @lru_cache(64)
 def _check_bucket(system: Any, bucket: str) -> None:
-    """Raises FileNotFoundError if there is none; one that may not be asked for may still be writable."""
+    """Raise FileNotFoundError if there is none; one that may not be asked for may still be writable."""
     try:
         system.info(bucket)
     except PermissionError:

@@ -52,7 +52,7 @@ class Rated:
     hyper: Tensor
 
 
-class Step(nn.Module):
+class ContextStep(nn.Module):
     """One context step: predicts mean and log-scale of the quarter of the elements that the step codes.
 
     x: the features [B, ctx, h, w], after the first step followed by the decoded latent [B, M, h, w]; step: 0 … 3.
@@ -98,7 +98,7 @@ class RateModel(nn.Module):
             ]
         )
         self.quality = QualityScale(c.context)
-        self.steps = nn.ModuleList([Step(c, k == 0) for k in range(4)])
+        self.steps = nn.ModuleList([ContextStep(c, k == 0) for k in range(4)])
         self.z_mean, self.z_log_scale = nn.Parameter(torch.zeros(c.hyper)), nn.Parameter(torch.zeros(c.hyper))
 
     def hyper_latent(self, y: Tensor) -> Tensor:

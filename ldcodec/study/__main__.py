@@ -49,7 +49,7 @@ def list_settings() -> None:
 
 
 def run_options(command: click.decorators.FC) -> click.decorators.FC:
-    """Adds the options of `run` to a command, in the order of its help."""
+    """Add the options of `run` to a command, in the order of its help."""
     named = [
         shown(f"--{field}", type=click.Choice(choices), default=getattr(DEFAULTS, field))
         for field, choices in CHOICES.items()
@@ -112,7 +112,7 @@ def with_samplers(settings: StudySettings, samplers: list[str]) -> list[StudySet
 
 
 def write_row(result: results.RunResult, out: Path) -> None:
-    """Writes a result and prints it."""
+    """Write a result and print it."""
     path = results.write(result, out)
     say(comparison.plain(comparison.HEAD, comparison.rows([result])))
     if result.settings.conditional:
@@ -165,7 +165,7 @@ def mixing_command(model: str, pictures: tuple[Path, ...], indices: str) -> None
 
 
 def say(line: str) -> None:
-    """Prints a line of the log at once."""
+    """Print a line of the log at once."""
     click.echo(line)
     sys.stdout.flush()
 

@@ -54,7 +54,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def set_units(self, pictures: Tensor) -> None:
-        """Sets each feature's unit to its deviation over these pictures, at least a tenth of the mean deviation."""
+        """Set each feature's unit to its deviation over these pictures, at least a tenth of the mean deviation."""
         deviation = self._hidden(pictures).std(0)
         self.deviation.copy_(deviation.clamp(min=0.1 * float(deviation.mean()) + 1e-6))  # type: ignore[operator]
 

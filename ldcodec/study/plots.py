@@ -24,7 +24,7 @@ ZOOM = 48  # the least side of a picture in a sheet, in pixels
 
 
 def draw(results: Sequence[RunResult], folder: Path) -> list[Path]:
-    """Writes the plane of all results and the entropies of the first, and returns both paths.
+    """Write the plane of all results and the entropies of the first, and return both paths.
 
     Raises LdcodecError if matplotlib is missing.
     """
@@ -102,7 +102,7 @@ def _over_time(figure, results: Sequence[RunResult]) -> None:  # type: ignore[no
 
 @torch.no_grad()
 def sheet(codec: StudyCodec, data: Dataset, path: Path, columns: int = 12) -> None:
-    """Writes a sheet with a row of originals, of decoded, (if conditional) of restored, and of generated pictures."""
+    """Write a sheet with a row of originals, of decoded, (if conditional) of restored, and of generated pictures."""
     torch.manual_seed(5)
     columns = min(columns, len(data.coded))
     x = data.coded.part(slice(0, columns)).floats()

@@ -79,7 +79,7 @@ def path_of(folder: Path, settings: StudySettings) -> Path:
 
 
 def write(result: RunResult, folder: Path) -> Path:
-    """Writes the file of a result into a folder and returns its path. The path of the data is not stored."""
+    """Write the file of a result into a folder and return its path. The path of the data is not stored."""
     path = path_of(folder, result.settings)
     stored = {**asdict(result), "settings": {**as_json(result.settings), "data": Path(result.settings.data).name}}
     with replaced(path) as temporary:

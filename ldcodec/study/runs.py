@@ -75,7 +75,7 @@ class StudySettings:
     seeds: int = 4
 
     def __post_init__(self) -> None:
-        """Raises UsageError with the reason where these settings cannot be run."""
+        """Raise UsageError with the reason where these settings cannot be run."""
         for reason in refusals(self):
             raise UsageError(reason)
 

@@ -62,7 +62,7 @@ STAGE_OPTIONS = (
 
 
 def training_options(command: click.decorators.FC) -> click.decorators.FC:
-    """Adds the options of every training stage to a command."""
+    """Add the options of every training stage to a command."""
     for option in reversed(STAGE_OPTIONS):
         command = option(command)
     return command

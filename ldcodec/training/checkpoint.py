@@ -35,7 +35,7 @@ class Progress:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes a safetensors file, whole or not at all."""
+    """Write a safetensors file, whole or not at all."""
     stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     with replaced(path) as temporary:
         save_file(stored, str(temporary), metadata=metadata)
@@ -47,7 +47,7 @@ def rounded(networks: Networks) -> dict[str, Tensor]:
 
 
 def write_weights(path: Path, networks: Networks, progress: Progress) -> None:
-    """Writes weights that can be exported, and from which every stage can start."""
+    """Write weights that can be exported, and from which every stage can start."""
     tensors = {f"net.{name}": t for name, t in rounded(networks).items()}
     metadata = {"config": json.dumps(asdict(networks.config)), "progress": json.dumps(asdict(progress))}
     write_tensors(path, tensors, metadata)
@@ -61,7 +61,7 @@ def write_state(
     progress: Progress,
     settings: str,
 ) -> None:
-    """Writes all that is needed to resume a run. settings: JSON, for the record only."""
+    """Write all that is needed to resume a run. settings: JSON, for the record only."""
     tensors = {f"net.{name}": t for name, t in networks.state_dict().items()}
     tensors |= {f"average.{name}": t for name, t in average.items()}
     for name, parameter in networks.named_parameters():
@@ -78,7 +78,7 @@ def read_state(
     optimiser: torch.optim.Optimizer,
     stage: str,
 ) -> Progress:
-    """Fills running average and moments from a state whose weights the networks already have.
+    """Fill running average and moments from a state whose weights the networks already have.
 
     Returns where the run stands. Raises ModelError for a file that is not a state of this stage.
     """

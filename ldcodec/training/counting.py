@@ -54,7 +54,7 @@ def _middle(pixels: Pixels) -> Pixels:
 
 
 def _add(counts: Counts, symbols: NDArray[np.int32]) -> None:
-    """Adds the symbols [hyper, h, w] of one picture to the counts [hyper, contexts, entries]."""
+    """Add the symbols [hyper, h, w] of one picture to the counts [hyper, contexts, entries]."""
     around = np.pad(symbols, ((0, 0), (1, 0), (1, 0)))
     context = context_of(around[:, 1:, :-1], around[:, :-1, 1:])
     entry = np.where(np.abs(symbols) > REACH, ENTRIES - 1, symbols + REACH)

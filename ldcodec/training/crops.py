@@ -108,6 +108,6 @@ class Crops:
 
 
 def _moved(values: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Copies to the device, from pinned memory because any other copy waits until the GPU is idle."""
+    """Copy to the device, from pinned memory because any other copy waits until the GPU is idle."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -32,7 +32,7 @@ class Learner:
                 group["lr"] = torch.zeros((), device=self.device)
 
     def step(self, x: Tensor, t: Tensor, phase: int, rate: float) -> Figures:
-        """Makes a step on pictures x [B, 3, H, W] in 0..1 at qualities t [B] in 0..1, with a learning rate.
+        """Make a step on pictures x [B, 3, H, W] in 0..1 at qualities t [B] in 0..1, with a learning rate.
 
         Returns the figures to report, means over the batch. Among them are `loss`, and `skipped`: 1 if the gradient was
         not finite, so that the weights did not change. The next step may overwrite these tensors.
@@ -82,7 +82,7 @@ class Recording:
     made: int = 0
 
     def run(self, x: Tensor, t: Tensor) -> Figures:
-        """Makes a step; x and t always have the same shapes."""
+        """Make a step; x and t always have the same shapes."""
         if self.made == 0:
             self.x, self.t = x.clone(), t.clone()
             self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

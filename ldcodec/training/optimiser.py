@@ -38,7 +38,7 @@ class ClippedAdam(torch.optim.AdamW):
 
     @torch.no_grad()
     def clipped_step(self) -> Tensor:
-        """Makes a step. Returns a scalar: 0, or 1 if the gradient is not finite, in which case no parameter changes.
+        """Make a step. Returns a scalar: 0, or 1 if the gradient is not finite, in which case no parameter changes.
 
         The choice is made on the GPU, which the CPU therefore does not wait for.
         """

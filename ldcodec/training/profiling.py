@@ -49,7 +49,7 @@ class TimedStep:
         stage.enter(0)
 
     def run(self, number: int = 0) -> Times:
-        """Makes the step; the number seeds its crops."""
+        """Make the step; the number seeds its crops."""
         marks = [now(self.device)]
         x = self.crops.batch(self.count, self.size, np.random.default_rng(number))
         marks.append(now(self.device))

@@ -27,7 +27,7 @@ from ldcodec.errors import ModelError
 from ldcodec.nets.model import save_model
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.quantise import information
-from ldcodec.nets.rate import OUTPUT_SCALE, Step
+from ldcodec.nets.rate import OUTPUT_SCALE, ContextStep
 from ldcodec.pictures.picture import Pixels
 from ldcodec.training.checkpoint import rounded
 from ldcodec.training.counting import counted
@@ -45,7 +45,7 @@ def export_model(
     integers_of: Path | None = None,
     pictures: list[Pixels] | None = None,
 ) -> bytes:
-    """Writes a model file and its check file beside it, and returns its parse id. Raises ModelError.
+    """Write a model file and its check file beside it, and return its parse id. Raises ModelError.
 
     integers_of: a model whose integers are kept, for weights in which only the renderer changed. Otherwise they are
     made from the weights as the model file stores them, large ones in half precision, so that equal weights give equal
@@ -114,7 +114,7 @@ def _cheapest(scale: float, coder: Coder) -> int:
 
 def _steps(networks: Networks) -> dict[str, Tensor]:
     entries: dict[str, Tensor] = {}
-    for k, step in enumerate(cast(list[Step], list(networks.rate.steps))):
+    for k, step in enumerate(cast(list[ContextStep], list(networks.rate.steps))):
         fraction = integer.ACTIVATION_BITS
         for part in ("mix", "spatial"):
             layer = getattr(step, part)

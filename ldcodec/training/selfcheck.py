@@ -46,7 +46,7 @@ def check_picture() -> NDArray[np.uint8]:
 
 
 def write_check(weights: Path) -> Path:
-    """Writes the check file of a model beside its weights file and returns its path.
+    """Write the check file of a model beside its weights file and return its path.
 
     Raises ModelError for weights that cannot be loaded.
     """

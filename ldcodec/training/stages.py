@@ -40,7 +40,7 @@ class Stage(ABC):
 
     @abstractmethod
     def enter(self, phase: int) -> None:
-        """Prepares the networks for a phase: which parameters learn, and which parts are in training mode."""
+        """Prepare the networks for a phase: which parameters learn, and which parts are in training mode."""
 
     @abstractmethod
     def loss(self, x: Tensor, t: Tensor, phase: int) -> StageLoss:

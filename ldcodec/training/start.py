@@ -66,7 +66,7 @@ def fresh_networks(config: Config, covariance: NDArray[np.float64], seed: int = 
 
 
 def initialise(part: nn.Module) -> None:
-    """Makes hidden layers random (He et al. 2015), and residual branches and quality factors without effect."""
+    """Make hidden layers random (He et al. 2015), and residual branches and quality factors without effect."""
     for layer in part.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, a=SLOPE)

@@ -80,7 +80,7 @@ class Trainer:
             raise UsageError(f"{path}: {spent} of {self.minutes:g} are already spent; give more --minutes to continue")
 
     def run(self) -> None:
-        """Trains until the time is over."""
+        """Train until the time is over."""
         begun = self.clock() - 60 * self.progress.minutes
         saved = validated = self.progress.minutes
         flat = self._place()
@@ -105,7 +105,7 @@ class Trainer:
             self.validate()
 
     def save(self) -> None:
-        """Writes the averaged weights and the state."""
+        """Write the averaged weights and the state."""
         write_weights(self.folder / WEIGHTS, self.averaged(), self.progress)
         self._write_state(STATE)
 
@@ -153,7 +153,7 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        """Moves the running average, fast at first, so that it does not keep the initial weights for long."""
+        """Move the running average, fast at first, so that it does not keep the initial weights for long."""
         weight = 1 - min(AVERAGE_DECAY, step / (40 + step))
         torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self.parameters.values()], weight)
 

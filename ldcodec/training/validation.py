@@ -108,7 +108,7 @@ def evaluate(
 
 @torch.no_grad()
 def measure(encoder: PictureEncoder, index: int, settings: DecodeSettings) -> MeasuredPicture:
-    """Encodes at a quality index, decodes the written bytes and compares the result with the picture."""
+    """Encode at a quality index, decode the written bytes and compare the result with the picture."""
     model, begun = encoder.model, time.perf_counter()
     data = container.write(encoder.code(index).container)
     seconds = time.perf_counter() - begun

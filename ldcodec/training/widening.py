@@ -48,14 +48,14 @@ def _check(before: Config, after: Config) -> None:
 
 
 def _silence(larger: Networks) -> None:
-    """Makes new channels of the hyper-latent zero at first."""
+    """Make new channels of the hyper-latent zero at first."""
     last = larger.rate.analysis[-1]
     last.weight.zero_()  # type: ignore[operator]
     larger.rate.z_log_scale.fill_(SILENT)
 
 
 def _place(tensor: Tensor, known: Tensor, features: tuple[int, int] | None) -> None:
-    """Writes a trained tensor into the corner of a larger one; its outputs have weight zero for new inputs."""
+    """Write a trained tensor into the corner of a larger one; its outputs have weight zero for new inputs."""
     outputs = tensor[: len(known)] if known.ndim else tensor
     if known.ndim < 2:
         outputs.copy_(known)
