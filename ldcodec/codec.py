@@ -20,6 +20,7 @@ from ldcodec.bitstream.reader import Reader
 from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.restore import restore
 from ldcodec.decoder.reverse import OnStep
+from ldcodec.encoder import EFFORTS
 from ldcodec.encoder.ratecontrol import Target, encode_to, out_of_reach
 from ldcodec.errors import LdcodecWarning, UsageError
 from ldcodec.pictures import chunks, metadata
@@ -30,8 +31,6 @@ from ldcodec.pictures.write import to_image
 if TYPE_CHECKING:
     from ldcodec.decoder.protocols import DecoderModel
     from ldcodec.nets.model import Model
-
-EFFORTS = 9
 
 
 @dataclass(frozen=True)

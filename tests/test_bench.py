@@ -20,9 +20,10 @@ from ldcodec.bench.curves import Curve, compare, curve_of, read_curves
 from ldcodec.bench.matching import SideBySide, matched, setting_at, side_by_side
 from ldcodec.bench.measurement import Watch, measure
 from ldcodec.bench.rows import COLUMNS, Results, Row, read_rows
-from ldcodec.bench.sweep import THREAD_VARIABLES, Failure, Setup, Sweep
+from ldcodec.bench.sweep import Failure, Setup, Sweep
 from ldcodec.bench.testset import Source, default_pictures, find_pictures, readable
 from ldcodec.errors import LdcodecError, PictureError, UsageError
+from ldcodec.jobs.limits import THREAD_VARIABLES
 from ldcodec.pictures.picture import Pixels
 from tests.browser import Page
 from tests.commands import Call

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ldcodec.bitstream import chunktypes, container, layout
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Cursor, Header, varint
+from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
 from ldcodec.codec import decode_array, encode
 from ldcodec.entropy.tables import SCALE_COUNT, SYMBOL_LIMIT
@@ -72,7 +73,7 @@ def containers(draw: Draw) -> Container:
     kinds = draw(st.permutations([*sorted(known), *([whole] if whole else []), *draw(st.lists(UNKNOWN, max_size=3))]))
     model = st.binary(min_size=8, max_size=8).filter(lambda parse_id: parse_id != chunktypes.NO_MODEL)
     parse_id = chunktypes.NO_MODEL if whole else draw(model)
-    header = Header(width, height, draw(st.integers(0, layout.MAX_QUALITY)), draw(st.booleans()), parse_id)
+    header = Header(width, height, draw(st.integers(0, TOP_INDEX)), draw(st.booleans()), parse_id)
     only = (Slice(layout.latent_size(width, height)[0], b"", 0),)  # beside a picture without loss
     pieces = only if whole else draw(slices(width, height))
     return Container(header, pieces, tuple(Chunk(kind, draw(st.binary(max_size=40))) for kind in kinds))

@@ -15,7 +15,7 @@ from ldcodec.bitstream.slices import REFINED_MARGIN, REFINED_SIDE, Span
 from ldcodec.codec import decode_array
 from ldcodec.decoder.parse import parse
 from ldcodec.decoder.reverse import condition
-from ldcodec.encoder import refine
+from ldcodec.encoder import EFFORTS, refine
 from ldcodec.encoder.refine import STEPS, Cost, Task, refined_rows
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.whole import PictureEncoder
@@ -59,6 +59,7 @@ def test_more_effort_costs_less(shipped_model: Model, monkeypatch: pytest.Monkey
 
 
 def test_more_effort_takes_more_steps() -> None:
+    assert list(STEPS) == list(range(2, EFFORTS + 1))
     assert sorted(STEPS.values()) == list(STEPS.values())
 
 

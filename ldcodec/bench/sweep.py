@@ -4,7 +4,6 @@ A codec starts with its smallest files and goes through one setting at a time, f
 those of ldcodec's best setting. Its curve then covers the same range, and larger files would have no counterpart.
 """
 
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +24,9 @@ from ldcodec.bench.rows import Results, Row
 from ldcodec.bench.summary import mean_point
 from ldcodec.bench.testset import Source
 from ldcodec.errors import LdcodecError
+from ldcodec.jobs.limits import bound_threads
 
 AHEAD = 2  # tasks per process that are queued: enough to keep it busy, few enough to stop soon
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -180,10 +179,9 @@ def _pool(setup: Setup) -> Iterator[Pool]:
 def processes(setup: Setup) -> ProcessPoolExecutor:
     """A pool of fresh processes, each with its own model.
 
-    The variables are set here because libraries read them when they start their threads.
+    Their threads are bounded here, because libraries read the environment when they are imported.
     """
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(setup.threads)
+    bound_threads(setup.threads)
     return ProcessPoolExecutor(setup.jobs, get_context("spawn"), initializer=_begin_worker, initargs=(setup.threads,))
 
 

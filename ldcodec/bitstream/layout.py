@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from ldcodec.bitstream import chunktypes
+from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.errors import DamagedError, FormatError
 
 MAGIC = b"\x8aLDC"
@@ -17,7 +18,6 @@ VERSION = 1
 
 MAX_SIDE = 1 << 20
 MAX_PIXELS = 1 << 30
-MAX_QUALITY = (1 << 12) - 1
 MAX_CHUNKS = 1 << 12
 MAX_SLICES = 1 << 14
 PARSE_ID_BYTES = 8
@@ -125,7 +125,7 @@ def read_layout(data: bytes, file_length: int) -> Layout:
     if word & FLAGS_RESERVED:
         raise FormatError("the file needs a newer version of ldcodec: it sets unknown flags")
     parse_id = cursor.take(PARSE_ID_BYTES)
-    header = Header(cursor.varint(), cursor.varint(), word & MAX_QUALITY, bool(word & FLAG_GREY), parse_id)
+    header = Header(cursor.varint(), cursor.varint(), word & TOP_INDEX, bool(word & FLAG_GREY), parse_id)
     entries = _read_tables(cursor) if word & FLAG_EXTENDED else [_read_only_slice(cursor, header, file_length)]
     if zlib.crc32(data[: cursor.position]) != cursor.u32():
         raise DamagedError("the header is altered (its CRC-32 differs)")
@@ -148,7 +148,7 @@ def describe(layout: Layout, file_length: int, name: str = "") -> dict[str, obje
         "alpha": any(entry.kind == chunktypes.ALPHA for entry in chunks),
         "lossless": layout.lossless,
         "quality_index": header.quality,
-        "quality": round(100 * header.quality / MAX_QUALITY, 2),
+        "quality": round(100 * header.quality / TOP_INDEX, 2),
         "parse_id": header.parse_id.hex(),
         "bytes": file_length,
         "bpp": round(8 * file_length / (header.width * header.height), 6),
@@ -225,8 +225,8 @@ def _check_fields(header: Header, entries: Sequence[Entry]) -> None:
     problem = size_problem(header.width, header.height)
     if problem is not None:
         raise FormatError(f"the picture cannot be stored: {problem}")
-    if not 0 <= header.quality <= MAX_QUALITY:
-        raise FormatError(f"quality index {header.quality} is outside 0..{MAX_QUALITY}")
+    if not 0 <= header.quality <= TOP_INDEX:
+        raise FormatError(f"quality index {header.quality} is outside 0..{TOP_INDEX}")
     if len(header.parse_id) != PARSE_ID_BYTES:
         raise FormatError(f"a parse id has {PARSE_ID_BYTES} bytes, not {len(header.parse_id)}")
     kinds = [entry.kind for entry in entries if entry.kind]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor  # for annotations only: `info` and lossless files must not load torch
 
-TOP_INDEX = 4095
+TOP_INDEX = 4095  # 12 bits
 LOG_MULTIPLIER = math.log(2.4656e-4), math.log(0.32849)  # log λ at t = 0 and t = 1
 STEP_CONSTANT = 26.0
 

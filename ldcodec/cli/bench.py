@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ldcodec.cli.options import EFFORT, POSITIVE, STEPS, device_option
 from ldcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ldcodec.bench.testset import Source
 
 FOLDER = Path("ldcodec-bench")
-POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
@@ -95,12 +95,12 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     help="Bits per pixel of the pictures in the report.",
 )
 @click.option("--model", metavar="NAME|PATH", help="Model for ldcodec.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Steps of ldcodec's reverse diffusion.")
+@device_option()
+@click.option("--steps", type=STEPS, metavar="N", help="Steps of ldcodec's reverse diffusion.")
 @click.option(
     "--realism", type=click.FloatRange(0, 1), default=0.0, metavar="0..1", help="Realism of ldcodec.  [default: 0]"
 )
-@click.option("--effort", type=click.IntRange(1, 9), default=1, show_default=True, help="Effort of ldcodec's encoder.")
+@click.option("--effort", type=EFFORT, default=1, show_default=True, help="Effort of ldcodec's encoder.")
 def bench(pictures: tuple[Path, ...], folder: Path, resume: bool, force: bool, **options: Any) -> int:
     """Compare codecs on pictures, by default on a few that come with installed packages.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import click
 
-from ldcodec.cli.options import AdvancedOption, CodingOptions, TieredCommand, coding_options
+from ldcodec.cli.options import EFFORT, POSITIVE, AdvancedOption, CodingOptions, TieredCommand, coding_options
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult, library_output_as_warnings
 from ldcodec.jobs.models import Models
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 PHOTOGRAPHS = {".avif", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".webp"}
 RASTERS = {".bmp", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif", ".tiff"}
 UNITS = {"": 1, "k": 1000, "m": 1000_000}
-POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 class Target(TypedDict, total=False):
@@ -91,7 +90,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option("--lossless", is_flag=True, help="Keep every pixel exactly, without the model.")
 @click.option(
     "--effort",
-    type=click.IntRange(1, 9),
+    type=EFFORT,
     default=1,
     show_default=True,
     help="Above 1, refine each picture's latent: smaller files, up to minutes a megapixel.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 import click
 
 from ldcodec.bitstream.slices import PREVIEW_SCALES
-from ldcodec.cli.options import PATH, AdvancedOption, CodingOptions, TieredCommand, coding_options
+from ldcodec.cli.options import PATH, STEPS, AdvancedOption, CodingOptions, TieredCommand, coding_options
 from ldcodec.diffusion import SAMPLER_NAMES
 from ldcodec.jobs.limits import Limits, bound_threads
 from ldcodec.jobs.messages import JobResult
@@ -89,7 +89,7 @@ region_option = click.option(
     metavar="0..1",
     help="From the smallest error (0) to the most natural texture (1).  [default: 0]",
 )
-@click.option("--steps", type=click.IntRange(1, 1000), metavar="N", help="Of the reverse diffusion.  [default: 1]")
+@click.option("--steps", type=STEPS, metavar="N", help="Of the reverse diffusion.  [default: 1]")
 @region_option
 @click.option(
     "--scale",

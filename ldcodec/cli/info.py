@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ldcodec.bitstream import container, layout
+from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.bitstream.reader import Reader
 from ldcodec.cli.options import PATH
 from ldcodec.jobs.messages import Console
@@ -51,7 +52,7 @@ def _file_text(fields: dict[str, Any]) -> str:
     chunks = ", ".join(f"{chunk['kind']} of {chunk['bytes']} bytes" for chunk in fields["chunks"])
     colours = ("grey" if fields["grey"] else "RGB") + (" with alpha" if fields["alpha"] else "")
     exact = fields["lossless"]
-    index, most = fields["quality_index"], layout.MAX_QUALITY
+    index, most = fields["quality_index"], TOP_INDEX
     lines = [
         f"{fields['name']}: {fields['width']}x{fields['height']}, {colours}{', lossless' if exact else ''}",
         f"  file      {fields['bytes']} bytes, {fields['bpp']:.3f} bpp",

@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from ldcodec.bitstream.layout import MAX_PIXELS
+from ldcodec.diffusion import MAX_STEPS
+from ldcodec.encoder import EFFORTS
 from ldcodec.errors import UsageError
 from ldcodec.jobs.messages import Console
 from ldcodec.jobs.paths import Job, plan
@@ -15,6 +17,9 @@ from ldcodec.jobs.work import Work
 
 DEFAULT_PIXELS = 10**9
 PATH = click.Path(readable=False)  # for completion alone: opening a path reports what is wrong with it
+POSITIVE = click.FloatRange(min=0, min_open=True)
+STEPS = click.IntRange(1, MAX_STEPS)
+EFFORT = click.IntRange(1, EFFORTS)
 
 Command = Callable[..., int]
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.slices import PREVIEW_SCALES, Area
+from ldcodec.diffusion import MAX_STEPS
 from ldcodec.diffusion.samplers import SAMPLERS
 from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Pixels
@@ -19,7 +20,7 @@ SCALES = (1, *PREVIEW_SCALES)
 class DecodeSettings:
     """How the reverse diffusion runs.
 
-    steps: 1..1000, or None for what suits the model (see `plan`).
+    steps: 1..MAX_STEPS, or None for what suits the model (see `plan`).
     realism: 0 (least error) to 1 (natural texture).
     sampler: a name in SAMPLERS.
     seed: of the noise, 0..2⁶⁴ − 1.
@@ -37,8 +38,8 @@ class DecodeSettings:
             raise UsageError(f"realism must be from 0 to 1, not {self.realism}")
         if self.sampler not in SAMPLERS:
             raise UsageError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
-        if self.steps is not None and not 1 <= self.steps <= 1000:
-            raise UsageError(f"steps must be from 1 to 1000, not {self.steps}")
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
+            raise UsageError(f"steps must be from 1 to {MAX_STEPS}, not {self.steps}")
         if not 0 <= self.seed < 2**64:
             raise UsageError("seed must be from 0 to 2^64 - 1")
 

@@ -24,12 +24,11 @@ from ldcodec.entropy.integer import IntegerRateModel
 from ldcodec.entropy.modelfiles import DEFAULT_MODEL as DEFAULT_MODEL
 from ldcodec.entropy.modelfiles import SEARCH_VARIABLE, find_file, find_identity, read_config
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.entropy.weights import FORMAT, INTEGER_PREFIXES, check_shapes, rate_model, read_tensors
+from ldcodec.entropy.weights import FORMAT, INTEGER_PREFIXES, INTEGER_TYPES, check_shapes, rate_model, read_tensors
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.tensors import TorchArithmetic
 
-INTEGER_TYPES = (torch.int16, torch.int32, torch.uint8)
 LARGE = 1024  # float tensors of more elements are stored in half precision
 
 
@@ -145,5 +144,5 @@ def outline(config: Config) -> dict[str, tuple[int, ...]]:
 def _check_types(path: Path, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         critical = name.startswith(INTEGER_PREFIXES)
-        if not (tensor.dtype in INTEGER_TYPES if critical else tensor.is_floating_point()):
+        if not (str(tensor.dtype).removeprefix("torch.") in INTEGER_TYPES if critical else tensor.is_floating_point()):
             raise ModelError(f"{path}: {name} must hold {'integers' if critical else 'floats'}, not {tensor.dtype}")

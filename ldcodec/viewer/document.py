@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ldcodec import __version__
-from ldcodec.bitstream.layout import MAX_QUALITY
+from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.bitstream.reader import Reader
 from ldcodec.pictures.colour import space
 from ldcodec.viewer.renderings import BitMap, PageContent, Rendering
@@ -78,7 +78,7 @@ def fields(names: Names, source: Reader, content: PageContent) -> list[tuple[str
     if source.lossless:
         facts.append(("Quality", "every pixel exact"))
     else:
-        facts.append(("Quality", f"{100 * header.quality / MAX_QUALITY:.1f} of 100 (index {header.quality})"))
+        facts.append(("Quality", f"{100 * header.quality / TOP_INDEX:.1f} of 100 (index {header.quality})"))
         facts.append(("Payload", f"{payload:,} bytes"))
     if content.bits is not None:
         facts.append(("Side information", f"{content.bits.hyper:.1%} of the bits"))
