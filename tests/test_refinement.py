@@ -16,7 +16,7 @@ from ldcodec.codec import decode_array
 from ldcodec.decoder.parse import parse
 from ldcodec.decoder.reverse import condition
 from ldcodec.encoder import EFFORTS, refine
-from ldcodec.encoder.refine import STEPS, Cost, Task, refined_rows
+from ldcodec.encoder.refine import STEPS, Cost, Patch, refined_rows
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.errors import UsageError
@@ -70,9 +70,9 @@ def test_the_cost_without_randomness_is_that_of_the_file(shipped_model: Model) -
     known = condition(coded.parsed, coded.container.header, shipped_model)
     y = torch.from_numpy(coded.parsed.mean * 2.0**-9 + coded.parsed.symbols)[None].float()  # whole symbols: no rest
     pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
-    task = Task(pixels, y, torch.ones(y.shape[2:]), known.quality)
+    patch = Patch(pixels, y, torch.ones(y.shape[2:]), known.quality)
     hyper = torch.from_numpy(latents.hyper)[None].float()
-    found = Cost(shipped_model.networks, task, 0).of(y, hyper, 1e-3).item()
+    found = Cost(shipped_model.networks, patch, 0).of(y, hyper, 1e-3).item()
     decoded = shipped_model.networks.picture(known.centre, known.quality)
     error = (decoded - pixels).square().mean().item() * 255**2
     expected = 8 * coded.size / pixels[0, 0].numel() + quality.multiplier(known.quality).item() * error
@@ -100,10 +100,10 @@ def test_squares_meet_without_a_gap(model: Model, monkeypatch: pytest.MonkeyPatc
     scaled, _ = PictureEncoder(picture, model)._scaled_latent(INDEX)
     seen: list[torch.Size] = []
 
-    def unchanged(networks: object, task: Task, effort: int) -> tuple[torch.Tensor, torch.Tensor]:
-        seen.append(task.scaled.shape)
-        assert task.picture.shape[2:] == (16 * task.scaled.shape[2], 16 * task.scaled.shape[3])
-        return task.scaled, task.scaled[:, :1, ::4, ::4].expand(-1, model.networks.config.hyper, -1, -1)
+    def unchanged(networks: object, patch: Patch, effort: int) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(patch.scaled.shape)
+        assert patch.picture.shape[2:] == (16 * patch.scaled.shape[2], 16 * patch.scaled.shape[3])
+        return patch.scaled, patch.scaled[:, :1, ::4, ::4].expand(-1, model.networks.config.hyper, -1, -1)
 
     monkeypatch.setattr(refine, "refined", unchanged)
     rows = Span(4, scaled.shape[2])

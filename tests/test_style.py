@@ -126,6 +126,13 @@ def test_module_names_are_unique() -> None:
     assert not twice
 
 
+def test_class_names_are_unique() -> None:
+    """At the top of modules, and but for private ones: whoever searches for a class finds one."""
+    definitions = (node for path in MODULES.values() for node in parse(path).body if isinstance(node, ast.ClassDef))
+    names = Counter(node.name for node in definitions if not node.name.startswith("_"))
+    assert not {name for name, count in names.items() if count > 1}
+
+
 def test_modules_are_named_for_what_they_hold() -> None:
     assert not [module for module in MODULES if NAMELESS.intersection(module.split("."))]
 

@@ -24,7 +24,7 @@ RASTERS = {".bmp", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".tga
 UNITS = {"": 1, "k": 1000, "m": 1000_000}
 
 
-class Target(TypedDict, total=False):
+class TargetOptions(TypedDict, total=False):
     """What the file is to be: one of these, as `ldcodec.encode` takes them."""
 
     rate: float
@@ -38,7 +38,7 @@ class Target(TypedDict, total=False):
 class CompressOptions:
     """What the command line asks for, the same for every input. Manifests hold the names of the fields."""
 
-    target: Target
+    target: TargetOptions
     strip: bool
     fallback: bool
     effort: int
@@ -48,9 +48,9 @@ class CompressOptions:
     def settings(self) -> "EncodeSettings":
         """The same for the codec."""
         from ldcodec.codec import EncodeSettings
-        from ldcodec.encoder.ratecontrol import Target as CodecTarget
+        from ldcodec.encoder.ratecontrol import Target
 
-        return EncodeSettings(CodecTarget(**self.target), self.strip, self.fallback, self.effort)
+        return EncodeSettings(Target(**self.target), self.strip, self.fallback, self.effort)
 
     @property
     def lossless(self) -> bool:
@@ -130,7 +130,7 @@ def compress(
         raise click.UsageError("give exactly one of --rate, --size, --psnr, --quality and --lossless")
     if no_fallback and "lossless" in given:
         raise click.UsageError("--no-fallback and --lossless contradict each other")
-    options = CompressOptions(cast(Target, given), strip, not no_fallback, effort, frame, not common.no_preserve)
+    options = CompressOptions(cast(TargetOptions, given), strip, not no_fallback, effort, frame, not common.no_preserve)
     work = Work(_compress, options, common.model, common.device, common.max_pixels)
     return common.run(work, frozenset(PHOTOGRAPHS | RASTERS), ".ldc")
 

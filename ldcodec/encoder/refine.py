@@ -33,8 +33,8 @@ WARM, COLD = 0.5, 0.1  # temperatures at the first and the last step
 
 
 @dataclass(frozen=True)
-class Task:
-    """One square to refine.
+class Patch:
+    """A square of the picture to refine.
 
     picture: [1, 3, 16h, 16w] in 0..1; scaled: its latent in steps, [1, M, h, w], h and w multiples of 4.
     coded: [h, w], 0 in the padding, where nothing is coded and errors do not count.
@@ -66,8 +66,8 @@ def refined_rows(
         seen = square.grown(REFINED_MARGIN, rows, columns)
         window = slice(seen.top, seen.bottom), slice(seen.left, seen.right)
         pixels = pixels_of(picture, seen._replace(top=seen.top + span.top, bottom=seen.bottom + span.top))
-        task = Task(pixels.to(scaled.device), scaled[:, :, *window], coded[window], t)
-        for target, result, unit in zip((y, z), refined(networks, task, effort), (1, UNIT), strict=True):
+        patch = Patch(pixels.to(scaled.device), scaled[:, :, *window], coded[window], t)
+        for target, result, unit in zip((y, z), refined(networks, patch, effort), (1, UNIT), strict=True):
             inner = tuple(slice(edges.start // unit, edges.stop // unit) for edges in square.inside(seen))
             top, bottom, left, right = (edge // unit for edge in square)
             target[:, :, top:bottom, left:right] = result[:, :, *inner]
@@ -82,15 +82,15 @@ def _squares(rows: int, columns: int) -> Iterator[Area]:
 
 
 @torch.enable_grad()
-def refined(networks: Networks, task: Task, effort: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def refined(networks: Networks, patch: Patch, effort: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Refine one square: a latent in steps [1, M, h, w] and a hyper-latent [1, hyper, h/4, w/4] that cost less.
 
     effort: 2 to 9. The networks are not changed.
     """
-    y = task.scaled.detach().clone().requires_grad_()
-    z = networks.rate.hyper_latent(task.scaled).detach().requires_grad_()
+    y = patch.scaled.detach().clone().requires_grad_()
+    z = networks.rate.hyper_latent(patch.scaled).detach().requires_grad_()
     groups = [{"params": [y], "lr": RATE}, {"params": [z], "lr": HYPER_RATE}]
-    optimiser, cost, steps = torch.optim.Adam(groups, betas=BETAS), Cost(networks, task, seed), STEPS[effort]
+    optimiser, cost, steps = torch.optim.Adam(groups, betas=BETAS), Cost(networks, patch, seed), STEPS[effort]
     # The rates are constant for the first half and fall linearly to 0 in the second.
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, 2 * (1 - step / steps)))
     for step in range(steps):
@@ -104,29 +104,29 @@ def refined(networks: Networks, task: Task, effort: int, seed: int = 0) -> tuple
 class Cost:
     """Bits and squared error of latents under random rounding."""
 
-    def __init__(self, networks: Networks, task: Task, seed: int) -> None:
-        self.networks, self.task = networks, task
-        self.generator = torch.Generator(task.scaled.device).manual_seed(seed)
+    def __init__(self, networks: Networks, patch: Patch, seed: int) -> None:
+        self.networks, self.patch = networks, patch
+        self.generator = torch.Generator(patch.scaled.device).manual_seed(seed)
         with torch.no_grad():
-            self.scales = networks.scales(task.quality)
+            self.scales = networks.scales(patch.quality)
             self.hyper_scale = scale_of(nearest_scale(networks.rate.hyper_scale().log()))[:, None, None]
-        self.visible = F.interpolate(task.coded[None, None], scale_factor=PIXELS)[0]  # 0 in the padding, by pixel
-        self.weight = quality.multiplier(task.quality) * 255**2  # λ for errors in 0..1
+        self.visible = F.interpolate(patch.coded[None, None], scale_factor=PIXELS)[0]  # 0 in the padding, by pixel
+        self.weight = quality.multiplier(patch.quality) * 255**2  # λ for errors in 0..1
 
     def of(self, y: Tensor, z: Tensor, temperature: float) -> Tensor:
         """Bits per pixel + λ·squared error of a latent and a hyper-latent: a scalar with gradient."""
         below, share = self._rounded(z, temperature, None)
         hyper = below + share
-        bits, known = self._coded(y, self.networks.rate.features(hyper, self.task.quality), temperature)
+        bits, known = self._coded(y, self.networks.rate.features(hyper, self.patch.quality), temperature)
         bits = bits + information(hyper, self.hyper_scale.expand_as(hyper)).sum()
-        decoded = self.networks.synthesis(known / self.scales.gain, self.task.quality, self.networks.std)
-        error = ((decoded - self.task.picture).square().mean(1) * self.visible).sum() / self.visible.sum()
+        decoded = self.networks.synthesis(known / self.scales.gain, self.patch.quality, self.networks.std)
+        error = ((decoded - self.patch.picture).square().mean(1) * self.visible).sum() / self.visible.sum()
         loss: Tensor = bits / self.visible.sum() + self.weight.squeeze() * error
         return loss
 
     def _coded(self, y: Tensor, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Bits of the latent, and the centroids by which a decoder will know it, [1, M, h, w]."""
-        parts, coded = by_step(y), by_step(self.task.coded[None, None])
+        parts, coded = by_step(y), by_step(self.patch.coded[None, None])
         known, bits = [], []
 
         def decode(k: int, mean: Tensor, log_scale: Tensor) -> Tensor:

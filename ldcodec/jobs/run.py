@@ -12,7 +12,7 @@ from ldcodec.jobs.manifest import Manifest, open_manifest
 from ldcodec.jobs.messages import Console
 from ldcodec.jobs.paths import STREAM, Job, remove_abandoned
 from ldcodec.jobs.remote import is_remote
-from ldcodec.jobs.tree import Plan, Tree, TreeFile, tree_of
+from ldcodec.jobs.tree import Selection, Tree, TreeFile, tree_of
 from ldcodec.jobs.work import Work
 from ldcodec.jobs.workers import Outcome
 
@@ -65,10 +65,10 @@ def run_folders(
     kinds: extensions of the files that are taken, and the extension of an output. Returns the exit code. Raises
     LdcodecError or UsageError where nothing can be done at all.
     """
-    plan = Plan(*kinds, _output_folder(inputs, output))
-    with open_manifest(plan.output) as manifest:
+    selection = Selection(*kinds, _output_folder(inputs, output))
+    with open_manifest(selection.output) as manifest:
         manifest.settle(work.relevant_options(), options.force)
-        run = _Run(manifest, options, plan)
+        run = _Run(manifest, options, selection)
         run.through(inputs, work, engine)
     return run.console.exit_code
 
@@ -76,8 +76,8 @@ def run_folders(
 class _Run:
     """One run through a tree, and what it counts."""
 
-    def __init__(self, manifest: Manifest, options: RunOptions, plan: Plan) -> None:
-        self.manifest, self.options, self.plan = manifest, options, plan
+    def __init__(self, manifest: Manifest, options: RunOptions, selection: Selection) -> None:
+        self.manifest, self.options, self.selection = manifest, options, selection
         self.console = Console(options.quiet)
         self.start = monotonic()
         self.done = self.kept = self.read = self.written = 0
@@ -85,7 +85,7 @@ class _Run:
 
     def through(self, inputs: Sequence[str], work: Work, engine: Engine) -> None:
         """Do what is not done."""
-        tree = tree_of(inputs, self.plan, self.manifest.targets(), self.console)
+        tree = tree_of(inputs, self.selection, self.manifest.targets(), self.console)
         files = [file for file in tree.files if not self.manifest.is_done(file.job, file.name, file.fingerprint)]
         self.kept = len(tree.files) - len(files)
         by_job = {file.job: file for file in files}
@@ -101,7 +101,7 @@ class _Run:
     def _jobs(self, files: list[TreeFile]) -> Iterator[Job]:
         """The jobs, noted as begun when they are taken; where storing the manifest takes long, all before the first."""
         jobs = self._begun(files)
-        if is_remote(self.plan.output):
+        if is_remote(self.selection.output):
             jobs = iter(list(jobs))
             self.manifest.save()
         return jobs

@@ -30,7 +30,7 @@ class TreeFile:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Selection:
     """What is taken and what becomes of it.
 
     taken: extensions of the files that are taken, in lower case; extension: of the outputs; output: their folder.
@@ -57,7 +57,7 @@ class Tree:
                 os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def tree_of(inputs: Sequence[str], plan: Plan, known: Mapping[str, str], console: Console) -> Tree:
+def tree_of(inputs: Sequence[str], selection: Selection, known: Mapping[str, str], console: Console) -> Tree:
     """The tree of files and folders. known: outputs of earlier runs, by the names of their inputs.
 
     An input keeps the output it had. Where two would become one (a.jpg and a.png), the later keeps its extension too
@@ -68,10 +68,10 @@ def tree_of(inputs: Sequence[str], plan: Plan, known: Mapping[str, str], console
     taken_by = {target.casefold(): name for name, target in known.items()}
     for source in inputs:
         found = _found_remotely if remote.is_remote(source) else _found
-        for path, name, fingerprint in found(source, plan, tree, console):
-            target = known.get(name) or _target(name, plan.extension, taken_by)
+        for path, name, fingerprint in found(source, selection, tree, console):
+            target = known.get(name) or _target(name, selection.extension, taken_by)
             taken_by.setdefault(target.casefold(), name)
-            place = joined(plan.output, target)
+            place = joined(selection.output, target)
             size = _size(path) if fingerprint is None else fingerprint.size
             unfinished = None if remote.appears_whole(place) else unfinished_path(place)
             tree.files.append(TreeFile(Job(path, place, True, unfinished), name, size, fingerprint))
@@ -84,26 +84,28 @@ def _target(name: str, extension: str, taken_by: Mapping[str, str]) -> str:
     return short if taken_by.get(short.casefold(), name) == name else name + extension
 
 
-def _found(source: str, plan: Plan, tree: Tree, console: Console) -> Iterator[tuple[str, str, Fingerprint | None]]:
+def _found(
+    source: str, selection: Selection, tree: Tree, console: Console
+) -> Iterator[tuple[str, str, Fingerprint | None]]:
     """Paths and names of an input's files; a file that the user names is taken whatever its extension."""
     if not os.path.isdir(source):
         yield source, os.path.basename(source), None
         return
     for folder, inner, files in os.walk(source, onerror=lambda error: _report(error, console)):
-        inner[:] = sorted(name for name in inner if not _is_skipped(os.path.join(folder, name), plan.output))
+        inner[:] = sorted(name for name in inner if not _is_skipped(os.path.join(folder, name), selection.output))
         relative = os.path.relpath(folder, source)
-        if not remote.is_remote(plan.output):
-            tree.folders[os.path.normpath(os.path.join(plan.output, relative))] = folder
+        if not remote.is_remote(selection.output):
+            tree.folders[os.path.normpath(os.path.join(selection.output, relative))] = folder
         for file in sorted(name for name in files if not name.startswith(".")):
             path, extension = os.path.join(folder, file), os.path.splitext(file)[1].lower()
-            if extension in plan.taken and not is_special(path):
+            if extension in selection.taken and not is_special(path):
                 yield path, os.path.normpath(os.path.join(relative, file)), None
             else:
                 tree.others[extension] += 1
 
 
 def _found_remotely(
-    source: str, plan: Plan, tree: Tree, console: Console
+    source: str, selection: Selection, tree: Tree, console: Console
 ) -> Iterator[tuple[str, str, Fingerprint | None]]:
     """As `_found`, from one listing."""
     listing: dict[str, remote.Listed] = {}
@@ -116,9 +118,11 @@ def _found_remotely(
         path, extension = remote.joined(source, name), os.path.splitext(name)[1].lower()
         if not name:
             yield source, remote.base_name(source), fingerprint
-        elif path.startswith(remote.joined(plan.output, "")) or any(p.startswith(".") for p in SEPARATOR.split(name)):
+        elif path.startswith(remote.joined(selection.output, "")) or any(
+            p.startswith(".") for p in SEPARATOR.split(name)
+        ):
             continue  # hidden, or the key of an object that would leave the output folder with ..
-        elif extension in plan.taken:
+        elif extension in selection.taken:
             yield path, name, fingerprint
         else:
             tree.others[extension] += 1
