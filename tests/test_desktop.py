@@ -92,7 +92,7 @@ def test_every_command_has_a_man_page(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "man1").iterdir()} == names | {"ldcodec.1"}
     page = (tmp_path / "man1" / "ldcodec-compress.1").read_text()
     assert page.startswith('.TH "LDCODEC\\-COMPRESS" "1"')
-    assert ".TP\n\\fB\\-\\-rate BPP\\fR\nBits per pixel of the file, at most." in page
+    assert ".TP\n\\fB\\-\\-rate BPP\\fR\nAt most this many bits per pixel." in page
     assert "\\fB\\-h, \\-\\-help\\fR" in page
 
 

@@ -17,7 +17,7 @@ EPILOG = """\b
 Exit codes:
   0    everything was done
   1    a file is missing, damaged, unknown or could not be written; with several inputs the rest was done
-  2    wrong use: options that are unknown, missing, out of range or contradict each other
+  2    wrong use: options that are unknown, missing, out of range or contradictory
   3    decompress --salvage: a damaged file was restored in part
   130  stopped by Ctrl-C (143 by SIGTERM); no unfinished file is left
 """

@@ -44,7 +44,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return tuple(dict.fromkeys(text.strip() for text in value.split(",") if text.strip())) if value else ()
 
 
-@click.command(short_help="Compare with other codecs.")
+@click.command(short_help="Compare ldcodec with other codecs.")
 @click.argument("pictures", nargs=-1, type=click.Path(path_type=Path), metavar="[PICTURE|FOLDER]...")
 @click.option(
     "--codecs",
@@ -100,7 +100,9 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--realism", type=click.FloatRange(0, 1), default=0.0, metavar="0..1", help="Realism of ldcodec.  [default: 0]"
 )
-@click.option("--effort", type=EFFORT, default=1, show_default=True, help="Effort of ldcodec's encoder.")
+@click.option(
+    "--effort", type=EFFORT, metavar="1..9", default=1, show_default=True, help="Effort of ldcodec's encoder."
+)
 def bench(pictures: tuple[Path, ...], folder: Path, resume: bool, force: bool, **options: Any) -> int:
     """Compare codecs on pictures, by default on a few that come with installed packages.
 

@@ -9,7 +9,7 @@ SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_LDCODEC_COMPLETE"  # set by a shell that asks click for completions
 
 
-@click.command(short_help="Completion for a shell.")
+@click.command(short_help="Print a shell's completion script.")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> int:
     """Print the script that lets a shell complete ldcodec's commands, options and file names.

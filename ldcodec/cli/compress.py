@@ -75,22 +75,23 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     return value
 
 
-@click.command(cls=TieredCommand, short_help="Pictures to .ldc files.")
+@click.command(cls=TieredCommand, short_help="Compress pictures to .ldc files.")
 @coding_options
-@click.option("--rate", type=POSITIVE, callback=_finite, metavar="BPP", help="Bits per pixel of the file, at most.")
-@click.option("--size", callback=_bytes, metavar="BYTES", help="Bytes of the file, at most: 2500, 100k, 1.5M.")
-@click.option("--psnr", type=POSITIVE, callback=_finite, metavar="DB", help="PSNR to reach, in dB.")
+@click.option("--rate", type=POSITIVE, callback=_finite, metavar="BPP", help="At most this many bits per pixel.")
+@click.option("--size", callback=_bytes, metavar="BYTES", help="At most this many bytes: 2500, 100k, 1.5M.")
+@click.option("--psnr", type=POSITIVE, callback=_finite, metavar="DB", help="At least this PSNR in dB.")
 @click.option(
     "--quality",
     type=click.FloatRange(0, 100),
     callback=_finite,
     metavar="0..100",
-    help="The model's own scale, without any search.",
+    help="The model's own scale; the fastest, because nothing is searched.",
 )
 @click.option("--lossless", is_flag=True, help="Keep every pixel exactly, without the model.")
 @click.option(
     "--effort",
     type=EFFORT,
+    metavar="1..9",
     default=1,
     show_default=True,
     help="Above 1, refine each picture's latent: smaller files, up to minutes a megapixel.",
@@ -99,20 +100,20 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     "--no-fallback",
     cls=AdvancedOption,
     is_flag=True,
-    help="Use the codec even where a lossless file would be smaller.",
+    help="Use the model even where a lossless file would be smaller.",
 )
 @click.option(
     "--strip",
     cls=AdvancedOption,
     is_flag=True,
-    help="Leave out Exif, XMP and colour profile (pixels become sRGB).",
+    help="Leave out Exif, XMP and colour profile; the pixels become sRGB.",
 )
 @click.option(
     "--frame",
     cls=AdvancedOption,
     type=click.IntRange(1),
     metavar="N",
-    help="Which of several pictures in a file; 1 is the first.",
+    help="Which picture of an animation or multi-page file; 1 is the first.",
 )
 def compress(
     common: CodingOptions, no_fallback: bool, effort: int, strip: bool, frame: int | None, **targets: Any
@@ -120,9 +121,9 @@ def compress(
     """Compress pictures to .ldc files.
 
     IN is any picture file, its URL (s3://, https://), or - for standard input. Give exactly one of --rate, --size,
-    --psnr, --quality and --lossless. The output stands beside its input (img.png becomes img.ldc) unless -o says
-    otherwise. With --recursive, IN may be folders; a manifest in OUT records what is done, so that the same command
-    goes on where it was stopped.
+    --psnr, --quality and --lossless. Without -o, the output is written next to its input: img.png becomes img.ldc.
+    With --recursive, IN may be folders; a manifest in OUT records what is done, so that the same command continues a
+    run that was stopped.
     """
     given = {name: value for name, value in targets.items() if value}
     given |= {"quality": 0.0} if targets["quality"] == 0 else {}

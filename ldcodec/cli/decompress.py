@@ -74,12 +74,10 @@ def _number(ctx: click.Context, param: click.Parameter, value: float) -> float:
     return value
 
 
-region_option = click.option(
-    "--region", callback=_region, metavar="X,Y,W,H", help="Only these pixels, from the slices they need."
-)
+region_option = click.option("--region", callback=_region, metavar="X,Y,W,H", help="Decode this part only, in pixels.")
 
 
-@click.command(cls=TieredCommand, short_help=".ldc files to pictures.")
+@click.command(cls=TieredCommand, short_help="Turn .ldc files back into pictures.")
 @coding_options
 @click.option(
     "--realism",
@@ -89,31 +87,38 @@ region_option = click.option(
     metavar="0..1",
     help="From the smallest error (0) to the most natural texture (1).  [default: 0]",
 )
-@click.option("--steps", type=STEPS, metavar="N", help="Of the reverse diffusion.  [default: 1]")
+@click.option("--steps", type=STEPS, metavar="N", help="Steps of the reverse diffusion.  [default: 1]")
 @region_option
 @click.option(
     "--scale",
     type=click.Choice(["1/1", *(f"1/{scale}" for scale in PREVIEW_SCALES)]),
     callback=_scale,
     default="1/1",
-    help="A quick, smaller preview without diffusion.",
+    help="Decode a small preview, quickly and without diffusion.",
 )
-@click.option("--salvage", is_flag=True, help="Restore what is intact in damaged files.")
-@click.option("--sampler", cls=AdvancedOption, type=click.Choice(SAMPLER_NAMES), default="ddim", show_default=True)
+@click.option("--salvage", is_flag=True, help="Restore what is left of damaged files.")
+@click.option(
+    "--sampler",
+    cls=AdvancedOption,
+    type=click.Choice(SAMPLER_NAMES),
+    default="ddim",
+    show_default=True,
+    help="How several steps are taken.",
+)
 @click.option(
     "--seed",
     cls=AdvancedOption,
     type=click.IntRange(0, 2**64 - 1),
     default=0,
     metavar="N",
-    help="Of the noise.  [default: 0]",
+    help="Seed of the noise.  [default: 0]",
 )
 @click.option(
     "--onnx",
     cls=AdvancedOption,
     type=PATH,
     metavar="DIR",
-    help="Decode without torch, by the ONNX networks that `ldcodec export` has written.",
+    help="Decode without torch, with the ONNX networks that `ldcodec export` wrote.",
 )
 @click.option("--backend", type=click.Choice(["torch", "onnx"]), hidden=True)
 def decompress(
@@ -126,12 +131,12 @@ def decompress(
     onnx: str | None,
     **wanted: Any,
 ) -> int:
-    """Bring .ldc files back as pictures.
+    """Turn .ldc files back into pictures.
 
-    IN is an .ldc file, its URL (s3://, https://), or - for standard input. The output stands beside its input
-    (img.ldc becomes img.png) unless -o says otherwise; its extension says the format: .png .jpg .webp .tif .ppm .bmp.
-    With --recursive, IN may be folders; a manifest in OUT records what is done, so that the same command goes on where
-    it was stopped.
+    IN is an .ldc file, its URL (s3://, https://), or - for standard input. Without -o, the output is written next
+    to its input: img.ldc becomes img.png. The extension of OUT sets the format: .png .jpg .webp .tif .ppm .bmp. With
+    --recursive, IN may be folders; a manifest in OUT records what is done, so that the same command continues a run
+    that was stopped.
     """
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
     single = not common.recursive and len(common.inputs) == 1

@@ -30,10 +30,10 @@ MimeType=image/x-ldc;
 """
 
 
-@click.group(short_help="File type and thumbnails for the desktop.", invoke_without_command=True)
+@click.group(short_help="Install the file type and thumbnails on the desktop.", invoke_without_command=True)
 @click.pass_context
 def desktop(context: click.Context) -> None:
-    """Teach the desktop the type of .ldc files and to show thumbnails of them, for this user."""
+    """Make the desktop recognise .ldc files and show thumbnails of them, for this user."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help(), err=True)
         context.exit(2)
@@ -55,7 +55,7 @@ def install() -> int:
     return 0
 
 
-@desktop.command(short_help="Remove them again.")
+@desktop.command(short_help="Remove file type and thumbnails.")
 def uninstall() -> int:
     """Remove what `install` installed."""
     for path in _paths():

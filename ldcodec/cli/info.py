@@ -15,12 +15,12 @@ from ldcodec.jobs.paths import name_of, opened, read_start
 from ldcodec.jobs.remote import is_remote
 
 
-@click.command(short_help="What a file holds, or a model consists of.")
+@click.command(short_help="Show what a file holds, or the parts of a model.")
 @click.argument("inputs", nargs=-1, type=PATH, metavar="IN...")
 @click.option("--model", metavar="NAME|PATH", help="Show the parameters and kMAC per pixel of a model's parts.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def info(inputs: tuple[str, ...], model: str | None, as_json: bool) -> int:
-    """Show what .ldc files hold (IN may be - for standard input), or with --model what a model consists of."""
+    """Show what .ldc files hold (IN may be - for standard input), or with --model the parts of a model."""
     if bool(inputs) == (model is not None):
         raise click.UsageError("name either files or, with --model, a model")
     console = Console()

@@ -111,7 +111,9 @@ def threads_option(**attributes: Any) -> Callable[[Command], Command]:
 def device_option(**attributes: Any) -> Callable[[Command], Command]:
     """--device."""
     choice = click.Choice(["auto", "cpu", "cuda"])
-    return click.option("--device", type=choice, default="auto", show_default=True, **attributes)
+    return click.option(
+        "--device", type=choice, default="auto", show_default=True, help="Where the networks run.", **attributes
+    )
 
 
 def max_pixels_option(**attributes: Any) -> Callable[[Command], Command]:
@@ -121,22 +123,24 @@ def max_pixels_option(**attributes: Any) -> Callable[[Command], Command]:
         type=click.IntRange(1, MAX_PIXELS),
         default=DEFAULT_PIXELS,
         metavar="N",
-        help="Refuse larger pictures.  [default: 10^9]",
+        help="Refuse pictures of more pixels.  [default: 10^9]",
         **attributes,
     )
 
 
 _CODING: list[Callable[[Command], Command]] = [
     click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="IN..."),
-    click.option("-o", "--output", type=PATH, metavar="OUT", help="Output file, folder of several, or - for a pipe."),
-    click.option("--recursive", "-r", is_flag=True, help="Take the files in folders; OUT gets their tree."),
+    click.option(
+        "-o", "--output", type=PATH, metavar="OUT", help="Output file; a folder for several; - for standard output."
+    ),
+    click.option("--recursive", "-r", is_flag=True, help="Take the files in folders too; OUT mirrors their tree."),
     click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
     click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
     click.option("--model", cls=AdvancedOption, metavar="NAME|PATH", help="Model to use instead of the default one."),
     device_option(cls=AdvancedOption),
     threads_option(cls=AdvancedOption),
     click.option(
-        "--no-preserve", cls=AdvancedOption, is_flag=True, help="Do not give the output the times of its input."
+        "--no-preserve", cls=AdvancedOption, is_flag=True, help="Do not copy the file times of the input to the output."
     ),
     max_pixels_option(cls=AdvancedOption),
     click.option(
@@ -144,13 +148,13 @@ _CODING: list[Callable[[Command], Command]] = [
         cls=AdvancedOption,
         type=click.IntRange(1, 256),
         metavar="N",
-        help="Processes that share the cores, with --recursive.  [default: one a core, at most 4]",
+        help="Processes that share the cores, with --recursive.  [default: one per core, at most 4]",
     ),
     click.option(
         "--engine",
         cls=AdvancedOption,
         type=click.Choice(["local", "ray"]),
         default="local",
-        help="Processes on this machine, or the Ray cluster that RAY_ADDRESS names.  [default: local]",
+        help="Work on this machine, or on the Ray cluster that RAY_ADDRESS names.  [default: local]",
     ),
 ]

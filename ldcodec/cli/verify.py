@@ -1,4 +1,4 @@
-"""`ldcodec verify`: whether .ldc files are whole, without making a picture of them; whether this machine is right."""
+"""`ldcodec verify`: whether .ldc files are intact, and whether this machine decodes as it should."""
 
 import json
 from dataclasses import dataclass, field
@@ -43,19 +43,19 @@ class Finding:
         return json.dumps(fields | {"slices": self.slices, "symbols": self.symbols})
 
 
-@click.command(short_help="Whether .ldc files are whole.")
+@click.command(short_help="Check that .ldc files are intact.")
 @click.argument("inputs", nargs=-1, type=PATH, metavar="FILE...")
-@click.option("--self", "own", is_flag=True, help="Test this machine instead, with the check file of a model.")
-@click.option("--quick", is_flag=True, help="Test the checksums of the bytes alone, without any model.")
-@click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one a file names.")
+@click.option("--self", "own", is_flag=True, help="Test this machine instead, with a model's check file.")
+@click.option("--quick", is_flag=True, help="Check the bytes only; needs no model.")
+@click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one that a file names.")
 @max_pixels_option(hidden=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def verify(inputs: tuple[str, ...], own: bool, quick: bool, model: str | None, max_pixels: int, as_json: bool) -> int:
-    """Test .ldc files (- for standard input) without making pictures of them.
+    """Check that .ldc files (- for standard input) are intact, without decoding them to pictures.
 
-    All checksums of the bytes are compared, and the sizes of stored pixels; then the symbols are decoded and compared
-    with their own checksums, if the model that a file needs is installed. Exit code 1 if any file is damaged, or if
-    this machine decodes other symbols from a model's check file than the machine that made the model.
+    Verifies all checksums of the bytes and the sizes of stored pixels. Then, if the model that a file needs is
+    installed, decodes the symbols and verifies their checksums too. The exit code is 1 if a file is damaged or, with
+    --self, if this machine decodes other symbols from the check file than the machine that made the model.
     """
     if bool(inputs) == own or (own and quick):
         raise click.UsageError("name either files or, with --self and without --quick, none")

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Show a file in the browser.")
 @click.argument("source", type=PATH, metavar="FILE")
-@click.option("--original", type=PATH, metavar="PICTURE", help="What the file was made from, to compare with.")
+@click.option(
+    "--original", type=PATH, metavar="PICTURE", help="The picture that the file was made from, to compare with."
+)
 @click.option("-o", "--output", type=PATH, metavar="PAGE", help="The page to write.  [default: a temporary file]")
 @click.option("--no-open", is_flag=True, help="Do not open the page in the browser.")
 @region_option
-@click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one the file names.")
+@click.option("--model", metavar="NAME|PATH", help="Model to use instead of the one that the file names.")
 @device_option()
 @threads_option()
 @max_pixels_option(hidden=True)

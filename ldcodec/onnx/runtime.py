@@ -84,7 +84,7 @@ class Graphs:
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A model that decodes without torch; see `decoder.reverse.DecoderModel`."""
+    """A model that decodes without torch; see `decoder.protocols.DecoderModel`."""
 
     name: str
     parse_id: bytes
