@@ -128,12 +128,20 @@ def test_quality_sets_the_index_and_more_of_it_costs_more(model: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    "target, end",
-    [({"rate": 1e-3}, 0), ({"size": 1}, 0), ({"size": 10**6}, 100), ({"psnr": 5}, 0), ({"psnr": 90}, 100)],
+    "target, end, warning",
+    [
+        ({"rate": 1e-3}, 0, "out of reach"),
+        ({"size": 1}, 0, "out of reach"),
+        ({"size": 10**6}, 100, "the highest quality takes .* of 1000000 bytes"),
+        ({"psnr": 5}, 0, "the lowest quality has .* dB, more than 5.00"),
+        ({"psnr": 90}, 100, "out of reach"),
+    ],
 )
-def test_a_target_out_of_reach_gives_the_nearest_end_and_a_warning(model: Model, target: dict, end: float) -> None:
+def test_a_target_out_of_range_gives_the_nearest_end_and_a_warning(
+    model: Model, target: dict, end: float, warning: str
+) -> None:
     pixels = PICTURES["grey texture"]
-    with pytest.warns(LdcodecWarning, match="out of reach") as caught:
+    with pytest.warns(LdcodecWarning, match=warning) as caught:
         data = encode(pixels, **target, model=model)
     assert data == encode(pixels, quality=end, model=model)
     assert len(caught) == 1 and caught[0].filename == __file__

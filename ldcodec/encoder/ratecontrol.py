@@ -121,9 +121,10 @@ def _encode_to_size(encoder: Encoder[File], size: int) -> tuple[File, str | None
     files = _confirm(encoder, search, lambda coded: math.log(coded.size))
     fitting = [coded for coded in files if coded.size <= size]
     best = max(fitting or files, key=lambda coded: coded.size if fitting else -coded.size)
-    # A file far below its target is complained of only where no higher quality is left.
+    # Warn of a file far below its target only where no higher quality is left.
     at_end = best.container.header.quality == TOP_INDEX and not goal.reached(math.log(best.size))
-    return best, out_of_reach(size, best.size) if at_end or not fitting else None
+    unused = f"the highest quality takes {best.size} of {size} bytes" if at_end else None
+    return best, unused if fitting else out_of_reach(size, best.size)
 
 
 def _encode_to_psnr(encoder: Encoder[File], psnr: float) -> tuple[File, str | None]:
@@ -135,8 +136,8 @@ def _encode_to_psnr(encoder: Encoder[File], psnr: float) -> tuple[File, str | No
     reached = [value for value in files if value >= psnr]
     value = min(reached) if reached else max(files)
     at_end = value > goal.high and files[value].container.header.quality == 0
-    complaint = f"{psnr:.2f} dB are out of reach; the nearest is {value:.2f} dB"
-    return files[value], complaint if at_end or not reached else None
+    exceeded = f"the lowest quality has {value:.2f} dB, more than {psnr:.2f}" if at_end else None
+    return files[value], exceeded if reached else f"{psnr:.2f} dB are out of reach; the nearest is {value:.2f} dB"
 
 
 def _confirm(encoder: Encoder[File], search: "Search", measure: Callable[[File], float]) -> list[File]:
