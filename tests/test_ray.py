@@ -1,4 +1,4 @@
-"""Whole folders done by Ray on this machine, with processes that die."""
+"""Folders processed by Ray on this machine, some with processes that die."""
 
 import os
 import re

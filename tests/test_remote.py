@@ -404,8 +404,8 @@ def test_the_web(call: Call, store: Store, bucket: str, sliced_file: bytes, tmp_
 
 @pytest.fixture
 def plain_web(tmp_path: Path) -> Iterator[str]:
-    """A web server that knows whole files only, such as Python's own."""
-    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *told: None})
+    """A web server that cannot send parts of files, such as Python's own."""
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(quiet, directory=str(tmp_path))
     ) as server:  # fmt: skip

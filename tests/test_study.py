@@ -474,7 +474,7 @@ def arguments(run: dict[str, object], folder: Path) -> list[str]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that reads few digits, and measures with a critic that learns little at few times."""
+    """Make the study's command quick: few digits, few times, and a critic that trains briefly."""
     part = tiny_data(60)
     monkeypatch.setattr(command, "load", lambda settings: part if settings.dataset == "digits" else load(settings))
     monkeypatch.setattr(perception, "CRITIC_STEPS", 10)

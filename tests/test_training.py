@@ -443,7 +443,7 @@ def test_steps_are_those_of_adamw_on_clipped_gradients(size: float) -> None:
 
 
 def muon_step(networks: Networks, size: float) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The changes of one step at rate 0.01 from made gradients, and whether it was left out."""
+    """How one step at rate 0.01 changes the parameters, given fixed gradients, and whether it was skipped."""
     networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stage = AutoencoderStage(networks, replace(SETTINGS.autoencoder, muon=True))
     optimiser = stage_optimiser(stage)
@@ -671,7 +671,7 @@ def test_a_processor_computes_in_its_faster_type(faster: torch.dtype, monkeypatc
 
 @torch.no_grad()  # what asks first may need no gradients
 def test_a_trial_of_types_leaves_the_random_numbers_alone() -> None:
-    """Or a resumed run, which makes its trial at another step, would see other noise than one that never stopped."""
+    """Otherwise a resumed run, whose trial comes at another step, would see other noise than an uninterrupted one."""
     before = torch.get_rng_state()
     precision.dense_speed(torch.device("cpu"), torch.float32, (1, 8, 8))
     assert torch.equal(torch.get_rng_state(), before)

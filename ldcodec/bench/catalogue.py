@@ -11,13 +11,13 @@ from ldcodec.pictures.picture import Pixels
 
 OWN, OWN_RATE = "ldcodec", "ldcodec-rate"
 NAMES = (OWN, *OTHERS)
-DEFAULT_NAMES = (OWN, "jpeg", "webp", "jp2", "avif", "jxl", "heic")  # as far as they are installed
+DEFAULT_NAMES = (OWN, "jpeg", "webp", "jp2", "avif", "jxl", "heic")  # those of them that are installed
 QUALITIES = (14.0, 25.0, 36.0, 47.0, 58.0, 69.0, 80.0, 92.0)
 
 
 @dataclass(frozen=True)
 class OwnOptions:
-    """With which options ldcodec takes part.
+    """The options that ldcodec is measured with.
 
     model: name or path, None for the default; steps: 1..1000, None for the default; realism: 0..1.
     qualities: 0..100, rising; rates: bits per pixel, rising, of the curve at constant rate, which is left out if empty.

@@ -25,7 +25,7 @@ UNITS = {"": 1, "k": 1000, "m": 1000_000}
 
 
 class TargetOptions(TypedDict, total=False):
-    """What the file is to be: one of these, as `ldcodec.encode` takes them."""
+    """The target of the file: one of these, as `ldcodec.encode` takes them."""
 
     rate: float
     size: int
@@ -65,7 +65,7 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     match = re.fullmatch(r"(\d{1,15}(?:\.\d*)?|\.\d+)([km]?)b?", value.strip().lower(), re.ASCII)
     size = int(float(match[1]) * UNITS[match[2]]) if match else 0
     if size < 1:
-        raise click.BadParameter(f"{value!r} is no number of bytes; write it like 2500, 100k or 1.5M", ctx, param)
+        raise click.BadParameter(f"{value!r} is not a number of bytes; write it like 2500, 100k or 1.5M", ctx, param)
     return size
 
 

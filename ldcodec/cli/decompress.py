@@ -59,7 +59,7 @@ def _region(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
         return None
     match = re.fullmatch(r"(\d{1,7}),(\d{1,7}),(\d{1,7}),(\d{1,7})", value, re.ASCII)
     if match is None:
-        raise click.BadParameter(f"{value!r} is no region; write it as X,Y,WIDTH,HEIGHT in pixels", ctx, param)
+        raise click.BadParameter(f"{value!r} is not a region; write it as X,Y,WIDTH,HEIGHT in pixels", ctx, param)
     x, y, width, height = (int(number) for number in match.groups())
     return x, y, width, height
 

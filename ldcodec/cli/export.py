@@ -12,7 +12,7 @@ from ldcodec.cli.options import PATH
 @click.option("--model", metavar="NAME|PATH", help="The model to export.  [default: base]")
 @click.option("--force", "-f", is_flag=True, help="Replace an older export.")
 def export(onnx: str, model: str | None, force: bool) -> int:
-    """Write what decoding needs of a model into a folder: its networks as ONNX graphs, and its integer tensors.
+    """Write what decoding needs of a model to a folder: its networks as ONNX graphs, and its integer tensors.
 
     `ldcodec decompress --onnx DIR` decodes with them, without torch. The folder appears only after its
     pictures have been compared with torch's, and the symbols of the model's check file with their checksum. Needs the

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Finding:
-    """What testing one file has shown."""
+    """The result of checking one file."""
 
     name: str
     slices: int = 0

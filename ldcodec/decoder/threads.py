@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def thread_count(items: int, most: int) -> int:
-    """The number of threads for so many items: at most `most`, and no more than PyTorch may use."""
+    """The number of threads for that many items: at most `most`, and no more than PyTorch may use."""
     import torch
 
     return max(1, min(items, most, torch.get_num_threads()))

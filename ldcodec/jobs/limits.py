@@ -98,7 +98,7 @@ class Limits:
         self.check_memory(decoding_memory(header, source.spans, config.transform_halo + DENOISER_HALO, shown))
 
     def check_memory(self, needed: float) -> None:
-        """Raise LdcodecError where so many bytes are not free; note where they are more than half of what is."""
+        """Raise LdcodecError if that many bytes are not free; warn if they are more than half of the free memory."""
         bounds = [bound for bound in (free_memory(), self._share) if bound is not None]
         if not bounds or needed <= min(bounds) / 2:
             return

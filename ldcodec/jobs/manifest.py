@@ -1,4 +1,4 @@
-"""The manifest of an output folder: what was made of which input, so that another run can go on where one ended.
+"""The manifest of an output folder: what was made of which input, so that a run can continue where another ended.
 
 It is a file of JSON lines. One is appended before an output is begun and another when it is complete; a run that is
 killed leaves at most a line that is cut, which counts as none. An output that was begun and not completed is ours and
@@ -249,7 +249,7 @@ def _open_local(path: str) -> IO[str]:
 
 
 def _difference(before: Any, now: dict[str, Any]) -> str:
-    """What an earlier run in the folder was asked for, as far as it differs."""
+    """The options of an earlier run in the folder that differ from those of this one."""
     old = before if isinstance(before, dict) else {}
     changed = [f"{name} {old.get(name)!r} instead of {now[name]!r}" for name in now if old.get(name) != now[name]]
     return f"its files were made with {', '.join(changed) or 'other options'}"

@@ -155,9 +155,9 @@ def times_of(source: str) -> tuple[int, int] | None:
 def created(target: str, times: tuple[int, int] | None = None, unfinished: str | None = None) -> Iterator[BinaryIO]:
     """The output as a binary stream; a file takes its name only once it is complete.
 
-    Until then it has another name in the same folder, `unfinished` if given. Whatever ends the writing early, a signal
-    included, removes it and leaves an older output untouched. times: given to a local file, as `times_of` returns them.
-    Raises LdcodecError.
+    Until then it has another name in the same folder, `unfinished` if given. If writing ends early, by an error or a
+    signal, the unfinished file is removed and an older output stays as it was. times: set on a local file; see
+    `times_of`. Raises LdcodecError.
     """
     if target == STREAM:
         if sys.stdout is None:

@@ -126,7 +126,7 @@ def _lost(job: Job) -> Outcome:
 
 
 def _check_address(address: str) -> None:
-    """Raise LdcodecError where nobody listens, which Ray itself reports after minutes only."""
+    """Raise LdcodecError if nothing listens at the address; Ray itself would take minutes to report it."""
     found = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
     if found is None:  # a word of Ray's own, such as auto
         return

@@ -1,4 +1,4 @@
-"""The files in folders, and the place of each in the folder that is to be made of them."""
+"""Find the files in folders, and decide where in the output folder the output of each goes."""
 
 import os
 import re
@@ -19,8 +19,9 @@ SEPARATOR = re.compile(r"[/\\]")
 
 @dataclass(frozen=True)
 class TreeFile:
-    """One input of a tree: its job, its name within its folder, its size in bytes, and its fingerprint if it is remote,
-    where the listing gives that.
+    """One input of a tree: its job, its name within its folder, its size in bytes.
+
+    fingerprint: known from the listing if the file is remote.
     """
 
     job: Job
@@ -31,7 +32,7 @@ class TreeFile:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is taken and what becomes of it.
+    """Which files of a folder are taken, and where their outputs go.
 
     taken: extensions of the files that are taken, in lower case; extension: of the outputs; output: their folder.
     """
@@ -50,7 +51,7 @@ class Tree:
     folders: dict[str, str] = field(default_factory=dict)
 
     def keep_times(self) -> None:
-        """Give the output folders the times of their input folders, as far as they exist."""
+        """Give the output folders that exist the times of their input folders."""
         for target, source in self.folders.items():
             with suppress(OSError):
                 status = os.stat(source)

@@ -1,4 +1,4 @@
-"""What a command does with each of its inputs."""
+"""The work of a command on one input, in a form that other processes can run."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ IRRELEVANT = ("preserve", "shown")  # options that change nothing in an output b
 
 @dataclass(frozen=True)
 class Work:
-    """A function of a job and all that it needs, in a form that can be sent to another process.
+    """A function of a job and everything it needs; can be sent to another process.
 
     options: a dataclass of what the command line asks for, the same for every input. onnx: the folder of ONNX networks
     that decode, "" for the installed one that a file needs, None to decode with torch.
@@ -28,7 +28,7 @@ class Work:
     onnx: str | None = None
 
     def prepared(self, console: Console, threads: int | None, share: float | None = None) -> Callable[[Job], JobResult]:
-        """The function of a job alone, with models that are loaded once. share: of the memory, as `Limits` takes it."""
+        """The function of a job alone, with models that are loaded once. share: of the memory; see `Limits`."""
         models = Models(self.model, self.device, threads) if self.onnx is None else OnnxModels(self.onnx, threads)
         limits = Limits(console, self.max_pixels, share)
         return lambda job: self.function(job, self.options, models, limits)

@@ -22,7 +22,7 @@ GAIN = 0.5  # a whole picture may take this share of what its sample predicts: m
 
 
 def pack(picture: Picture) -> tuple[Chunk, ...]:
-    """The chunks for a picture's profile, Exif, XMP and alpha, as far as it has them.
+    """The chunks for those of profile, Exif, XMP and alpha that a picture has.
 
     Raises PictureError for an alpha plane with more pixels than `planes.readable` allows.
     """
@@ -142,7 +142,7 @@ def _size(header: Header) -> tuple[int, int]:
 
 
 def _sample(pixels: Pixels) -> Pixels:
-    """A picture (H, W, 3) or (H, W) if it is small, else squares spread evenly over it, put together."""
+    """A small picture as it is; of a larger one, squares spread evenly over it, joined. (H, W, 3) or (H, W)."""
     height, width = pixels.shape[:2]
     rows, columns = (_picked(length) for length in (height, width))
     return np.ascontiguousarray(pixels[rows][:, columns])

@@ -67,7 +67,7 @@ def run_options(command: click.decorators.FC) -> click.decorators.FC:
         shown("--rate", default=DEFAULTS.rate, help="Learning rate."),
         shown("--seed", default=0, help="Seed of the training."),
         shown("--side", default=DEFAULTS.side, help="Side of pictures in pixels, for --dataset folder."),
-        shown("--realism", default="0.5,1", help="Of the conditional decoder, with commas between."),
+        shown("--realism", default="0.5,1", help="Of the conditional decoder, comma-separated."),
         click.option("--also", default="", help="Other samplers to measure the same networks with."),
         shown("--sample-steps", default=DEFAULTS.sample_steps, help="Steps of the samplers."),
         shown("--pictures", default=DEFAULTS.pictures, help="Pictures measured for each seed."),
@@ -146,7 +146,7 @@ def table(paths: tuple[Path, ...], markdown: bool, changes: bool, entropies: boo
 @click.argument("model")
 @click.argument("pictures", nargs=-1, type=FOLDER, required=True)
 @click.option(
-    "--indices", default="400,1200,2000,2800,3600", show_default=True, help="Quality indices, with commas between."
+    "--indices", default="400,1200,2000,2800,3600", show_default=True, help="Quality indices, comma-separated."
 )
 def mixing_command(model: str, pictures: tuple[Path, ...], indices: str) -> None:
     """Print the bits of MODEL on PICTURES if its rate model mixed in a fixed Gaussian, for each α."""

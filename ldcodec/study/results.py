@@ -69,7 +69,7 @@ class RunResult:
     pixels: int
 
     def quality(self, way: str) -> Quality | None:
-        """The quality of a way of decoding, None if it was not measured."""
+        """The quality measured for one way of decoding, or None."""
         return next((quality for quality in self.qualities if quality.way == way), None)
 
 

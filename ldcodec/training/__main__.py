@@ -99,7 +99,7 @@ def texture(**options: object) -> None:
 @THREADS
 @DEVICE
 def profile(batch: int, crop: int, steps: int, **options: object) -> None:
-    """Show where the time of a step of stage 1 goes, and its arithmetic beside what the device can do."""
+    """Show where the time of a step of stage 1 goes, and how its FLOP/s compare with what the device can do."""
     phase = Phase(batch=batch, crop=crop)  # checks both as for a run
     settings = _settings("autoencoder", {**options, "validation": (), "seed": None, "minutes": None})
     torch.set_num_threads(settings.run.threads)
@@ -157,9 +157,9 @@ def check(model: Path) -> None:
     "--qualities",
     default="0,12.5,25,37.5,50,62.5,75,87.5,100",
     show_default=True,
-    help="0 to 100, with commas between.",
+    help="0 to 100, comma-separated.",
 )
-@click.option("--indices", help="Quality indices 0 to 4095 instead, with commas between.")
+@click.option("--indices", help="Quality indices 0 to 4095 instead, comma-separated.")
 @click.option("--anchors", type=click.Path(path_type=Path, exists=True), multiple=True, help="Curves to compare with.")
 @click.option("--out", type=FILE, help="JSON file for the curve.")
 @click.option("--name", help="Name of the curve; default: that of the model.")

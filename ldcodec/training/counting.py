@@ -40,7 +40,7 @@ def counted(networks: Networks, pictures: list[Pixels], seed: int = 0) -> HyperP
 
 @torch.no_grad()
 def _symbols(networks: Networks, pixels: Pixels, rng: np.random.Generator) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Each band with the symbols [hyper, h, w] of a picture's hyper-latent at a quality in it."""
+    """For each band, its number and the symbols [hyper, h, w] of a picture's hyper-latent at a random quality in it."""
     base = networks.analysis.base(padded(pixels, networks.std.device))
     for band in range(BANDS):
         t = torch.tensor([(band + rng.random()) / BANDS], dtype=torch.float32, device=networks.std.device)
@@ -84,10 +84,11 @@ def _blended(counts: Counts, expected: Counts | float) -> Counts:
 def clustered(
     chances: Counts, weights: Counts, number: int, rng: np.random.Generator
 ) -> tuple[Counts, NDArray[np.intp]]:
-    """At most `number` distributions [k, m] that stand for the given ones [n, m], and which one stands for each, [n].
+    """Cluster distributions [n, m]: at most `number` representatives [k, m], and the index of each one's cluster, [n].
 
-    Lloyd's iteration on the bits that the wrong table costs: k-means with the Kullback–Leibler divergence (Banerjee et
-    al. 2005, "Clustering with Bregman divergences", section 3). weights: how many symbols each distribution codes, [n].
+    Lloyd's iteration on the bits lost by coding with the representative, i.e. k-means with the Kullback–Leibler
+    divergence (Banerjee et al. 2005, "Clustering with Bregman divergences", section 3). weights: how many symbols each
+    distribution codes, [n].
     """
     heavy = weights + 1e-3  # neither the draw nor the means allow zeros
     centres = chances[rng.choice(len(chances), number, replace=False, p=heavy / heavy.sum())]

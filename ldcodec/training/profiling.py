@@ -82,7 +82,7 @@ def report(step: TimedStep, steps: int) -> Iterator[str]:
 
 
 def replayed(step: TimedStep, steps: int) -> float:
-    """Seconds of a step with its data as training makes it on a GPU: compiled, recorded, without waiting for each."""
+    """Seconds per step, data included, as in training on a GPU: compiled and replayed without waiting in between."""
     learner = Learner(step.stage, step.optimiser)
     for number in range(RECORDED + 1 + steps):
         if number == RECORDED + 1:

@@ -80,9 +80,9 @@ class Moment:
 
 
 def moment(phases: tuple[Phase, ...], done: float, earliest: int = 0) -> Moment:
-    """Where a stage stands when the share `done` of its time is over, never before the phase `earliest`.
+    """The phase that a stage is in once the share `done` of its time has passed, `earliest` or a later one.
 
-    A run that is resumed with more time than was planned would otherwise fall back into a phase it has left.
+    Without `earliest`, a run resumed with more time than planned would fall back into a phase that it has completed.
     """
     total = sum(phase.share for phase in phases) or 1.0
     start = 0.0
