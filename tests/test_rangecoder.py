@@ -25,7 +25,7 @@ from ldcodec.entropy.tables import (
 )
 from ldcodec.errors import DamagedError, ModelError
 from ldcodec.nets.quantise import cell_information, nearest_scale, quantise
-from ldcodec.training.release import _cheapest
+from ldcodec.training.release import cheapest_scale
 
 TOTAL = 1 << PRECISION
 CHECKSUM = "cee1f21340d6f0085f949a2a15adf1e82feb83109040089d983e3ec3d76e464c"
@@ -132,7 +132,7 @@ def test_tables_of_the_quantiser_cost_less_than_those_of_rounding(tables: Tables
 def test_rounded_symbols_get_the_table_that_costs_least(scale: float, same: bool) -> None:
     """Where the quantiser rounds, that is the table of the nearest scale; elsewhere it is a better one."""
     coder, nearest = Coder(make_tables(edge_shifts())), int(nearest_scale(torch.tensor(scale).log()))
-    chosen = _cheapest(scale, coder)
+    chosen = cheapest_scale(scale, coder)
     symbols = np.rint(scale * np.random.default_rng(0).normal(size=100_000)).astype(np.int32)
     costs = [coder.bits(symbols, np.full(len(symbols), i, np.uint8)).sum() for i in (chosen, nearest)]
     assert (chosen == nearest) == same

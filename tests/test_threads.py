@@ -54,8 +54,8 @@ def altered(file: Container, *slices: int) -> bytes:
     return bytes(data)
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3])
-def test_results_come_in_order_and_few_are_ahead(lanes: int) -> None:
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_results_come_in_order_and_few_are_ahead(workers: int) -> None:
     begun: list[int] = []
 
     def items() -> Iterator[int]:
@@ -67,12 +67,12 @@ def test_results_come_in_order_and_few_are_ahead(lanes: int) -> None:
         time.sleep(0.01 if number % 2 else 0)
         return number * number
 
-    for taken, found in enumerate(map_in_threads(work, items(), lanes)):
-        assert found == taken * taken and len(begun) <= taken + lanes
+    for taken, found in enumerate(map_in_threads(work, items(), workers)):
+        assert found == taken * taken and len(begun) <= taken + workers
     assert taken == 9
 
 
-def test_lanes_run_at_the_same_time_and_share_the_threads() -> None:
+def test_items_are_worked_on_at_once_and_share_the_threads_of_torch() -> None:
     """Each waits for the other, so the test would hang if they ran one after the other."""
     before, meeting = torch.get_num_threads(), threading.Barrier(2, timeout=60)
 
@@ -141,8 +141,8 @@ def test_slices_at_once_keep_to_the_bound(
     monkeypatch.setattr(latents, "PARSED_AT_ONCE", area)
     asked: list[int] = []
 
-    def one_by_one(function: Callable[[Any], Any], items: Iterable[Any], lanes: int) -> Iterator[Any]:
-        asked.append(lanes)
+    def one_by_one(function: Callable[[Any], Any], items: Iterable[Any], workers: int) -> Iterator[Any]:
+        asked.append(workers)
         return map(function, items)
 
     monkeypatch.setattr(latents, "map_in_threads", one_by_one)

@@ -27,6 +27,11 @@ def psnr(squared_error: float) -> float:
     return 10 * math.log10(255**2 / max(squared_error, 1e-10))
 
 
+def error_of_psnr(psnr: float) -> float:
+    """The mean squared error in 0..255 units that a PSNR in dB stands for."""
+    return float(255**2 / 10 ** (psnr / 10))
+
+
 def nearest_index(t: float) -> int:
     """The quality index nearest to t, which is clamped to 0..1."""
     return min(TOP_INDEX, max(0, round(t * TOP_INDEX)))

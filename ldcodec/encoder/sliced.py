@@ -64,8 +64,8 @@ class SlicedEncoder:
     def estimate_psnr(self, index: int) -> float:
         """The PSNR in dB at a quality index, predicted from the samples by the float rate model."""
         # The mean is one of squared errors, not of decibels.
-        errors = [math.pow(10, -sample.estimate_psnr(index) / 10) for sample in self.samples()]
-        return -10 * math.log10(sum(errors) / len(errors))
+        errors = [quality.error_of_psnr(sample.estimate_psnr(index)) for sample in self.samples()]
+        return quality.psnr(sum(errors) / len(errors))
 
     def code(self, index: int) -> Coded:
         """Code the picture at a quality index in 0..4095."""

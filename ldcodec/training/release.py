@@ -94,11 +94,13 @@ def _hyper(networks: Networks, tables: Tables) -> dict[str, Tensor]:
         **_layer("hyper.0", first[0], folded, 0, fraction),
         **_layer("hyper.1", *second, fraction, fraction),
         **_layer("hyper.2", *third, fraction, fraction - HEADROOM_BITS),
-        "z_index": torch.tensor([_cheapest(float(scale), coder) for scale in rate.hyper_scale()], dtype=torch.uint8),
+        "z_index": torch.tensor(
+            [cheapest_scale(float(scale), coder) for scale in rate.hyper_scale()], dtype=torch.uint8
+        ),
     }
 
 
-def _cheapest(scale: float, coder: Coder) -> int:
+def cheapest_scale(scale: float, coder: Coder) -> int:
     """The scale index, SKIPPED_SCALES..63, whose table costs least for rounded values of N(0, scale²).
 
     The nearest scale need not be the best: the hyper-latent is rounded, the tables are those of the latent's quantiser.
