@@ -34,7 +34,7 @@ U32 = st.integers(0, (1 << 32) - 1)
 
 
 def examples(count: int) -> settings:
-    """Settings for this many examples, scaled as in the profile, which says how many there are instead of 100."""
+    """Settings for this many examples at 100 in the profile, in proportion at any other number."""
     return settings(max_examples=count * settings().max_examples // 100)
 
 

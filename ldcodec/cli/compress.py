@@ -46,7 +46,7 @@ class CompressOptions:
     preserve: bool
 
     def settings(self) -> "EncodeSettings":
-        """The same for the codec."""
+        """The options that the codec takes."""
         from ldcodec.codec import EncodeSettings
         from ldcodec.encoder.ratecontrol import Target
 

@@ -32,7 +32,7 @@ class TieredCommand(click.Command):
     """A command whose help shows common options first and the others under "Advanced"."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write both parts."""
+        """Write the options in two parts, "Options" and "Advanced"."""
         parts: dict[str, list[tuple[str, str]]] = {"Options": [], "Advanced": []}
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
@@ -103,13 +103,11 @@ def coding_options(command: Command) -> Command:
 
 
 def threads_option(**attributes: Any) -> Callable[[Command], Command]:
-    """--threads."""
     count = click.IntRange(1, 1024)
     return click.option("--threads", type=count, metavar="N", help="CPU threads to use.", **attributes)
 
 
 def device_option(**attributes: Any) -> Callable[[Command], Command]:
-    """--device."""
     choice = click.Choice(["auto", "cpu", "cuda"])
     return click.option(
         "--device", type=choice, default="auto", show_default=True, help="Where the networks run.", **attributes
@@ -117,7 +115,7 @@ def device_option(**attributes: Any) -> Callable[[Command], Command]:
 
 
 def max_pixels_option(**attributes: Any) -> Callable[[Command], Command]:
-    """--max-pixels."""
+    """The option --max-pixels; attributes: for `click.option`."""
     return click.option(
         "--max-pixels",
         type=click.IntRange(1, MAX_PIXELS),

@@ -38,7 +38,6 @@ class Finding:
         return f"{self.name}: damaged: {'; '.join(self.damage[:MAX_LISTED] + more)}"
 
     def line(self) -> str:
-        """One JSON object."""
         fields = {"name": self.name, "sound": not self.damage, "damage": self.damage}
         return json.dumps(fields | {"slices": self.slices, "symbols": self.symbols})
 

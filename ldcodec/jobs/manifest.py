@@ -175,7 +175,7 @@ class _RemoteText(io.StringIO):
     """
 
     def __init__(self, url: str) -> None:
-        """Read what there is. Raises OSError."""
+        """Read the file, if there is one. Raises OSError."""
         super().__init__(newline="\n")
         self._url = url
         if remote.exists(url):

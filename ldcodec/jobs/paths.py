@@ -42,17 +42,17 @@ class Job:
 
     @property
     def source_name(self) -> str:
-        """The input in messages."""
+        """The input's name, for messages."""
         return name_of(self.source)
 
     @property
     def target_name(self) -> str:
-        """The output in messages."""
+        """The output's name, for messages."""
         return "standard output" if self.target == STREAM else self.target
 
 
 def name_of(source: str) -> str:
-    """An input in messages."""
+    """The name of an input, for messages."""
     return "standard input" if source == STREAM else source
 
 

@@ -1,4 +1,4 @@
-"""Jobs done by a cluster through Ray Data, which schedules them, repeats what was lost and scales.
+"""Jobs done by a cluster, through Ray Data, which schedules them and repeats those that were lost.
 
 A process that dies, or the machine it was on, costs nothing but time: Ray has its files done again elsewhere, and an
 output that is made twice is whole each time. Files whose process dies again and again are tried once more one by one,

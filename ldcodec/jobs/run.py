@@ -69,7 +69,7 @@ def run_folders(
     with open_manifest(selection.output) as manifest:
         manifest.settle(work.relevant_options(), options.force)
         run = _Run(manifest, options, selection)
-        run.through(inputs, work, engine)
+        run.process(inputs, work, engine)
     return run.console.exit_code
 
 
@@ -83,8 +83,8 @@ class _Run:
         self.done = self.kept = self.read = self.written = 0
         self.failed: list[str] = []
 
-    def through(self, inputs: Sequence[str], work: Work, engine: Engine) -> None:
-        """Do what is not done."""
+    def process(self, inputs: Sequence[str], work: Work, engine: Engine) -> None:
+        """Do the work with the inputs that the manifest does not list as done, and print a summary."""
         tree = tree_of(inputs, self.selection, self.manifest.targets(), self.console)
         files = [file for file in tree.files if not self.manifest.is_done(file.job, file.name, file.fingerprint)]
         self.kept = len(tree.files) - len(files)

@@ -108,7 +108,7 @@ def _found(
 def _found_remotely(
     source: str, selection: Selection, tree: Tree, console: Console
 ) -> Iterator[tuple[str, str, Fingerprint | None]]:
-    """As `_found`, from one listing."""
+    """Like `_found`, for a folder with a URL, from one listing of it."""
     listing: dict[str, remote.Listed] = {}
     with console.reporting(source):
         listing = remote.listed(source)

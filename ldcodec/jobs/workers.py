@@ -88,7 +88,6 @@ class Pool:
         self._leaving: list[SpawnProcess] = []
 
     def outcomes(self, jobs: Iterator[Job]) -> Generator[tuple[Job, Outcome], None, None]:
-        """As the function `outcomes`."""
         try:
             while len(self._busy) < self._size and (job := next(jobs, None)) is not None:
                 self._assign(*self._started(), job)
@@ -147,11 +146,10 @@ class RecordingConsole(Console):
         self.lines: list[tuple[str, bool]] = []
 
     def say(self, line: str, error: bool = False) -> None:
-        """Keep a line."""
         self.lines.append((line, error))
 
     def outcome(self, job: Job, function: Callable[[Job], JobResult]) -> Outcome:
-        """Do a job."""
+        """Do a job and return what came of it, with the lines that it printed."""
         self.lines, self.failures, self.salvaged = [], 0, 0
         outcome = Outcome()
         try:

@@ -39,7 +39,7 @@ class Description:
     config: Config
 
     def text(self) -> str:
-        """The text of the file."""
+        """The description as JSON, for model.json."""
         return json.dumps({"format": FORMAT} | asdict(self), indent=2) + "\n"
 
 

@@ -57,7 +57,7 @@ class Measured:
     seconds: float
 
     def value(self, measure: str) -> float:
-        """One of MEASURES."""
+        """The value of one of MEASURES."""
         return float(self.psnr or 0.0) if measure == "psnr" else float(getattr(self.distances, measure))
 
 

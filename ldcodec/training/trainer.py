@@ -68,7 +68,6 @@ class Trainer:
 
     @property
     def habits(self) -> Run:
-        """The table `run` of the settings."""
         return self.settings.run
 
     def resume(self, path: Path) -> None:
