@@ -88,6 +88,7 @@ class Pool:
         self._leaving: list[SpawnProcess] = []
 
     def outcomes(self, jobs: Iterator[Job]) -> Generator[tuple[Job, Outcome], None, None]:
+        """Do the jobs and yield each with its outcome, in the order in which they end."""
         try:
             while len(self._busy) < self._size and (job := next(jobs, None)) is not None:
                 self._assign(*self._started(), job)

@@ -84,10 +84,11 @@ def load_model(name_or_path: str | None = None, device: str = "auto") -> Model:
     id, and UsageError for a device that this machine lacks.
     """
     path = find_file(name_or_path or DEFAULT_MODEL).resolve()
-    return _load(path, path.stat().st_mtime_ns, _device(device))
+    return _load(path, path.stat().st_mtime_ns, device_named(device))
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """The device for "auto", "cpu" or "cuda". Raises UsageError for another name or without a GPU."""
     if name not in ("auto", "cpu", "cuda"):
         raise UsageError(f"device must be auto, cpu or cuda, not {name!r}")
     if name == "cuda" and not torch.cuda.is_available():

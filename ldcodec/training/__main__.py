@@ -16,7 +16,7 @@ from ldcodec.bitstream.quality import TOP_INDEX, nearest_index
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.entropy.modelfiles import FILE_NAME
 from ldcodec.errors import LdcodecError, UsageError
-from ldcodec.nets.model import load_model
+from ldcodec.nets.model import device_named, load_model
 from ldcodec.nets.networks import Networks
 from ldcodec.pictures.picture import Pixels
 from ldcodec.training.autoencoder import AutoencoderStage
@@ -103,7 +103,7 @@ def profile(batch: int, crop: int, steps: int, **options: object) -> None:
     phase = Phase(batch=batch, crop=crop)  # checks both as for a run
     settings = _settings("autoencoder", {**options, "validation": (), "seed": None, "minutes": None})
     torch.set_num_threads(settings.run.threads)
-    device = _device(settings.run.device)
+    device = device_named(settings.run.device)
     found = load_pictures(settings.data.pictures)
     networks = _networks("autoencoder", settings, found, options["start"], None)
     stage = _stage("autoencoder", networks, settings, device)
@@ -199,7 +199,7 @@ def _indices(options: dict[str, Any]) -> list[int]:
 def _train(name: str, options: dict[str, object]) -> None:
     settings = _settings(name, options)
     torch.set_num_threads(settings.run.threads)
-    device = _device(settings.run.device)
+    device = device_named(settings.run.device)
     found = load_pictures(settings.data.pictures)
     click.echo(f"{len(found)} training pictures, {device}")
     resume = options["resume"]
@@ -253,12 +253,6 @@ def _stage(name: str, networks: Networks, settings: TrainingSettings, device: to
     if name == "texture":
         return TextureStage(networks, settings.texture)
     return DenoiserStage(networks, settings.denoiser)
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device on this machine")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _stop_politely(trainer: Trainer) -> None:
