@@ -2,14 +2,21 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 
 import click
+import pytest
+from PIL import Image
 
 from ldcodec.cli import ldcodec
-from tests.test_style import FLOORS, floor
+from tests.commands import TINY, Call
+from tests.pictures import texture
+from tests.test_style import FLOORS, PACKAGE, floor
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "models").rglob("*.md"))
@@ -81,14 +88,40 @@ def test_every_linked_name_is_in_its_module() -> None:
             assert name == Path(path).stem or re.search(rf"\b(def|class) {name}\b", source), f"{path}: {name}"
 
 
-def test_every_hop_that_is_drawn_exists() -> None:
-    hops = re.findall(
-        r"(\w+/\w+\.py|codec\.py)  (\w+) ", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    )
-    assert len(hops) > 12
-    for path, name in hops:
-        source = (ROOT / "ldcodec" / path).read_text(encoding="utf-8")
-        assert re.search(rf"\b(def|class) {name}\b", source), f"{path}: {name}"
+@contextmanager
+def functions_called() -> Iterator[list[tuple[str, str]]]:
+    """The (path in the package, qualified name) of each function of the package that this thread calls in the block."""
+    called: list[tuple[str, str]] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(PACKAGE):
+            called.append((path.relative_to(PACKAGE).as_posix(), frame.f_code.co_qualname))
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield called
+    finally:
+        sys.setprofile(before)
+
+
+@pytest.mark.parametrize("command", ["compress", "decompress"])
+def test_the_hops_are_taken_as_they_are_drawn(command: str, call: Call, ldc: bytes, tmp_path: Path) -> None:
+    """At most ten, in this order; a small picture takes them."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = text[text.index(f"    cli/{command}.py  _{command}\n") :].partition("\n\n")[0]
+    drawn = re.findall(r"─ (?:(\w+/\w+\.py|codec\.py)  )?([\w.]+) ", drawing)
+    assert len(drawn) >= 10 and max(map(int, re.findall(r"^ +(\d+)", drawing, re.MULTILINE))) == 10
+    Image.fromarray(texture(70, 90)).save(tmp_path / "photo.png")
+    (tmp_path / "photo.ldc").write_bytes(ldc)
+    arguments = ["photo.png", "--rate", "1", *TINY] if command == "compress" else ["photo.ldc"]
+    with functions_called() as called:
+        assert call(command, *arguments, "--force")[0] == 0
+    left = iter(called)
+    for place, name in drawn:
+        wanted = name.rpartition(".")[2]
+        assert any((not place or path == place) and wanted in found.split(".") for path, found in left), (place, name)
 
 
 def test_every_import_of_the_examples_works() -> None:
