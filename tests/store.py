@@ -64,16 +64,16 @@ class _Counted:
         self._app, self._requests = app, requests
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        told: list[str] = []
+        statuses: list[str] = []
 
         def start(status: str, *more: Any) -> Any:
-            told.append(status)
+            statuses.append(status)
             return start_response(status, *more)
 
         body = b"".join(self._app(environ, start))
         sent = 0 if environ["REQUEST_METHOD"] == "HEAD" else len(body)
         path = environ["PATH_INFO"] + ("?" + environ["QUERY_STRING"] if environ["QUERY_STRING"] else "")
-        self._requests.append(Request(environ["REQUEST_METHOD"], path, int(told[0].split()[0]), sent))
+        self._requests.append(Request(environ["REQUEST_METHOD"], path, int(statuses[0].split()[0]), sent))
         return [body]
 
 

@@ -452,10 +452,10 @@ def test_published_curves_are_read_and_others_refused(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_pictures_are_named_and_skipped(folder: Path) -> None:
-    told: list[str] = []
-    assert [source.name for source in readable(find_pictures([folder]), told.append)] == ["p0.png", "p1.png"]
-    assert len(told) == 1
-    assert "text.png" in told[0]
+    reports: list[str] = []
+    assert [source.name for source in readable(find_pictures([folder]), reports.append)] == ["p0.png", "p1.png"]
+    assert len(reports) == 1
+    assert "text.png" in reports[0]
 
 
 def test_an_empty_folder_and_a_missing_file_are_errors(tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def test_lossless_pictures_come_back_exactly(name: str) -> None:
     assert np.array_equal(found.array(), picture.array())
     assert (found.icc, found.exif, found.xmp) == (picture.icc, picture.exif, picture.xmp)
     assert np.array_equal(decode_array(data), picture.array())
-    told = ldcodec.info(data)
-    assert (told["lossless"], told["alpha"]) == (True, picture.alpha is not None)
+    described = ldcodec.info(data)
+    assert (described["lossless"], described["alpha"]) == (True, picture.alpha is not None)
 
 
 def test_lossless_excludes_a_target() -> None:

@@ -509,11 +509,11 @@ def test_info_tells_alpha_chunks_and_losslessness(call: Call, tmp_path: Path) ->
     assert out.startswith("w.ldc: 24x40, RGB with alpha, lossless\n")
     for text in ("exif of ", "xmpp of ", "ALPH of ", "WEBP of ", "every pixel exact", "no model is needed"):
         assert text in out
-    told = json.loads(call("info", "w.ldc", "--json")[1])
-    assert (told["alpha"], told["lossless"]) == (True, True)
+    described = json.loads(call("info", "w.ldc", "--json")[1])
+    assert (described["alpha"], described["lossless"]) == (True, True)
     assert call("compress", "w.webp", *TARGET, *TINY, "-f")[0] == 0
-    told = json.loads(call("info", "w.ldc", "--json")[1])
-    assert (told["alpha"], told["lossless"]) == (True, False)
+    described = json.loads(call("info", "w.ldc", "--json")[1])
+    assert (described["alpha"], described["lossless"]) == (True, False)
 
 
 def test_links_are_followed(call: Call, sound: Path) -> None:

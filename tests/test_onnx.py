@@ -209,8 +209,10 @@ def test_a_model_without_a_second_synthesis_has_no_graph_of_one(tiny_model_folde
 
 
 def test_the_shipped_model_gives_the_pictures_of_torch(shipped_model: Model, tmp_path: Path) -> None:
-    told = export(DEFAULT_MODEL, tmp_path / "net")
-    assert told.difference < 0.1 and told.size == sum(path.stat().st_size for path in (tmp_path / "net").iterdir())
+    written = export(DEFAULT_MODEL, tmp_path / "net")
+    assert written.difference < 0.1 and written.size == sum(
+        path.stat().st_size for path in (tmp_path / "net").iterdir()
+    )
     other = load(tmp_path / "net", 1)
     pixels = np.asarray(Image.open(ROOT / "ldcodec" / "bench" / "landscape.png"))[:200, :300, :3]
     data = encode(pixels, quality=50, model=shipped_model)
@@ -261,7 +263,7 @@ def test_the_process_without_torch_has_none(place: Path, original: Model, tmp_pa
 
 
 @pytest.fixture
-def told(call: Call, original: Model, tmp_path: Path) -> Callable[..., str]:
+def refusal(call: Call, original: Model, tmp_path: Path) -> Callable[..., str]:
     """Run `decompress k.ldc` with some options, which must fail; returns the error line."""
     (tmp_path / "k.ldc").write_bytes(encode(texture(64, 64), quality=40, fallback=False, model=original))
 
@@ -312,35 +314,35 @@ DAMAGED: list[tuple[str, Callable[[Path], Any], str]] = [
 
 @pytest.mark.parametrize("spoil, reason", [case[1:] for case in DAMAGED], ids=[case[0] for case in DAMAGED])
 def test_a_damaged_folder_ends_in_one_line(
-    told: Callable[..., str], copied: Path, spoil: Callable[[Path], Any], reason: str
+    refusal: Callable[..., str], copied: Path, spoil: Callable[[Path], Any], reason: str
 ) -> None:
     spoil(copied)
-    assert reason in told("--onnx", copied)
+    assert reason in refusal("--onnx", copied)
 
 
-def test_files_of_another_export_are_not_mixed_in(told: Callable[..., str], copied: Path, place: Path) -> None:
+def test_files_of_another_export_are_not_mixed_in(refusal: Callable[..., str], copied: Path, place: Path) -> None:
     other = place / "other" / "onnx"
     for name in ("synthesis.onnx", INTEGERS):
         kept = (copied / name).read_bytes()
         shutil.copy(other / name, copied / name)
-        assert f"{name}: belongs to another export" in told("--onnx", copied)
+        assert f"{name}: belongs to another export" in refusal("--onnx", copied)
         (copied / name).write_bytes(kept)
-    assert "was written with model" in told("--onnx", other)
+    assert "was written with model" in refusal("--onnx", other)
 
 
-def test_options_that_contradict_each_other_are_refused(told: Callable[..., str], copied: Path) -> None:
+def test_options_that_contradict_each_other_are_refused(refusal: Callable[..., str], copied: Path) -> None:
     for options in (["--backend", "torch"], ["--model", "tiny"], ["--device", "cuda"]):
-        assert "see ldcodec decompress --help" in told("--onnx", copied, *options, exit_code=2)
+        assert "see ldcodec decompress --help" in refusal("--onnx", copied, *options, exit_code=2)
 
 
 def test_networks_beside_the_weights_are_found(
-    told: Callable[..., str],
+    refusal: Callable[..., str],
     call: Call,
     place: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert "no ONNX networks of the model" in told("--backend", "onnx")
+    assert "no ONNX networks of the model" in refusal("--backend", "onnx")
     monkeypatch.setenv("LDCODEC_MODELS", str(place))
     assert call("decompress", "k.ldc", "-o", "k.png", "--backend", "onnx")[0] == 0
     assert (tmp_path / "k.png").is_file()
@@ -351,13 +353,13 @@ def test_networks_beside_the_weights_are_found(
 
 
 def test_the_extra_is_named_where_it_is_missing(
-    told: Callable[..., str],
+    refusal: Callable[..., str],
     call: Call,
     copied: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "pip install 'ldcodec[onnx]'" in told("--onnx", copied)
+    assert "pip install 'ldcodec[onnx]'" in refusal("--onnx", copied)
     monkeypatch.setattr(exporter, "find_spec", lambda name: None)
     code, _, err = call("export", "--onnx", "net2", "--model", "tiny")
     assert code == 1 and "onnx and onnxruntime: pip install 'ldcodec[onnx]'" in error_line(err)

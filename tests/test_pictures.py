@@ -359,10 +359,10 @@ def test_orientation_of_xmp_is_applied_and_reset(form: str) -> None:
 def test_damaged_exif_is_left_out_and_reported(exif: bytes) -> None:
     file = io.BytesIO()
     Image.fromarray(colours()).save(file, "WEBP", lossless=True, exif=exif)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = read(io.BytesIO(file.getvalue()))
-    assert any("damaged Exif is left out" in str(entry.message) for entry in told)
+    assert any("damaged Exif is left out" in str(entry.message) for entry in caught)
     assert found.exif is None
     assert np.array_equal(found.pixels, colours())
 

@@ -103,11 +103,11 @@ def test_the_map_of_a_page_is_the_payload(call: Call, folder: Path, sound: bytes
 
 def test_a_page_shows_the_header(call: Call, folder: Path, sound: bytes, model: Model) -> None:
     call("view", "a.ldc", "-o", "p.html", "--no-open")
-    told, header = dict(data_of(folder / "p.html")["fields"]), container.read(sound).header
-    assert told["Size"] == "200 × 150 pixels, RGB" and told["File"] == f"{len(sound):,} bytes"
-    assert told["Rate"] == f"{8 * len(sound) / 30000:.3f} bits per pixel"
-    assert f"index {header.quality}" in told["Quality"] and told["Parse id"] == model.parse_id.hex()
-    assert (told["Model"], told["Slices"], told["Chunks"]) == ("tiny", "1", "none")
+    facts, header = dict(data_of(folder / "p.html")["fields"]), container.read(sound).header
+    assert facts["Size"] == "200 × 150 pixels, RGB" and facts["File"] == f"{len(sound):,} bytes"
+    assert facts["Rate"] == f"{8 * len(sound) / 30000:.3f} bits per pixel"
+    assert f"index {header.quality}" in facts["Quality"] and facts["Parse id"] == model.parse_id.hex()
+    assert (facts["Model"], facts["Slices"], facts["Chunks"]) == ("tiny", "1", "none")
 
 
 def test_a_page_loads_nothing(call: Call, folder: Path) -> None:

@@ -140,7 +140,7 @@ class PictureEncoder:
         return self._psnr(condition(coded.parsed, coded.container.header, self.model))
 
     def _psnr(self, known: Condition[Tensor]) -> float:
-        decoded = render(known, self._header(0), self.model, DecodeSettings())
+        decoded = render(known, self._header(0), self.model, DecodeSettings())  # the quality that counts is in `known`
         return quality.psnr(float(np.square(decoded.astype(np.float64) - self.picture).mean()))
 
     def _header(self, index: int) -> Header:

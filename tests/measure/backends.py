@@ -93,8 +93,8 @@ def main() -> None:
                 command = [sys.executable, "-m", "ldcodec", "decompress", str(coded), "-o", str(restored), "-q", "-f"]
                 command += ["--onnx", str(options.networks)] if name == "onnx" else []
                 cpu = least(partial(subprocess.run, command, check=True), options.runs, children)
-                told = f"whole process {cpu:.2f} s, {peak(command):.0f} MB"
-            print(f"{path.name} {name}: {told}; {steps(data, model, options.runs)}", flush=True)
+                whole = f"whole process {cpu:.2f} s, {peak(command):.0f} MB"
+            print(f"{path.name} {name}: {whole}; {steps(data, model, options.runs)}", flush=True)
 
 
 if __name__ == "__main__":
