@@ -20,7 +20,7 @@ from ldcodec.training.checkpoint import Progress, read_state, write_state, write
 from ldcodec.training.crops import Crops
 from ldcodec.training.learning import Learner
 from ldcodec.training.optimiser import stage_optimiser
-from ldcodec.training.settings import Run, TrainingSettings
+from ldcodec.training.settings import TrainingSettings
 from ldcodec.training.stages import Moment, Stage, batch_and_crop, descends, learning_rate, moment, qualities
 from ldcodec.training.validation import validate
 
@@ -66,10 +66,6 @@ class Trainer:
         self.skipped = torch.zeros((), device=self.device)
         self.window = Window(defaultdict(lambda: torch.zeros((), device=self.device)), defaultdict(int), 0, 0.0)
 
-    @property
-    def habits(self) -> Run:
-        return self.settings.run
-
     def resume(self, path: Path) -> None:
         """Continues from a state whose weights the networks already have. Raises UsageError if its time is over."""
         self.progress = read_state(path, self.parameters, self.average, self.optimiser, self.stage.name)
@@ -91,12 +87,13 @@ class Trainer:
             before = here
             self._update(here)
             self.progress = replace(self.progress, step=self.progress.step + 1, minutes=(self.clock() - begun) / 60)
-            if self.progress.step % self.habits.report_steps == 0:
+            if self.progress.step % self.settings.run.report_steps == 0:
                 self.report(self._line())
-            if self.progress.minutes - saved >= self.habits.checkpoint_minutes:
+            if self.progress.minutes - saved >= self.settings.run.checkpoint_minutes:
                 saved = self.progress.minutes
                 self.save()
-            if self.habits.validate_minutes and self.progress.minutes - validated >= self.habits.validate_minutes:
+            interval = self.settings.run.validate_minutes
+            if interval and self.progress.minutes - validated >= interval:
                 validated = self.progress.minutes
                 self.validate()
         self.save()
@@ -142,9 +139,9 @@ class Trainer:
     def _update(self, here: Moment) -> None:
         phase, step = self.stage.phases[here.phase], self.progress.step
         rate = learning_rate(phase, here.done, step - self.progress.phase_step)
-        torch.manual_seed(self.habits.seed * 1_000_003 + step)
+        torch.manual_seed(self.settings.run.seed * 1_000_003 + step)
         count, size = batch_and_crop(phase, here.done)
-        x = self.crops.batch(count, size, np.random.default_rng((self.habits.seed, step)))
+        x = self.crops.batch(count, size, np.random.default_rng((self.settings.run.seed, step)))
         t = qualities(count, self.device)
         self._count(self.learner.step(x, t, here.phase, rate))
         if (step + 1) % AVERAGED_EVERY == 0:
