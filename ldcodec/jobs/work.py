@@ -36,6 +36,7 @@ class Work:
     def relevant_options(self) -> dict[str, Any]:
         """The options that affect the outputs, as they come back from JSON."""
         fields = {name: value for name, value in asdict(self.options).items() if name not in IRRELEVANT}
+        # Manifests hold the function's name: under another one, folders made before would be refused.
         found: dict[str, Any] = _as_json({"work": self.function.__name__.strip("_"), "model": self.model} | fields)
         return found
 
