@@ -32,9 +32,12 @@ def test_a_board_of_single_pixels_spoils_nothing_around_it(shipped_model: Model,
     assert psnr(decoded[~outside], pixels[~outside]) > 9
 
 
-@pytest.mark.parametrize("seed", [28, 155, 193])
+@pytest.mark.parametrize("seed", [28, 155, 193, 20071])
 def test_what_lies_around_a_hostile_texture_is_kept(shipped_model: Model, seed: int) -> None:
-    """These came out at 18, 10 and 11 dB without bounds; `python -m tests.measure.textures` tries thousands."""
+    """They came out at 18, 10, 11 and 15 dB; `python -m tests.measure.textures` tries thousands.
+
+    The synthesis left its range on the first three, the rate model on the last.
+    """
     texture = hostile(seed)
     data = encode(texture.pixels, quality=60, fallback=False, model=shipped_model)
     decoded = decode_array(data, model=shipped_model)

@@ -4,7 +4,7 @@ picture ─ analysis base ─┬─ finish(quality) ─ y ─ h_a ─ round ─ 
                          └─ rate search: the same with the float rate model
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,7 @@ from ldcodec.bitstream import container, layout, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
-from ldcodec.bitstream.slices import Span
+from ldcodec.bitstream.slices import UNIT, Span
 from ldcodec.decoder.parse import symbols_crc
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
@@ -30,6 +30,8 @@ from ldcodec.nets.blocks import padded
 from ldcodec.nets.model import Model
 from ldcodec.nets.quantise import centroid, deviation, nearest_scale, quantise
 from ldcodec.nets.rate import Rated
+
+LOST_STEPS = 4  # of an element without a symbol, from its mean; on photographs 2.1 at most
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,30 @@ def latents_of(scaled: Tensor, index: int, model: Model, hyper: Tensor | None = 
 
 
 def code_slice(latents: Latents, coded: tuple[int, int], model: Model) -> tuple[Slice, Parsed]:
-    """Code one slice. coded: how many rows and columns of the latents hold symbols."""
+    """Code one slice. coded: how many rows and columns of the latents hold symbols.
+
+    On textures that no photograph has, the hyper-latent can name wrong means with scales so small that no symbol may
+    correct them. Where that happens the slice is coded again with zeros in the hyper-latent.
+    """
+    piece, parsed = _coded_once(latents, coded, model)
+    lost = lost_blocks(latents, coded, parsed)
+    if lost.any():
+        piece, parsed = _coded_once(replace(latents, hyper=np.where(lost, 0, latents.hyper)), coded, model)
+    return piece, parsed
+
+
+def lost_blocks(latents: Latents, coded: tuple[int, int], parsed: Parsed) -> NDArray[np.bool_]:
+    """Positions of the hyper-latent, [h/4, w/4], beneath which an element without a symbol misses by LOST_STEPS."""
+    skipped = (parsed.index < SKIPPED_SCALES)[:, : coded[0], : coded[1]]
+    missed = np.abs(latents.scaled - parsed.mean * 2.0**-LATENT_BITS)[:, : coded[0], : coded[1]] > LOST_STEPS
+    height, width = parsed.index.shape[1:]
+    lost = np.zeros((height, width), np.bool_)
+    lost[: coded[0], : coded[1]] = (skipped & missed).any(0)
+    blocks: NDArray[np.bool_] = np.asarray(lost.reshape(height // UNIT, UNIT, width // UNIT, UNIT).any(axis=(1, 3)))
+    return blocks
+
+
+def _coded_once(latents: Latents, coded: tuple[int, int], model: Model) -> tuple[Slice, Parsed]:
     hyper, coder = latents.hyper, model.coder.encoder()
 
     def write(indices: NDArray[np.uint8], places: NDArray[np.intp]) -> NDArray[np.int32]:
