@@ -8,24 +8,21 @@ torch is imported inside functions, because lossless files and ONNX models do wi
 
 import io
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ldcodec.bitstream import container
 from ldcodec.bitstream.reader import Reader
-from ldcodec.decoder.request import DecodeSettings, Request
+from ldcodec.decoder.request import DecodeOptions, DecodeSettings
 from ldcodec.decoder.restore import restore
-from ldcodec.decoder.reverse import OnStep
-from ldcodec.encoder import EFFORTS
-from ldcodec.encoder.ratecontrol import Target, encode_to, out_of_reach
-from ldcodec.errors import LdcodecWarning, UsageError
+from ldcodec.encoder.ratecontrol import encode_to, out_of_reach
+from ldcodec.encoder.target import Encoded, EncodeSettings, Target
+from ldcodec.errors import LdcodecWarning
 from ldcodec.pictures import chunks, metadata
-from ldcodec.pictures.picture import Picture, Pixels, from_array
-from ldcodec.pictures.read import from_image
+from ldcodec.pictures.picture import Picture, Pixels
+from ldcodec.pictures.read import as_picture
 from ldcodec.pictures.write import to_image
 
 if TYPE_CHECKING:
@@ -33,30 +30,8 @@ if TYPE_CHECKING:
     from ldcodec.nets.model import Model
 
 
-@dataclass(frozen=True)
-class EncodeSettings:
-    """How to encode a picture; see `encode` for each field. Raises UsageError for an effort outside 1..9."""
-
-    target: Target
-    strip: bool = False
-    fallback: bool = True
-    effort: int = 1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.effort <= EFFORTS:
-            raise UsageError(f"effort must be from 1 to {EFFORTS}, not {self.effort}")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The bytes of an .ldc file, and whether they store the picture losslessly."""
-
-    data: bytes
-    lossless: bool
-
-
 def encode(
-    image: Image.Image | NDArray[np.uint8] | Picture,
+    image: Image.Image | Pixels | Picture,
     *,
     rate: float | None = None,
     size: int | None = None,
@@ -84,18 +59,18 @@ def encode(
     Raises UsageError, PictureError or ModelError.
     """
     settings = EncodeSettings(Target(rate, size, psnr, quality, lossless), strip, fallback, effort)
-    return encode_picture(as_picture(image), settings, model).data
+    return encode_picture(as_picture(image), settings, lambda: model or _default_model()).data
 
 
-def encode_picture(picture: Picture, settings: EncodeSettings, model: "Model | None" = None) -> Encoded:
-    """Encode a `Picture`; warns and raises like `encode`. No model is loaded for a lossless target."""
+def encode_picture(picture: Picture, settings: EncodeSettings, find_model: "Callable[[], Model]") -> Encoded:
+    """Encode a `Picture`; warns and raises like `encode`. find_model: called only for a target that needs a model."""
     picture = metadata.strip(picture) if settings.strip else picture
     if settings.target.lossless:
         return Encoded(container.write(chunks.lossless(picture)), True)
+    model = find_model()  # first: it imports torch, which callers that count seconds do not count as encoding
     from ldcodec.encoder.sliced import encoder_for
-    from ldcodec.nets.model import load_model
 
-    coded, complaint = encode_to(encoder_for(picture, model or load_model(), settings.effort), settings.target)
+    coded, complaint = encode_to(encoder_for(picture, model, settings.effort), settings.target)
     exact = chunks.smaller_lossless(picture, coded.payload, coded.size) if settings.fallback else None
     if exact is not None:
         limit = settings.target.most_bytes(picture.width * picture.height)  # the complaint was about the other file
@@ -103,18 +78,6 @@ def encode_picture(picture: Picture, settings: EncodeSettings, model: "Model | N
     if complaint is not None:
         warnings.warn(complaint, LdcodecWarning, stacklevel=3)  # blames the caller of `encode`
     return Encoded(coded.data if exact is None else exact, exact is not None)
-
-
-class DecodeOptions(TypedDict, total=False):
-    """The keywords that the decoding functions share; `decode` explains them."""
-
-    steps: int | None
-    realism: float
-    sampler: str
-    seed: int
-    model: "DecoderModel | None"
-    on_step: OnStep | None
-    request: Request | None
 
 
 def decode(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Image.Image:
@@ -152,11 +115,10 @@ def decode_picture(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Pi
     return restore(source, lambda parse_id: model or _installed_model(parse_id), settings, request, on_step)
 
 
-def as_picture(image: Image.Image | NDArray[np.uint8] | Picture) -> Picture:
-    """Convert whatever `encode` accepts to a `Picture`. Raises PictureError."""
-    if isinstance(image, Picture):
-        return image
-    return from_image(image) if isinstance(image, Image.Image) else from_array(image)
+def _default_model() -> "Model":
+    from ldcodec.nets.model import load_model
+
+    return load_model()
 
 
 def _installed_model(parse_id: bytes) -> "DecoderModel":

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -23,9 +24,11 @@ from ldcodec.bitstream import container
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
-from ldcodec.codec import Encoded
 from ldcodec.decoder.request import DecodeSettings, Request
+from ldcodec.encoder.target import Encoded
 from ldcodec.jobs.messages import library_output_as_warnings
+from ldcodec.nets import model as loader
+from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture
 from tests.commands import TARGET, TINY, Call, command, environment, error_line, heed_interrupts, start
 from tests.pictures import photo, png
@@ -621,6 +624,27 @@ def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch
     assert source.header == container.read((sound / "k.ldc").read_bytes()).header
     assert settings == DecodeSettings(steps=5, realism=0.25, sampler="heun", seed=7)
     assert callable(on_step) and request == Request()
+
+
+LOADING = 1000  # seconds
+
+
+def test_seconds_are_those_of_coding_alone(call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that takes long to load counts neither in the line of the file that needs it nor in the next."""
+    late, load = 0, loader.load_model
+
+    def slow(*arguments: Any, **options: Any) -> Model:
+        nonlocal late
+        late += LOADING
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(loader, "load_model", slow)
+    monkeypatch.setattr("ldcodec.jobs.models.perf_counter", lambda: time.perf_counter() + late)
+    for arguments in (["compress", "a.png", "b.png", "--rate", "1", *TINY], ["decompress", "a.ldc", "b.ldc", "-f"]):
+        code, out, err = call(*arguments)
+        seconds = [float(line.split()[-2]) for line in out.splitlines()]
+        assert code == 0 and len(seconds) == 2 and max(seconds) < LOADING, (out, err)
+    assert late == 2 * LOADING
 
 
 def test_sizes(call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch, ldc: bytes) -> None:

@@ -23,6 +23,7 @@ from ldcodec.bitstream.slices import Span
 from ldcodec.codec import encode
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.tiles import halo_of
+from ldcodec.encoder.target import EncodeSettings, Target
 from ldcodec.entropy.config import BASE, SMALL, Config
 from ldcodec.errors import TooManyPixelsError
 from ldcodec.jobs import limits
@@ -211,16 +212,16 @@ def test_the_memory_forecast_counts_the_halo_of_the_tiles(config: Config, monkey
     halo = halo_of(Mock(networks=networks), DecodeSettings(steps=1000))
     reader = Mock(header=Header(side, side, 0, False, bytes(8)), spans=slices.cut(side, side), lossless=False)
     monkeypatch.setattr(limits, "config_of", lambda weights: config)
-    monkeypatch.setattr(limits, "_check_payloads", lambda source, weights: None)
-    monkeypatch.setattr(limits, "_claimed_size", lambda stream: (side, side, ""))
+    picture = io.BytesIO(f"P6 {side} {side} 255\n".encode())
     check = Mock()
     monkeypatch.setattr(limits.Limits, "check_memory", check)
     tested = limits.Limits(Mock(), side**2)
     tested.check_file(reader, None, 1, Path("weights"))
     expected = limits.decoding_memory(reader.header, reader.spans, halo.denoiser + halo.synthesis, side**2)
     check.assert_called_once_with(expected)
-    tested.check_picture(io.BytesIO(), 1, Path("weights"))
-    check.assert_called_with(limits.encoding_memory(side, side, reader.spans, 1, config.transform_halo))
+    for target, effort, rows in ((Target(quality=50), 2, config.transform_halo), (Target(lossless=True), 1, 0)):
+        tested.check_picture(picture, EncodeSettings(target, effort=2), Path("weights"))
+        check.assert_called_with(limits.encoding_memory(side, side, reader.spans, effort, rows))
 
 
 def test_the_memory_forecast_follows_the_sizes_of_tiles_and_squares(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,10 @@ from ldcodec.bitstream.slices import REFINED_MARGIN, REFINED_SIDE, Span
 from ldcodec.codec import decode_array
 from ldcodec.decoder.parse import parse
 from ldcodec.decoder.reverse import condition
-from ldcodec.encoder import EFFORTS, refine
+from ldcodec.encoder import refine
 from ldcodec.encoder.refine import STEPS, Cost, Patch, refined_rows
 from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.target import EFFORTS
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.errors import UsageError
 from ldcodec.nets.model import Model

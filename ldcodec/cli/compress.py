@@ -3,20 +3,17 @@
 import math
 import re
 from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import click
 
 from ldcodec.cli.options import EFFORT, POSITIVE, AdvancedOption, CodingOptions, TieredCommand, coding_options
+from ldcodec.encoder.target import EncodeSettings, Target
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult, library_output_as_warnings
 from ldcodec.jobs.models import Models
 from ldcodec.jobs.paths import Job, created, opened, times_of
 from ldcodec.jobs.work import Work
-
-if TYPE_CHECKING:
-    from ldcodec.codec import EncodeSettings
 
 # What --recursive takes: extensions of formats that Pillow opens by itself and that hold pictures.
 PHOTOGRAPHS = {".avif", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".webp"}
@@ -45,17 +42,9 @@ class CompressOptions:
     frame: int | None
     preserve: bool
 
-    def settings(self) -> "EncodeSettings":
+    def settings(self) -> EncodeSettings:
         """The options that the codec takes."""
-        from ldcodec.codec import EncodeSettings
-        from ldcodec.encoder.ratecontrol import Target
-
         return EncodeSettings(Target(**self.target), self.strip, self.fallback, self.effort)
-
-    @property
-    def lossless(self) -> bool:
-        """Whether every pixel is to be kept exactly."""
-        return self.target.get("lossless", False)
 
 
 def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -144,14 +133,13 @@ def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are reported once, as ours
     times = times_of(job.source) if options.preserve else None
-    weights = None if options.lossless else models.weights()
+    settings = options.settings()
     with opened(job.source) as stream, library_output_as_warnings():
-        limits.check_picture(stream, 1 if options.lossless else options.effort, weights)
+        limits.check_picture(stream, settings, models.weights())
         picture = read(stream, job.source_name, options.frame)
-    model = None if options.lossless else models.chosen()
-    start = perf_counter()
-    encoded = encode_picture(picture, options.settings(), model)
-    seconds = perf_counter() - start
+    start = models.clock()
+    encoded = encode_picture(picture, settings, models.chosen)
+    seconds = models.clock() - start
     with created(job.target, times, job.unfinished) as stream:
         stream.write(encoded.data)
     size = picture.width, picture.height

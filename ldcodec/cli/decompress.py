@@ -3,7 +3,6 @@
 import math
 import re
 from dataclasses import dataclass
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
 
 import click
@@ -182,11 +181,11 @@ def _decompress(job: Job, options: DecompressOptions, models: Models, limits: Li
     with opened(job.source, parts=wanted["region"] is not None) as stream:
         source = reader_of(stream)
         limits.check_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
-        start = perf_counter()
+        start = models.clock()
         with _step_bar(options.settings["steps"], options.shown) as bar:
             settings, request = DecodeSettings(**options.settings), Request(**wanted)
             picture = restore(source, models.of_file, settings, request, lambda step: bar.update())
-        seconds = perf_counter() - start
+        seconds = models.clock() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
     with created(job.target, times, job.unfinished) as stream:
         write(picture, stream, format)

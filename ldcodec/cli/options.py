@@ -9,7 +9,7 @@ import click
 
 from ldcodec.bitstream.layout import MAX_PIXELS
 from ldcodec.diffusion import MAX_STEPS
-from ldcodec.encoder import EFFORTS
+from ldcodec.encoder.target import EFFORTS
 from ldcodec.errors import UsageError
 from ldcodec.jobs.messages import Console
 from ldcodec.jobs.paths import Job, plan

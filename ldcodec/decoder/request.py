@@ -1,14 +1,16 @@
 """Decoder options: how the reverse diffusion runs, and which part of the picture to decode."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
 
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.slices import PREVIEW_SCALES, Area
+from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.diffusion import MAX_STEPS
-from ldcodec.diffusion.samplers import SAMPLERS
+from ldcodec.diffusion.samplers import SAMPLERS, OnStep
 from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Pixels
 
@@ -102,3 +104,15 @@ class Request:
             return plane
         x, y, width, height = self.region
         return plane[y : y + height, x : x + width]
+
+
+class DecodeOptions(TypedDict, total=False):
+    """The keywords of the decoding functions in `codec`; `codec.decode` explains them."""
+
+    steps: int | None
+    realism: float
+    sampler: str
+    seed: int
+    model: DecoderModel | None
+    on_step: OnStep | None
+    request: Request | None

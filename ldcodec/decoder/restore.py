@@ -10,8 +10,8 @@ from ldcodec.bitstream.slices import PIXELS
 from ldcodec.decoder.latent import Latent, OnSlice
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import REALISTIC_STEPS, DecodeSettings, Request
-from ldcodec.decoder.reverse import OnStep
 from ldcodec.decoder.tiles import halo_of, picture_of, preview_of, region_of
+from ldcodec.diffusion.samplers import OnStep
 from ldcodec.errors import DamagedError, LdcodecWarning, SalvageableError, SalvageWarning
 from ldcodec.pictures import chunks
 from ldcodec.pictures.picture import Picture, Pixels

@@ -3,7 +3,6 @@
 Nothing here depends on torch; a `DecoderModel` computes with whatever library it uses.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +13,9 @@ from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.diffusion.noise import gaussian
 from ldcodec.diffusion.posterior import GRAIN_STEP, Array, Condition, grained, known_of
-from ldcodec.diffusion.samplers import SAMPLERS, times
+from ldcodec.diffusion.samplers import SAMPLERS, OnStep, times
 from ldcodec.entropy.integer import Parsed
 from ldcodec.pictures.picture import Pixels
-
-OnStep = Callable[[int], None]
 
 
 class Restored(NamedTuple):

@@ -16,9 +16,9 @@ from ldcodec.bitstream.slices import DENOISER_HALO, PIXELS, TILE, Area, is_large
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings
-from ldcodec.decoder.reverse import OnStep, condition, quality_of, render, reverse_diffusion
+from ldcodec.decoder.reverse import condition, quality_of, render, reverse_diffusion
 from ldcodec.diffusion.posterior import Array
-from ldcodec.diffusion.samplers import evaluations
+from ldcodec.diffusion.samplers import OnStep, evaluations
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.pictures.picture import Pixels
 

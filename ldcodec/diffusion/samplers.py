@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Denoise = Callable[[Array, float], Array]
 Noise = Callable[[int], Array]
 Times = Sequence[float]
+OnStep = Callable[[int], None]
 
 MAX_STEPS = 1000
 
@@ -60,7 +61,7 @@ class Sampler(Protocol):
     """
 
     def __call__(
-        self, denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
+        self, denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: OnStep | None = None
     ) -> Array: ...
 
 
@@ -85,9 +86,7 @@ def _steps(times: Times) -> list[Step]:
     ]
 
 
-def sample_ddim(
-    denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
-) -> Array:
+def sample_ddim(denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: OnStep | None = None) -> Array:
     """DDIM (Song, Meng and Ermon 2021, equation 12 with σ = 0): each step is a rotation. Adds no noise."""
     for step in _steps(times):
         u = step.turn_cos * u - step.turn_sin * denoise(u, step.leave)
@@ -95,9 +94,7 @@ def sample_ddim(
     return u
 
 
-def sample_ddpm(
-    denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
-) -> Array:
+def sample_ddpm(denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: OnStep | None = None) -> Array:
     """Ancestral sampling with the posterior's variance (Ho, Jain and Abbeel 2020, equations 6 and 7)."""
     for step in _steps(times):
         u0, epsilon = _split(u, denoise(u, step.leave), step)
@@ -108,9 +105,7 @@ def sample_ddpm(
     return u
 
 
-def sample_heun(
-    denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
-) -> Array:
+def sample_heun(denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: OnStep | None = None) -> Array:
     """Heun's method for the probability flow, as in Karras et al. 2022, algorithm 1. Adds no noise.
 
     Two evaluations per step, one in the last. The predictor is DDIM's rotation. The corrector adds half the difference
@@ -127,9 +122,7 @@ def sample_heun(
     return u
 
 
-def sample_sde(
-    denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: Callable[[int], None] | None = None
-) -> Array:
+def sample_sde(denoise: Denoise, u: Array, times: Times, noise: Noise, on_step: OnStep | None = None) -> Array:
     """Reverse SDE by a second-order exponential integrator (SDE-DPM-Solver++ 2M, Lu et al. 2022b).
 
     One evaluation per step. The linear part and the noise are integrated exactly in λ = log(α/σ). u0 is extrapolated
@@ -181,6 +174,6 @@ def _log_snr(alpha: float, sigma: float) -> float:
     return math.log(alpha / sigma)
 
 
-def _report(on_step: Callable[[int], None] | None, step: Step) -> None:
+def _report(on_step: OnStep | None, step: Step) -> None:
     if on_step is not None:
         on_step(step.number)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from ldcodec.bitstream import quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.quality import TOP_INDEX
-from ldcodec.errors import UsageError
+from ldcodec.encoder.target import Target
 
 MAX_PROBES = 8  # estimates in one search
 MAX_CODINGS = 6  # files coded for one picture
@@ -22,39 +22,6 @@ PSNR_TOLERANCE = 0.1  # dB above the target
 TYPICAL_SLOPE = 3.8 / TOP_INDEX  # growth of log(bytes) per index on photographs
 TYPICAL_PSNR_SLOPE = 17.0 / TOP_INDEX  # growth of the PSNR in dB per index on photographs
 TYPICAL_POINT = 0.448, 31.9  # t and PSNR in dB of an ordinary photograph: where a search for a PSNR starts
-
-
-@dataclass(frozen=True)
-class Target:
-    """The target of an encoding: exactly one of the fields is set.
-
-    rate: bits per pixel, > 0; size: bytes, ≥ 1; psnr: dB, > 0; quality: 0..100; lossless: every pixel is exact.
-
-    Raises UsageError for no target, several targets or a value that is out of range.
-    """
-
-    rate: float | None = None
-    size: int | None = None
-    psnr: float | None = None
-    quality: float | None = None
-    lossless: bool = False
-
-    def __post_init__(self) -> None:
-        values = [v for v in (self.rate, self.size, self.psnr, self.quality) if v is not None]
-        if self.lossless and values:
-            raise UsageError("give either lossless or one of rate, size, psnr and quality")
-        if self.lossless:
-            return
-        if len(values) != 1:
-            raise UsageError("give exactly one of rate, size, psnr and quality")
-        if not math.isfinite(values[0]) or values[0] < 0 or (self.quality is None and values[0] <= 0):
-            raise UsageError(f"the target must be a positive number, not {values[0]}")
-        if self.quality is not None and self.quality > 100:
-            raise UsageError(f"quality must be from 0 to 100, not {self.quality}")
-
-    def most_bytes(self, pixels: int) -> int | None:
-        """The largest file in bytes that the target allows for so many pixels; None if it sets no limit."""
-        return self.size if self.rate is None else math.floor(self.rate * pixels / 8)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ldcodec.bitstream.slices import (
     cut,
     is_large,
 )
+from ldcodec.encoder.target import EncodeSettings
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.modelfiles import read_config
 from ldcodec.errors import DamagedError, LdcodecError, ModelError, PictureError, TooManyPixelsError
@@ -50,10 +51,14 @@ class Limits:
         """share: bytes of memory for this process, one of several; None where it works alone."""
         self._console, self._max_pixels, self._share = console, max_pixels, share
 
-    def check_picture(self, stream: BinaryIO, effort: int = 1, weights: Path | None = None) -> None:
-        """Test a picture file before it is decoded, to be compressed with effort 1..9 by the model in a weights file.
+    def check_picture(
+        self, stream: BinaryIO, settings: EncodeSettings | None = None, weights: Path | None = None
+    ) -> None:
+        """Test a picture file before it is decoded.
 
-        A file that is no picture passes, because reading it will report why. Raises LdcodecError.
+        settings: how it will be encoded, None where it is only shown; weights: the file with the integers of the model
+        that a lossy target needs. A file that is no picture passes, because reading it will report why. Raises
+        LdcodecError.
         """
         from PIL import Image
 
@@ -68,7 +73,9 @@ class Limits:
             raise PictureError(problem)
         if is_large(width, height):
             return_memory_at_once()
-        config = config_of(weights)
+        effort, config = 1, None
+        if settings is not None and not settings.target.lossless:
+            effort, config = settings.effort, config_of(weights)
         halo = 0 if config is None else config.transform_halo
         self.check_memory(encoding_memory(width, height, cut(width, height), effort, halo))
 

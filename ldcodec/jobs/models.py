@@ -1,7 +1,9 @@
 """The models that the jobs of one command need, each loaded once, when the first sound input asks for it."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ldcodec.errors import ChosenModelError, ModelError
@@ -19,28 +21,35 @@ class Models:
         """name: of the model to use, or its path; None for the default one and for those that files name."""
         self._name, self._device, self.threads = name, device, threads
         self._loaded: dict[bytes | None, Model] = {}
+        self._loading = 0.0  # seconds
+
+    def clock(self) -> float:
+        """Seconds of a clock that stands still while a model is loaded: the difference of two readings is work."""
+        return perf_counter() - self._loading
 
     def chosen(self) -> "Model":
         """The model named by the user, or the default one. Raises ChosenModelError."""
-        from ldcodec.nets.model import load_model
-
         if None not in self._loaded:
-            self._set_threads()
-            try:
-                self._loaded[None] = load_model(self._name, self._device)
-            except ModelError as error:
-                raise ChosenModelError(str(error)) from error
+            with self._stopped_clock():
+                from ldcodec.nets.model import load_model
+
+                self._set_threads()
+                try:
+                    self._loaded[None] = load_model(self._name, self._device)
+                except ModelError as error:
+                    raise ChosenModelError(str(error)) from error
         return self._loaded[None]
 
     def of_file(self, parse_id: bytes) -> "DecoderModel":
         """The model that a file was written with, unless the user names one. Raises ModelError."""
         if self._name is not None:
             return self.chosen()
-        from ldcodec.nets.model import find_model
-
         if parse_id not in self._loaded:
-            self._set_threads()
-            self._loaded[parse_id] = find_model(parse_id, self._device)
+            with self._stopped_clock():
+                from ldcodec.nets.model import find_model
+
+                self._set_threads()
+                self._loaded[parse_id] = find_model(parse_id, self._device)
         return self._loaded[parse_id]
 
     def weights(self, parse_id: bytes | None = None) -> Path | None:
@@ -55,6 +64,12 @@ class Models:
                 return find_identity(parse_id)
             return find_file(self._name or DEFAULT_MODEL)
         return None
+
+    @contextmanager
+    def _stopped_clock(self) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self._loading += perf_counter() - start
 
     def _set_threads(self) -> None:
         if self.threads is not None:
@@ -74,16 +89,17 @@ class OnnxModels(Models):
 
     def of_file(self, parse_id: bytes) -> "DecoderModel":
         """The model that a file was written with, unless the user names a folder. Raises ModelError."""
-        from ldcodec.onnx.runtime import load
-
         folder = self._folder_of(parse_id)
         if folder not in self._opened:
-            try:
-                self._opened[folder] = load(folder, self.threads or cores())
-            except ModelError as error:
-                if self._folder:
-                    raise ChosenModelError(str(error)) from error
-                raise
+            with self._stopped_clock():
+                from ldcodec.onnx.runtime import load
+
+                try:
+                    self._opened[folder] = load(folder, self.threads or cores())
+                except ModelError as error:
+                    if self._folder:
+                        raise ChosenModelError(str(error)) from error
+                    raise
         return self._opened[folder]
 
     def weights(self, parse_id: bytes | None = None) -> Path | None:

@@ -14,7 +14,7 @@ from ldcodec.bitstream.layout import size_problem
 from ldcodec.errors import PictureError
 from ldcodec.pictures import alpha, colour, metadata
 from ldcodec.pictures.guard import guarded, warn
-from ldcodec.pictures.picture import Picture
+from ldcodec.pictures.picture import Picture, Pixels, from_array
 
 
 def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = None) -> Picture:
@@ -33,6 +33,13 @@ def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = N
             if frame is None:
                 _warn_of_frames(image)
     return picture
+
+
+def as_picture(image: Image.Image | Pixels | Picture) -> Picture:
+    """Convert whatever `codec.encode` accepts. Raises and warns as `read` does."""
+    if isinstance(image, Picture):
+        return image
+    return from_image(image) if isinstance(image, Image.Image) else from_array(image)
 
 
 def from_image(image: Image.Image) -> Picture:
