@@ -23,7 +23,6 @@ from ldcodec.encoder import sliced
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.modelfiles import find_file
 from ldcodec.errors import ModelError
-from ldcodec.jobs import paths
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model
 from ldcodec.nets.networks import Networks
 from ldcodec.training.counting import counted
@@ -133,7 +132,6 @@ def call(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LDCODEC_MODELS", str(tiny_model_folder))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # commands change it
-    paths._check_writable.cache_clear()
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         code = cli.run([str(argument) for argument in arguments])

@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 import ldcodec
-from ldcodec.cli.compress import CompressOptions, _compress
-from ldcodec.jobs.limits import THREAD_VARIABLES
+from ldcodec.jobs.limits import THREAD_VARIABLES, Limits
+from ldcodec.jobs.messages import JobResult
+from ldcodec.jobs.models import Models
+from ldcodec.jobs.paths import Job, created, opened
 from ldcodec.jobs.ray import Actor
 from ldcodec.jobs.work import Work
 from tests.commands import Call, environment, error_line
@@ -121,18 +123,23 @@ def test_a_file_that_kills_its_process_takes_no_other_with_it(ray: None, tmp_pat
     assert (done.returncode, found) == (0, ["a 0", "b 0", "c 0", f"dies 1 {line}"]), done.stderr
 
 
+def copied(job: Job, options: None, models: Models, limits: Limits) -> JobResult:
+    with opened(job.source) as source, created(job.target, None, job.unfinished) as stream:
+        stream.write(source.read())
+    return JobResult(1, 1, 1, 1, 0.0)
+
+
 def test_what_a_dead_process_has_begun_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in THREAD_VARIABLES:  # an actor sets them for its process, which is this one here
         monkeypatch.setenv(name, "1")
-    noise(tmp_path / "photos", 1)
+    (tmp_path / "source").write_bytes(b"all of it")
     left = tmp_path / ".ldcodec-0123456789abcdef.tmp"
     left.write_bytes(b"begun")
-    options = CompressOptions({"lossless": True}, strip=False, fallback=True, effort=1, frame=None, preserve=True)
-    actor = Actor(Work(_compress, options, None, "cpu", 10**9), 1, True)
-    names = {"source": tmp_path / "photos/0.png", "target": tmp_path / "0.ldc", "unfinished": left}
+    actor = Actor(Work(copied, None, None, "cpu", 10**9), 1, True)
+    names = {"source": tmp_path / "source", "target": tmp_path / "target", "unfinished": left}
     done = actor({"number": np.array([7])} | {column: np.array([str(name)]) for column, name in names.items()})
     assert list(done["number"]) == [7] and done["outcome"][0].failures == 0
-    assert done["outcome"][0].written == len((tmp_path / "0.ldc").read_bytes())
+    assert (tmp_path / "target").read_bytes() == b"all of it" and done["outcome"][0].written == 9
     assert not left.exists()
 
 

@@ -98,7 +98,7 @@ def test_files_of_any_effort_decode_and_hold_their_latent(shipped_model: Model) 
 def test_squares_meet_without_a_gap(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refine, "REFINED_SIDE", 8)
     picture = scene(260, 330)
-    scaled, _ = PictureEncoder(picture, model)._scaled_latent(INDEX)
+    scaled = torch.from_numpy(PictureEncoder(picture, model).latents(INDEX).scaled)[None]
     seen: list[torch.Size] = []
 
     def unchanged(networks: object, patch: Patch, effort: int) -> tuple[torch.Tensor, torch.Tensor]:

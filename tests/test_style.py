@@ -72,6 +72,36 @@ def floor(module: str) -> int:
     return next(number for number, parts in enumerate(FLOORS) if part(module) in parts)
 
 
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name != "_"
+
+
+@cache
+def private_names() -> frozenset[str]:
+    """The private functions, classes, variables and attributes of the package, without their modules."""
+    nodes = [node for path in MODULES.values() for node in ast.walk(parse(path))]
+    names = {node.name for node in nodes if isinstance(node, Definition)}
+    names |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    return frozenset(filter(is_private, names))
+
+
+def private_uses(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, name) where a test imports a private name of the package, reads it off something, or names it to patch it.
+
+    What is read off `self` is the test's own.
+    """
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            yield from ((node.lineno, alias.name) for alias in node.names if is_private(alias.name))
+        elif isinstance(node, ast.Attribute) and node.attr in private_names():
+            if not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+                yield node.lineno, node.attr
+        elif isinstance(node, ast.Call):  # setattr(layout, "_check", …), patch("ldcodec.layout._check")
+            words = [str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)]
+            yield from ((node.lineno, word) for word in words if word.rpartition(".")[2] in private_names())
+
+
 def lines(node: Definition) -> int:
     """Lines of a definition, without decorators and docstring."""
     count = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -139,6 +169,16 @@ def test_class_names_are_unique() -> None:
 
 def test_modules_are_named_for_what_they_hold() -> None:
     assert not [module for module in MODULES if NAMELESS.intersection(module.split("."))]
+
+
+def test_tests_use_no_private_names() -> None:
+    """What is private may change, and no test with it."""
+    uses = [
+        f"{path.relative_to(ROOT)}:{line} {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line, name in private_uses(path)
+    ]
+    assert not uses
 
 
 def test_public_definitions_of_some_length_have_docstrings() -> None:

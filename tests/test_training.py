@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -627,17 +628,19 @@ def handlers() -> Iterator[None]:
 
 @pytest.mark.usefixtures("handlers")
 def test_a_run_that_is_told_to_end_saves_first(training_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, lines = training_folder / "out", []
+    out, echo = training_folder / "out", click.echo
 
-    def say(line: str) -> None:
-        lines.append(line)
+    def ending(line: str) -> None:
+        echo(line)
         if "steps/s" in line:
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(command, "_say", say)
+    monkeypatch.setattr(click, "echo", ending)
     words = ["autoencoder", "--settings", str(training_folder / "tiny.toml"), "--device", "cpu"]
     words += ["--data", str(training_folder / "*.png"), "--out", str(out), "--minutes", "10"]
-    assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    pictures, *lines = result.output.splitlines()
+    assert result.exit_code == 0 and "training pictures" in pictures
     assert len(lines) == 1 and "min left" in lines[0] and "bpp" in lines[0]
     assert {path.name for path in out.iterdir()} == {WEIGHTS, STATE}
 

@@ -74,7 +74,8 @@ class PictureEncoder:
         t = torch.tensor([quality.fraction(index)], device=self.model.device)
         return self.model.networks.scaled_latent(self.base, t), t
 
-    def _rated(self, index: int) -> tuple[Rated, Tensor]:
+    def rated(self, index: int) -> tuple[Rated, Tensor]:
+        """What the float rate model makes of the latent at a quality index, and t [1]."""
         y, t = self._scaled_latent(index)
         mask = torch.zeros(y.shape[2:], device=y.device)
         mask[: self.rows, : self.columns] = 1
@@ -100,7 +101,7 @@ class PictureEncoder:
     @torch.no_grad()
     def estimate_size(self, index: int) -> float:
         """The file size in bytes at a quality index, predicted by the float rate model."""
-        rated, _ = self._rated(index)
+        rated, _ = self.rated(index)
         # The float model has one Gaussian per channel of the hyper-latent; the coder's tables are better.
         hyper = rated.hyper[0].round().cpu().numpy().astype(np.int32)
         bits = (rated.bits - rated.hyper_bits).item() + float(self.model.coder.hyper_bits(hyper, index).sum())
@@ -109,7 +110,7 @@ class PictureEncoder:
     @torch.no_grad()
     def estimate_psnr(self, index: int) -> float:
         """The PSNR in dB at a quality index, from the symbols of the float rate model."""
-        rated, t = self._rated(index)
+        rated, t = self.rated(index)
         return self._psnr(posterior(rated.symbols, rated.mean, rated.scale, t))
 
     @cached_property

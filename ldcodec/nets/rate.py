@@ -130,11 +130,11 @@ class RateModel(nn.Module):
         file would skip are zero.
         """
         z = self.hyper_latent(y)
-        z_bits = information(self._noisy(z), self._snapped(self.hyper_scale())[:, None, None].expand_as(z))
+        z_bits = information(self._noisy(z), self.snapped(self.hyper_scale())[:, None, None].expand_as(z))
         hyper = round_straight_through(z)
         parts, mask = by_step(y), None if coded is None else by_step(coded[None, None])
         mean, log_scale, symbols = self._rated(self.features(hyper, t), parts, expected, mask)
-        scale = self._snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))  # e⁸ > SCALE_MAX
+        scale = self.snapped(lower_bound(torch.exp(log_scale.clamp(max=8)), SCALE_MIN))  # e⁸ > SCALE_MAX
         y_bits = information(self._noisy(parts - mean), scale) if self.training else cell_information(symbols, scale)
         y_bits = y_bits if mask is None else y_bits * mask
         hyper_bits = z_bits.sum((1, 2, 3))
@@ -180,7 +180,8 @@ class RateModel(nn.Module):
     def _noisy(self, centred: Tensor) -> Tensor:
         return centred + torch.rand_like(centred) - 0.5 if self.training else torch.round(centred)
 
-    def _snapped(self, scale: Tensor) -> Tensor:
+    def snapped(self, scale: Tensor) -> Tensor:
+        """Scales rounded to the 64; in training mode as they are."""
         return scale if self.training else scale_of(nearest_scale(scale.log()))
 
     def _symbol(self, centred: Tensor, log_scale: Tensor) -> Tensor:

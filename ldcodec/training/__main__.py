@@ -108,7 +108,7 @@ def profile(batch: int, crop: int, steps: int, **options: object) -> None:
     networks = _networks("autoencoder", settings, found, options["start"], None)
     stage = _stage("autoencoder", networks, settings, device)
     for line in report(TimedStep(stage, Crops(found, device, crop), phase.batch, phase.crop), steps):
-        _say(line)
+        click.echo(line)
 
 
 @main.command()
@@ -174,7 +174,7 @@ def evaluate(model: str, pictures: tuple[str, ...], **options: Any) -> None:
     loaded = load_model(model, options["device"])
     settings = DecodeSettings(steps=options["steps"], realism=options["realism"])
     anchors = read_curves(list(options["anchors"]))
-    points = evaluate_model(load_pictures(pictures), loaded, _indices(options), settings, _say, options["effort"])
+    points = evaluate_model(load_pictures(pictures), loaded, _indices(options), settings, click.echo, options["effort"])
     click.echo(table(points))
     name, listed = options["name"] or loaded.name, [asdict(point) for point in points]
     if options["out"] is not None:
@@ -216,7 +216,7 @@ def _train(name: str, options: dict[str, object]) -> None:
         settings,
         Path(str(options["out"])),
         held_out=held_out,
-        report=_say,
+        report=click.echo,
     )
     if resume is not None:
         trainer.resume(Path(str(resume)))
@@ -261,11 +261,6 @@ def _stop_politely(trainer: Trainer) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-
-
-def _say(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()
 
 
 def run() -> None:

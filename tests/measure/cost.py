@@ -35,18 +35,18 @@ class FreeScales:
         self.model = model
 
     def __enter__(self) -> None:
-        self.model._snapped = lambda scale: scale  # type: ignore[assignment]
+        self.model.snapped = lambda scale: scale  # type: ignore[assignment]
 
     def __exit__(self, *_: object) -> None:
-        del self.model._snapped
+        del self.model.snapped
 
 
 @torch.no_grad()
 def cost(encoder: PictureEncoder, index: int) -> Cost:
     """The cost for one picture at one quality index."""
-    rated, _ = encoder._rated(index)
+    rated, _ = encoder.rated(index)
     with FreeScales(encoder.model.networks.rate):
-        free, _ = encoder._rated(index)
+        free, _ = encoder.rated(index)
     coded = encoder.code(index)
     written = 8.0 * (coded.size - encoder.overhead)
     flipped = int((rated.symbols[0].cpu().numpy() != coded.parsed.symbols).sum())
