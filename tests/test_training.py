@@ -21,9 +21,12 @@ from scipy import stats
 
 from ldcodec.bitstream import container
 from ldcodec.codec import decode_array
+from ldcodec.diffusion.posterior import FARTHEST, moments
 from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.entropy import tables
 from ldcodec.entropy.config import BASE, SMALL, Config
 from ldcodec.entropy.modelfiles import CHECK_FILE
+from ldcodec.entropy.tables import SCALE_COUNT, SCALES, SHIFT_REACH
 from ldcodec.errors import ModelError, PictureError, UsageError
 from ldcodec.nets import precision
 from ldcodec.nets.model import Model, load_model
@@ -303,6 +306,17 @@ def test_the_centroid_of_a_free_scale_is_near_the_exact_one() -> None:
     exact = stats.truncnorm((symbol - 0.5) / scale, (symbol + 0.5) / scale, scale=scale).mean()
     assert np.abs(found - exact)[likely].max() < 0.01
     assert np.abs(found - symbol).max() <= 0.5
+
+
+def test_the_centroid_of_a_free_scale_is_that_of_the_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the 64 scales, where cells are those of plain rounding."""
+    monkeypatch.setattr(tables, "edge_shifts", lambda: np.zeros((SCALE_COUNT, SHIFT_REACH + 1), np.float32))
+    index, magnitude = (x.ravel() for x in np.meshgrid(np.arange(SCALE_COUNT), np.arange(FARTHEST + 1)))
+    scale = np.array(SCALES)[index]
+    found = centroid(*(torch.from_numpy(x).float() for x in (magnitude, scale))).numpy()
+    error = np.abs(found - moments(magnitude, index)[0])
+    likely = magnitude < 3 * scale + 0.5
+    assert (error < 3e-5 * scale**2 + 1e-4)[likely].all()
 
 
 def test_an_untrained_denoiser_decodes_the_centroid() -> None:
