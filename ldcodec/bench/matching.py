@@ -18,7 +18,7 @@ from ldcodec.bench.sweep import Setup, processes
 from ldcodec.bench.testset import Source, read
 from ldcodec.pictures.picture import Pixels
 
-MAX_PIXELS = 1_000_000  # of a larger picture the report shows the middle, unscaled
+SHOWN_PIXELS = 1_000_000  # of a larger picture the report shows the middle, unscaled
 CLOSE = 0.03  # relative: a match that misses the bits by no more gets no second try
 
 
@@ -112,9 +112,9 @@ def setting_at(points: Sequence[tuple[float, float]], bpp: float, whole: bool = 
 
 def _middle(pixels: Pixels) -> Pixels:
     height, width = pixels.shape[:2]
-    if height * width <= MAX_PIXELS:
+    if height * width <= SHOWN_PIXELS:
         return pixels
-    shrink = math.sqrt(MAX_PIXELS / (height * width))
+    shrink = math.sqrt(SHOWN_PIXELS / (height * width))
     h, w = int(height * shrink), int(width * shrink)
     top, left = (height - h) // 2, (width - w) // 2
     return pixels[top : top + h, left : left + w]

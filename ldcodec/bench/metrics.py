@@ -44,7 +44,7 @@ class Measure:
 
 
 def squared_error(original: Pixels, decoded: Pixels) -> float:
-    """Mean squared error over all samples, in 0..255 units."""
+    """Mean squared error of two 8-bit pictures over all samples."""
     return float(np.square(original.astype(np.float64) - decoded).mean())
 
 

@@ -15,7 +15,7 @@ from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Pixels
 
 REALISTIC_STEPS = 8  # default for a realism above 0 in a model without a second synthesis
-SCALES = (1, *PREVIEW_SCALES)
+VIEW_SCALES = (1, *PREVIEW_SCALES)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Request:
     salvage: bool = False
 
     def __post_init__(self) -> None:
-        if self.scale not in SCALES:
+        if self.scale not in VIEW_SCALES:
             raise UsageError(f"the scale must be 1/1, 1/2, 1/4, 1/8 or 1/16, not 1/{self.scale}")
         if self.region is not None and self.scale != 1:
             raise UsageError("a preview shows the whole picture: give either a region or a scale")

@@ -1,4 +1,5 @@
 """The diffusion: noise, schedule, samplers, and the posterior of the latent that conditions them. Any array library."""
 
-SAMPLER_NAMES = ("ddim", "ddpm", "heun", "sde")  # here, so that command-line options need not import NumPy
+# Here, so that command-line options need not import NumPy.
+SAMPLER_NAMES = ("ddim", "ddpm", "heun", "sde")
 MAX_STEPS = 1000

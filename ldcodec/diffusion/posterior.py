@@ -19,7 +19,7 @@ from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.entropy.tables import SCALE_COUNT, SCALES, cell_edges
 
 NODES, WEIGHTS = (array.tolist() for array in np.polynomial.legendre.leggauss(12))
-REACH = 20.0  # the density is integrated until it has fallen by e⁻²⁰; the rest changes d by less than a millionth
+TAIL = 20.0  # the density is integrated until it has fallen by e⁻²⁰; the rest changes d by less than a millionth
 FARTHEST = 255  # largest |s| in `moment_table`: beyond it, means of symbols within 8σ differ by less than 0.006 steps
 GRAIN_STEP = 2**32 - 1  # the step whose noise becomes grain: no sampler takes that many
 
@@ -106,11 +106,11 @@ def _edge(edge: Floats, width: Floats, scale: Floats) -> tuple[Floats, Floats]:
     """Mean and standard deviation of the distance y in 0..width from the inner edge of a cell, edge ≥ ½.
 
     The density falls as exp(−βy − y²/2σ²), β = edge/σ². It is integrated from 0 to the width, or to the y at which the
-    exponent reaches −REACH if that is nearer.
+    exponent reaches −TAIL if that is nearer.
     """
     slope, bend = edge / scale**2, 0.5 / scale**2
-    # The root of bend·y² + slope·y = REACH, in the form without cancellation.
-    length = np.minimum(2 * REACH / (slope + np.sqrt(slope**2 + 4 * REACH * bend)), width)
+    # The root of bend·y² + slope·y = TAIL, in the form without cancellation.
+    length = np.minimum(2 * TAIL / (slope + np.sqrt(slope**2 + 4 * TAIL * bend)), width)
     y = (1 + np.array(NODES)[:, None]) / 2  # the nodes moved to 0..1; the constant weight cancels in the ratios
     density = np.array(WEIGHTS)[:, None] * np.exp(-slope * length * y - bend * length**2 * y**2)
     total = density.sum(0)

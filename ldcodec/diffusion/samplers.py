@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ldcodec.diffusion import SAMPLER_NAMES
+from ldcodec.diffusion import MAX_STEPS, SAMPLER_NAMES
 from ldcodec.diffusion.posterior import Array
 from ldcodec.errors import UsageError
 
@@ -25,8 +25,6 @@ Denoise = Callable[[Array, float], Array]
 Noise = Callable[[int], Array]
 Times = Sequence[float]
 OnStep = Callable[[int], None]
-
-MAX_STEPS = 1000
 
 
 def alpha_sigma(t: "Tensor") -> "tuple[Tensor, Tensor]":

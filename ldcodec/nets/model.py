@@ -29,7 +29,7 @@ from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.tensors import TorchArithmetic
 
-LARGE = 1024  # float tensors of more elements are stored in half precision
+HALVED_ABOVE = 1024  # float tensors of more elements are stored in half precision
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _integers(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
 def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half: bool = True) -> bytes:
     """Write a weights file, replacing an old one atomically, and return its parse id."""
     state = {k: v.detach().cpu() for k, v in networks.state_dict().items()}
-    floats = {f"net.{k}": (v.half() if half and v.numel() > LARGE else v).contiguous() for k, v in state.items()}
+    floats = {f"net.{k}": (v.half() if half and v.numel() > HALVED_ABOVE else v).contiguous() for k, v in state.items()}
     identity = parse_id(integers)
     metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config)), "parse_id": identity.hex()}
     with replaced(path) as temporary:

@@ -25,7 +25,7 @@ from ldcodec.entropy.tables import SCALE_COUNT
 from ldcodec.entropy.weights import read_integers
 from ldcodec.errors import LdcodecError, ModelError
 from ldcodec.nets.denoiser import Prepared
-from ldcodec.nets.model import Model, load_model
+from ldcodec.nets.model import HALVED_ABOVE, Model, load_model
 from ldcodec.nets.networks import Networks
 from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, STAMP, Description, graph_names, preview_name
 from ldcodec.onnx.runtime import EXTRA, OnnxModel, load
@@ -33,7 +33,6 @@ from ldcodec.onnx.runtime import EXTRA, OnnxModel, load
 OPSET = 18
 EXAMPLE = 4, 8  # rows and columns of the latent that is traced; the graphs accept any size
 COMPARED = (4, 4), (12, 8)  # rows and columns of the latents on which graphs and torch are compared
-SMALL = 1024  # elements: weights up to this size stay in single precision
 TOLERANCE = 1.0  # 8-bit levels
 
 Apply = Callable[..., Any]
@@ -183,7 +182,7 @@ def _halve(graph: Any) -> None:
         values = numpy_helper.to_array(tensor)
         with np.errstate(over="ignore"):
             half = values.astype(np.float16)
-        if values.size > SMALL and (half.astype(np.float32) == values).all():
+        if values.size > HALVED_ABOVE and (half.astype(np.float32) == values).all():
             name = f"{tensor.name}/half"
             casts.append(helper.make_node("Cast", [name], [tensor.name], to=TensorProto.FLOAT))
             tensor.CopyFrom(numpy_helper.from_array(half, name))

@@ -15,8 +15,8 @@ from ldcodec.pictures.picture import Picture, Pixels
 
 _WEBP, _PNG = b"\0", b"\1"  # the first byte of an alpha chunk says how the rest is coded
 
-SAMPLE_SIDE = 64  # pixels: side of the squares that `may_beat` codes as a sample
-SAMPLE_COUNT = 4  # squares in each direction
+SQUARE_SIDE = 64  # pixels: side of the squares that `may_beat` codes as a sample
+SQUARE_COUNT = 4  # squares in each direction
 SAMPLE_HEADER = 50  # bytes of a WebP file that do not grow with the picture
 GAIN = 0.5  # a whole picture may take this share of what its sample predicts: more context and a higher effort
 
@@ -149,10 +149,10 @@ def _sample(pixels: Pixels) -> Pixels:
 
 
 def _picked(length: int) -> slice | np.ndarray[tuple[int], np.dtype[np.intp]]:
-    if length <= SAMPLE_SIDE * SAMPLE_COUNT:
+    if length <= SQUARE_SIDE * SQUARE_COUNT:
         return slice(None)
-    starts = np.linspace(0, length - SAMPLE_SIDE, SAMPLE_COUNT).astype(np.intp)
-    return (starts[:, None] + np.arange(SAMPLE_SIDE)).ravel()
+    starts = np.linspace(0, length - SQUARE_SIDE, SQUARE_COUNT).astype(np.intp)
+    return (starts[:, None] + np.arange(SQUARE_SIDE)).ravel()
 
 
 def _blackened(picture: Picture) -> Picture:

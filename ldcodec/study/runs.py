@@ -36,7 +36,7 @@ MEANINGS: dict[str, str] = {
     "simple": "1 on the noise (Ho, Jain and Abbeel 2020, equation 14)",
     "lsgm": "g² (Vahdat, Kreis and Kautz 2021, table 1, w_re)",
 }
-SIDE = 4  # sides of pictures are multiples of it: the networks work at a quarter of their size
+SIDE_UNIT = 4  # sides of pictures are multiples of it: the networks work at a quarter of their size
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ def _out_of_range(s: StudySettings) -> Iterator[str]:
         yield "--minutes and --rate must be positive and --steps not negative"
     if not 0 < s.share < 1:
         yield f"--share must be between 0 and 1, not {s.share:g}"
-    if s.side < SIDE or s.side % SIDE:
-        yield f"--side must be a multiple of {SIDE}, not {s.side}"
+    if s.side < SIDE_UNIT or s.side % SIDE_UNIT:
+        yield f"--side must be a multiple of {SIDE_UNIT}, not {s.side}"
     if not all(0 <= value <= 1 for value in s.realism):
         yield "--realism must be from 0 to 1"
     if min(s.channels, s.batch, s.sample_steps) < 1 or s.pictures < 16 or s.seeds < 2:

@@ -17,7 +17,7 @@ from ldcodec.errors import UsageError
 from ldcodec.nets.blocks import SLOPE, act
 from ldcodec.nets.denoiser import TimeFilm
 from ldcodec.nets.precision import autocast
-from ldcodec.study.runs import SIDE, StudySettings
+from ldcodec.study.runs import SIDE_UNIT, StudySettings
 
 RESIDUAL = 0.25  # factor of a block's branch
 NARROWEST = 4.0  # limit of |log s| in a velocity
@@ -49,11 +49,11 @@ class NetLayout:
 
 def layout(settings: StudySettings, colours: int, side: int) -> NetLayout:
     """The layout for pictures [B, colours, side, side]. Raises UsageError for a side that cannot be folded."""
-    if side % SIDE:
-        raise UsageError(f"pictures must have sides that are multiples of {SIDE} pixels, not {side}")
+    if side % SIDE_UNIT:
+        raise UsageError(f"pictures must have sides that are multiples of {SIDE_UNIT} pixels, not {side}")
     if settings.net == "mlp":
         return NetLayout(colours, side, side, 1, 256, 1, 8 * settings.channels)
-    return NetLayout(colours, side, SIDE, 3, 64, 2, settings.channels)
+    return NetLayout(colours, side, SIDE_UNIT, 3, 64, 2, settings.channels)
 
 
 def fold(pictures: Tensor, layout: NetLayout) -> Tensor:

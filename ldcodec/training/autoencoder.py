@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ldcodec.bitstream import quality
 from ldcodec.nets.networks import Networks
 from ldcodec.training.settings import AutoencoderSettings
-from ldcodec.training.stages import Stage, StageLoss, balance, squared_error
+from ldcodec.training.stages import Stage, StageLoss, balance, batch_errors
 
 
 class AutoencoderStage(Stage):
@@ -41,7 +41,7 @@ class AutoencoderStage(Stage):
         with torch.no_grad():
             known = rated.mean + centroid(torch.round(y - rated.mean), rated.scale)
         decoded = networks.synthesis((y + (known - y).detach()) / scales.gain, t, networks.std)
-        bpp, error = rated.bits / x[0, 0].numel(), squared_error(decoded, x)
+        bpp, error = rated.bits / x[0, 0].numel(), batch_errors(decoded, x)
         loss = ((bpp + quality.multiplier(t) * error) * balance(t)).mean()
         return StageLoss(loss, {"bpp": bpp.detach().mean(), "mse": error.detach().mean()})
 

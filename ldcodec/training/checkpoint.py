@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ldcodec.bitstream.atomic import replaced
 from ldcodec.entropy.weights import read_tensors
 from ldcodec.errors import ModelError
-from ldcodec.nets.model import LARGE
+from ldcodec.nets.model import HALVED_ABOVE
 from ldcodec.nets.networks import Networks
 
 FORMAT = "ldcodec-training-1"
@@ -43,7 +43,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 def rounded(networks: Networks) -> dict[str, Tensor]:
     """The weights as a weights file stores them, by name: float16 where large, else float32."""
-    return {name: t.half() if t.numel() > LARGE else t.float() for name, t in networks.state_dict().items()}
+    return {name: t.half() if t.numel() > HALVED_ABOVE else t.float() for name, t in networks.state_dict().items()}
 
 
 def write_weights(path: Path, networks: Networks, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from ldcodec.nets.denoiser import Prepared
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.quantise import centroid, deviation, nearest_scale
 from ldcodec.training.settings import DenoiserSettings
-from ldcodec.training.stages import Stage, StageLoss, balance, squared_error
+from ldcodec.training.stages import Stage, StageLoss, balance, batch_errors
 
 VELOCITY, PICTURE = 0, 1  # the phases
 
@@ -51,7 +51,7 @@ class DenoiserStage(Stage):
             share = self.settings.start_share
             return StageLoss(share * left + (1 - share) * velocity, figures)
         decoded = self.networks.picture(known.centre + known.deviation * u0, t)
-        error = squared_error(decoded, x)
+        error = batch_errors(decoded, x)
         loss = (quality.multiplier(t) * error * balance(t)).mean() + self.settings.velocity_weight * velocity
         return StageLoss(loss, {**figures, "mse": error.detach().mean()})
 

@@ -66,8 +66,8 @@ def balance(t: Tensor) -> Tensor:
     return (quality.multiplier(t) / NEUTRAL) ** -0.4
 
 
-def squared_error(decoded: Tensor, x: Tensor) -> Tensor:
-    """Mean squared error of each picture in 0..255 units, [B]."""
+def batch_errors(decoded: Tensor, x: Tensor) -> Tensor:
+    """Mean squared error of each picture of a batch in 0..1, with gradient, in 0..255 units: [B]."""
     return (decoded - x).square().mean((1, 2, 3)) * 255**2
 
 
