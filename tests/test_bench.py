@@ -618,7 +618,7 @@ OPTIONS = ("--model", "tiny", "--qualities", "20,50,80", "--codecs", "ldcodec,jp
 
 
 def test_the_command_from_pictures_to_report(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in THREAD_VARIABLES:
+    for name in (*THREAD_VARIABLES, "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, "1")  # several processes set it for all that come later
     code, out, err = call("bench", folder, *OPTIONS, "--jobs", "1")
     assert code == 1 and "text.png" in err  # the text file is left out

@@ -130,7 +130,7 @@ def copied(job: Job, options: None, models: Models, limits: Limits) -> JobResult
 
 
 def test_what_a_dead_process_has_begun_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in THREAD_VARIABLES:  # an actor sets them for its process, which is this one here
+    for name in (*THREAD_VARIABLES, "OMP_WAIT_POLICY"):  # an actor sets them for its process, which is this one here
         monkeypatch.setenv(name, "1")
     (tmp_path / "source").write_bytes(b"all of it")
     left = tmp_path / ".ldcodec-0123456789abcdef.tmp"

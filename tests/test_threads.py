@@ -1,9 +1,13 @@
 """Work in threads: its order, its errors, and the number of threads."""
 
 import io
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +27,10 @@ from ldcodec.decoder.threads import map_in_threads, thread_count
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.entropy.integer import Parsed
 from ldcodec.errors import DamagedError
+from ldcodec.jobs import limits
+from ldcodec.jobs.models import Models
 from ldcodec.nets.model import Model
+from tests.commands import environment
 from tests.pictures import texture
 
 
@@ -180,3 +187,56 @@ def test_pictures_and_previews_are_the_same_with_any_number_of_threads(
         torch.set_num_threads(before)
     for one, other in zip(*found, strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
+
+
+LIBRARY = "import os, ldcodec; ldcodec.decode"
+PROGRAM = "import os, ldcodec.__main__, ldcodec.cli; ldcodec.cli.main = lambda: None; ldcodec.__main__.start()"
+WORKER = "import os, ldcodec.jobs.limits as limits; limits.bound_threads(1)"
+
+
+@pytest.mark.parametrize(
+    ("code", "given", "policy"),
+    [(LIBRARY, "", ""), (PROGRAM, "", "passive"), (WORKER, "", "passive"), (PROGRAM, "active", "active")],
+    ids=["library", "program", "worker", "chosen"],
+)
+def test_threads_wait_asleep_in_processes_of_our_own(code: str, given: str, policy: str) -> None:
+    """libgomp, which PyTorch's wheels bring, reads the variable when it is loaded."""
+    surroundings = {name: value for name, value in environment().items() if name != "OMP_WAIT_POLICY"}
+    show = "print(os.environ.get('OMP_WAIT_POLICY', ''))"
+    found = subprocess.run(
+        [sys.executable, "-c", f"{code}; {show}"],
+        env=surroundings | ({"OMP_WAIT_POLICY": given} if given else {}),
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == policy, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [("250000 100000", 3), ("200000 100000", 2), ("5000 100000", 1), ("max 100000", 8), ("", 8), (None, 8)],
+)
+def test_cores_are_those_of_the_control_group(
+    text: str | None, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(limits, "CPU_MAX", tmp_path / "cpu.max")
+    if text is not None:
+        (tmp_path / "cpu.max").write_text(f"{text}\n")
+    assert limits.cores() == most
+
+
+def test_threads_are_no_more_than_the_cores_unless_asked_for(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpu.max").write_text("100000 100000")
+    monkeypatch.setattr(limits, "CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setenv("LDCODEC_MODELS", tiny_model)
+    before = torch.get_num_threads()
+    try:
+        for given, threads in [(None, 1), (3, 3)]:
+            torch.set_num_threads(2)
+            Models("tiny", "cpu", given).chosen()
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

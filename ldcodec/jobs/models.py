@@ -72,10 +72,10 @@ class Models:
         self._loading += perf_counter() - start
 
     def _set_threads(self) -> None:
-        if self.threads is not None:
-            import torch
+        import torch
 
-            torch.set_num_threads(self.threads)
+        # PyTorch's own number is that of the cores that it is bound to, or OMP_NUM_THREADS
+        torch.set_num_threads(self.threads or min(torch.get_num_threads(), cores()))
 
 
 class OnnxModels(Models):
