@@ -90,6 +90,7 @@ def decode(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Image.Imag
         posterior).
     sampler: "ddim" (default), "ddpm", "heun" or "sde".
     seed: of the diffusion noise, 0 by default.
+    draft: draw the picture quickly and less well, without diffusion; not with steps or realism.
     model: used instead of the installed model that the file names.
     on_step: called with 1 … n after each diffusion step.
     request: a region, a preview scale, or the salvage of a damaged file (`decoder.request.Request`).

@@ -154,6 +154,7 @@ VIEWS = [
     (Request(), HEUN),
     (Request(region=(100, 140, 90, 16)), SETTINGS[0]),
     (Request(region=(100, 140, 90, 16)), HEUN),
+    (Request(region=(100, 140, 90, 16)), DecodeSettings(draft=True)),
     *((Request(scale=scale), SETTINGS[0]) for scale in PREVIEW_SCALES),
 ]
 
@@ -318,6 +319,11 @@ def test_a_damaged_folder_ends_in_one_line(
 ) -> None:
     spoil(copied)
     assert reason in refusal("--onnx", copied)
+
+
+def test_a_folder_from_before_drafts_says_what_it_lacks(refusal: Callable[..., str], copied: Path) -> None:
+    (copied / "preview1.onnx").unlink()
+    assert "preview1.onnx: missing; export the model again" in refusal("--onnx", copied, "--draft")
 
 
 def test_files_of_another_export_are_not_mixed_in(refusal: Callable[..., str], copied: Path, place: Path) -> None:

@@ -17,6 +17,7 @@ PARSED_AT_ONCE = 2 * SLICE_AREA  # latent positions parsed in parallel at most: 
 UNIT = 4  # latent rows (and columns) per hyper-latent row (and column)
 PIXELS = 16  # pixels per latent row and column
 PREVIEW_SCALES = (2, 4, 8, 16)  # a preview has 1/scale of the picture's width and height
+VIEW_SCALES = (1, *PREVIEW_SCALES)
 
 # How the networks go over a picture, in latent positions. The memory forecast needs these too, without torch.
 WHOLE_AREA = 1 << 13  # the largest picture that the networks see in one pass: 2.1 megapixels
@@ -57,6 +58,11 @@ class Area(NamedTuple):
         """The area enlarged by `halo` on every side, clipped to 0 … rows and 0 … columns."""
         top, left = max(0, self.top - halo), max(0, self.left - halo)
         return Area(top, min(rows, self.bottom + halo), left, min(columns, self.right + halo))
+
+    def within(self, other: "Area") -> "Area":
+        """The part of this area that lies in another, which it meets."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        return Area(top, min(self.bottom, other.bottom), left, min(self.right, other.right))
 
     def inside(self, outer: "Area", unit: int = 1) -> tuple[slice, slice]:
         """Index of this area in an array that covers `outer` with `unit` elements per row and column."""

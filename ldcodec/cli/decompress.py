@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NoReturn, NotRequired, TypedDict, cast
 
 import click
 
@@ -23,12 +23,13 @@ LONG_WORK = 8  # steps from which one picture has a progress bar
 
 
 class Settings(TypedDict):
-    """How the reverse diffusion runs, as `DecodeSettings` takes it."""
+    """How the picture is restored, as `DecodeSettings` takes it."""
 
     steps: int | None
     realism: float
     sampler: str
     seed: int
+    draft: NotRequired[bool]
 
 
 class Wanted(TypedDict):
@@ -95,6 +96,7 @@ region_option = click.option("--region", callback=_region, metavar="X,Y,W,H", he
     default="1/1",
     help="Decode a small preview, quickly and without diffusion.",
 )
+@click.option("--draft", is_flag=True, help="Decode a little less well, quickly and without diffusion.")
 @click.option("--salvage", is_flag=True, help="Restore what is left of damaged files.")
 @click.option(
     "--sampler",
@@ -126,6 +128,7 @@ def decompress(
     realism: float,
     sampler: str,
     seed: int,
+    draft: bool,
     backend: str | None,
     onnx: str | None,
     **wanted: Any,
@@ -138,6 +141,8 @@ def decompress(
     that was stopped.
     """
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
+    if draft:  # not named otherwise, as in manifests from before there were drafts
+        settings["draft"] = True
     single = not common.recursive and len(common.inputs) == 1
     options = DecompressOptions(settings, cast(Wanted, wanted), not common.no_preserve, single and not common.quiet)
     folder = _onnx_folder(backend, onnx, common)

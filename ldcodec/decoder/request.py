@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ldcodec.bitstream.layout import Header
-from ldcodec.bitstream.slices import PREVIEW_SCALES, Area
+from ldcodec.bitstream.slices import VIEW_SCALES, Area
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.diffusion import MAX_STEPS
 from ldcodec.diffusion.samplers import SAMPLERS, OnStep
@@ -15,25 +15,26 @@ from ldcodec.errors import UsageError
 from ldcodec.pictures.picture import Pixels
 
 REALISTIC_STEPS = 8  # default for a realism above 0 in a model without a second synthesis
-VIEW_SCALES = (1, *PREVIEW_SCALES)
 
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How the reverse diffusion runs.
+    """How a picture is restored: how the reverse diffusion runs, or that only a draft is drawn.
 
     steps: 1..MAX_STEPS, or None for what suits the model (see `plan`).
     realism: 0 (least error) to 1 (natural texture).
     sampler: a name in SAMPLERS.
     seed: of the noise, 0..2⁶⁴ − 1.
+    draft: draw the picture as previews are, without diffusion and by the linear shortcut of the synthesis alone.
 
-    Raises UsageError for a value that is out of range.
+    Raises UsageError for a value that is out of range, and for steps or realism of a draft.
     """
 
     steps: int | None = None
     realism: float = 0.0
     sampler: str = "ddim"
     seed: int = 0
+    draft: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.realism <= 1:
@@ -44,6 +45,8 @@ class DecodeSettings:
             raise UsageError(f"steps must be from 1 to {MAX_STEPS}, not {self.steps}")
         if not 0 <= self.seed < 2**64:
             raise UsageError("seed must be from 0 to 2^64 - 1")
+        if self.draft and (self.realism or self.steps is not None):
+            raise UsageError("a draft is drawn without diffusion: give either draft, or steps and realism")
 
     def plan(self, textured: bool) -> "Plan":
         """Resolve the settings for a model with (`textured`) or without a second synthesis.
@@ -113,6 +116,7 @@ class DecodeOptions(TypedDict, total=False):
     realism: float
     sampler: str
     seed: int
+    draft: bool
     model: DecoderModel | None
     on_step: OnStep | None
     request: Request | None

@@ -136,8 +136,8 @@ def _warn_of_steps(model: DecoderModel, settings: DecodeSettings) -> None:
 
 def _pixels(latent: Latent, settings: DecodeSettings, request: Request, on_step: OnStep | None) -> Pixels:
     area = request.area(latent.header)
-    if request.scale != 1:
-        return preview_of(latent, request.scale)
+    if settings.draft or request.scale != 1:
+        return preview_of(latent, request.scale, area)
     return picture_of(latent, settings, on_step) if area is None else region_of(latent, area, settings)
 
 
@@ -152,5 +152,6 @@ def _loss(latent: Latent, settings: DecodeSettings, request: Request) -> str:
     rows = ", ".join(f"{first} to {end - 1}" for first, end in ranges[:MAX_LISTED])
     halo = halo_of(latent.model, settings)
     nearby = f", and up to {PIXELS * (halo.denoiser + halo.synthesis)} rows next to them may be affected"
+    drawn_alone = settings.draft or request.scale != 1
     more = " and others" if len(ranges) > MAX_LISTED else ""
-    return f"damaged: rows {rows}{more} are lost and were filled in by the model{nearby if request.scale == 1 else ''}"
+    return f"damaged: rows {rows}{more} are lost and were filled in by the model{'' if drawn_alone else nearby}"

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.bitstream.slices import DENOISER_HALO, PIXELS, TILE, Area, is_large
+from ldcodec.bitstream.slices import DENOISER_HALO, PIXELS, TILE, Area, is_large, meeting
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings
@@ -64,13 +64,9 @@ def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator
     for top, bottom in evenly(first, last, TILE):
         for start, end in evenly(left, right, TILE):
             tile = Area(top, bottom, start, end)
-            place = Area(  # the part of the tile that lies in the region, in pixels
-                max(region.top, top * PIXELS),
-                min(region.bottom, bottom * PIXELS),
-                max(region.left, start * PIXELS),
-                min(region.right, end * PIXELS),
-            )
-            yield place, _tile(latent, tile, halo, settings)[place.inside(Area(*(PIXELS * edge for edge in tile)))]
+            drawn = Area(*(PIXELS * edge for edge in tile))
+            place = drawn.within(region)
+            yield place, _tile(latent, tile, halo, settings)[place.inside(drawn)]
 
 
 def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> Pixels:
@@ -87,19 +83,27 @@ def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> P
     return networks.levels(picture[0, :, rows, columns], latent.header.grey)
 
 
-def preview_of(latent: Latent, scale: int) -> Pixels:
-    """Render a preview at 1/scale of the size, rounded up: uint8 (H, W, 3), or (H, W) if grey; scale: 2, 4, 8 or 16."""
+def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels:
+    """Render a preview at 1/scale of the size, rounded up: uint8 (H, W, 3), or (H, W) if grey.
+
+    scale: 2, 4, 8 or 16, or 1 for a draft in full size; region: the part that is wanted, in pixels of the preview.
+    """
     header, networks = latent.header, latent.model.networks
-    shape = -(-header.height // scale), -(-header.width // scale)
+    region = region or Area(0, -(-header.height // scale), 0, -(-header.width // scale))
+    shape, side = (region.bottom - region.top, region.right - region.left), PIXELS // scale
     pixels = np.empty(shape if header.grey else (*shape, 3), np.uint8)
     t, spans = quality_of(header, latent.model), latent.source.spans
+    left, right = region.left // side, -(-region.right // side)
+    numbers = meeting(spans, region.top // side, -(-region.bottom // side))
 
     def rendered(parsed: Parsed) -> Array:  # slice by slice, because the shortcut needs no halo
-        return networks.preview(networks.array(_in_steps(parsed)[None]), t, scale)
+        return networks.preview(networks.array(_in_steps(parsed)[None, :, :, left:right]), t, scale)
 
-    for span, preview in zip(spans, latent.each(range(len(spans)), rendered), strict=True):
-        rows = pixels[span.top * PIXELS // scale : span.bottom * PIXELS // scale]
-        rows[:] = networks.levels(preview[0, :, : rows.shape[0], : shape[1]], header.grey)
+    for number, preview in zip(numbers, latent.each(numbers, rendered), strict=True):
+        drawn = Area(side * spans[number].top, side * spans[number].bottom, side * left, side * right)
+        part = drawn.within(region)
+        rows, columns = part.inside(drawn)
+        pixels[part.inside(region)] = networks.levels(preview[0, :, rows, columns], header.grey)
     return pixels
 
 

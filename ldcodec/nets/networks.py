@@ -78,7 +78,7 @@ class Networks(nn.Module):
         return natural if texture == 1 else torch.lerp(self.synthesis(latent, t, self.std), natural, texture)
 
     def preview(self, scaled_latent: Tensor, t: Tensor, scale: int) -> Tensor:
-        """Latent in steps [B, M, h, w] → picture at 1/scale of its size, in about 0..1; scale: 2, 4, 8 or 16.
+        """Latent in steps [B, M, h, w] → picture at 1/scale of its size, in about 0..1; scale: 1, 2, 4, 8 or 16.
 
         Only the linear shortcut Kᵀ is used. Its basis pictures are averaged over boxes first, so that nothing larger
         than the result is computed.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ldcodec.bitstream import container, layout
-from ldcodec.bitstream.slices import PREVIEW_SCALES
+from ldcodec.bitstream.slices import VIEW_SCALES
 from ldcodec.decoder import parse, reverse
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.diffusion.posterior import Condition
@@ -136,7 +136,7 @@ def _graph_specs(networks: Networks) -> dict[str, _GraphSpec]:
         "synthesis": _GraphSpec(lambda latent, t: networks.picture(latent, t), drawn, ("picture",)),
         "texture": _GraphSpec(lambda latent, t: networks.picture(latent, t, 1.0), drawn, ("picture",)),
     }
-    for scale in PREVIEW_SCALES:
+    for scale in VIEW_SCALES:
         specs[preview_name(scale)] = _GraphSpec(_preview(networks, scale), drawn, ("picture",))
     return specs
 

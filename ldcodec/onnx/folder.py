@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from ldcodec.bitstream.slices import PREVIEW_SCALES
+from ldcodec.bitstream.slices import VIEW_SCALES
 from ldcodec.entropy.config import Config, from_mapping
 from ldcodec.entropy.modelfiles import search_path
 from ldcodec.errors import ModelError
@@ -45,12 +45,12 @@ class Description:
 
 def graph_names(textured: bool) -> list[str]:
     """The names of a model's graphs; each is stored as NAME.onnx."""
-    previews = [preview_name(scale) for scale in PREVIEW_SCALES]
+    previews = [preview_name(scale) for scale in VIEW_SCALES]
     return ["condition", "denoiser", "synthesis", *(["texture"] if textured else []), *previews]
 
 
 def preview_name(scale: int) -> str:
-    """The name of the graph for previews at 1/scale of the size."""
+    """The name of the graph for previews at 1/scale of the size; 1 is that of drafts."""
     return f"preview{scale}"
 
 

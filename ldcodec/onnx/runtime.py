@@ -62,7 +62,7 @@ class Graphs:
         return natural
 
     def preview(self, latent: Floats, quality: Floats, scale: int) -> Floats:
-        """Synthesise a preview at 1/scale of the size."""
+        """Draw a preview at 1/scale of the size, or a draft at scale 1."""
         return self._run(preview_name(scale), latent=latent, quality=quality)[0]
 
     def levels(self, picture: Floats, grey: bool) -> NDArray[np.uint8]:
