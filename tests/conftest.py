@@ -25,6 +25,7 @@ from ldcodec.entropy.modelfiles import find_file
 from ldcodec.errors import ModelError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model
 from ldcodec.nets.networks import Networks
+from ldcodec.training.codebook import first_tables, trellis_tensors
 from ldcodec.training.counting import counted
 from ldcodec.training.release import integer_tensors
 from ldcodec.training.start import fresh_networks
@@ -89,8 +90,8 @@ def patterns(seed: int, count: int = 6) -> list[NDArray[np.uint8]]:
 
 
 def tiny_integers(networks: Networks) -> dict[str, Tensor]:
-    """The integer tensors of the tiny model, with counted tables for the hyper-latent."""
-    return integer_tensors(networks, counted(networks, patterns(0)))
+    """The integer tensors of the tiny model: counted tables for the hyper-latent, ideal ones for the trellis."""
+    return integer_tensors(networks, counted(networks, patterns(0))) | trellis_tensors(first_tables())
 
 
 @pytest.fixture(scope="session")

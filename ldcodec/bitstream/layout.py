@@ -24,18 +24,22 @@ PARSE_ID_BYTES = 8
 
 FLAG_EXTENDED = 1 << 15
 FLAG_GREY = 1 << 14
-FLAGS_RESERVED = 3 << 12
+FLAG_TRELLIS = 1 << 13
+FLAGS_RESERVED = 1 << 12
 
 
 @dataclass(frozen=True)
 class Header:
-    """The fixed fields: size in pixels, quality index 0..4095, grey or RGB, parse id (8 bytes)."""
+    """The fixed fields: size in pixels, quality index 0..4095, grey or RGB, parse id (8 bytes), and whether the latent's
+    quantiser is the trellis or scalar.
+    """
 
     width: int
     height: int
     quality: int
     grey: bool
     parse_id: bytes
+    trellis: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ def read_layout(data: bytes, file_length: int) -> Layout:
     if word & FLAGS_RESERVED:
         raise FormatError("the file needs a newer version of ldcodec: it sets unknown flags")
     parse_id = cursor.take(PARSE_ID_BYTES)
-    header = Header(cursor.varint(), cursor.varint(), word & TOP_INDEX, bool(word & FLAG_GREY), parse_id)
+    flags = bool(word & FLAG_GREY), parse_id, bool(word & FLAG_TRELLIS)
+    header = Header(cursor.varint(), cursor.varint(), word & TOP_INDEX, *flags)
     entries = _read_tables(cursor) if word & FLAG_EXTENDED else [_read_only_slice(cursor, header, file_length)]
     if zlib.crc32(data[: cursor.position]) != cursor.u32():
         raise DamagedError("the header is altered (its CRC-32 differs)")
@@ -150,6 +155,7 @@ def describe(layout: Layout, file_length: int, name: str = "") -> dict[str, obje
         "quality_index": header.quality,
         "quality": round(100 * header.quality / TOP_INDEX, 2),
         "parse_id": header.parse_id.hex(),
+        "trellis": header.trellis,
         "bytes": file_length,
         "bpp": round(8 * file_length / (header.width * header.height), 6),
         "payload_bytes": payload,
@@ -163,6 +169,7 @@ def describe(layout: Layout, file_length: int, name: str = "") -> dict[str, obje
 
 def _fixed_fields(header: Header, extended: bool) -> bytes:
     word = header.quality | (FLAG_EXTENDED if extended else 0) | (FLAG_GREY if header.grey else 0)
+    word |= FLAG_TRELLIS if header.trellis else 0
     start = MAGIC + struct.pack("<BH", VERSION, word)
     return start + header.parse_id + varint(header.width) + varint(header.height)
 
@@ -267,7 +274,9 @@ def _check_rows(header: Header, rows: list[int]) -> None:
 
 
 def _lossless_problem(header: Header, slices: Sequence[Entry]) -> str | None:
-    """A file without a model must have a single, empty slice."""
+    """A file without a model must have a single, empty slice, and no quantiser."""
+    if header.parse_id == chunktypes.NO_MODEL and header.trellis:
+        return "it has a trellis although its picture is lossless"
     if header.parse_id != chunktypes.NO_MODEL or [(entry.length, entry.symbols_crc) for entry in slices] == [(0, 0)]:
         return None
     return "it has symbols, or several slices, although its picture is lossless"

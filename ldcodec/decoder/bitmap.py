@@ -11,7 +11,7 @@ from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import PIXELS, UNIT, Span, coded_rows
 from ldcodec.decoder.parse import check_model, read_slice
 from ldcodec.decoder.protocols import DecoderModel
-from ldcodec.entropy.tables import SKIPPED_SCALES
+from ldcodec.entropy.trellis import Quantised
 
 Bits = NDArray[np.float64]
 
@@ -69,14 +69,11 @@ def _pieces(length: int, side: int) -> NDArray[np.int64]:
 def _slice_bits(source: Reader, number: int, span: Span, model: DecoderModel) -> tuple[Bits, Bits]:
     header = source.header
     hyper, parsed = read_slice(source.slice(number), header, span, model)
-    coded = parsed.index >= SKIPPED_SCALES
     rows, columns = coded_rows(span, header.width, header.height)
-    coded[:, rows:] = False
-    coded[:, :, columns:] = False
-    latent = np.zeros(coded.shape, np.float32)
-    latent[coded] = model.coder.bits(parsed.symbols[coded], parsed.index[coded])
+    coded = np.s_[:, :rows, :columns]
+    latent = model.coder.latent_bits(Quantised(parsed.symbols[coded], parsed.kind[coded]), parsed.index[coded])
     shared = _shared(model.coder.hyper_bits(hyper, header.quality).sum(0), rows, columns)
-    return latent.sum(0, dtype=np.float64)[:rows, :columns], shared
+    return latent.sum(0), shared
 
 
 def _shared(bits: Bits, rows: int, columns: int) -> Bits:

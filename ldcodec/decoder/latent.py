@@ -22,11 +22,12 @@ Use = TypeVar("Use")
 
 @dataclass(frozen=True)
 class _Compact:
-    """A parsed slice in 7 bytes per element: symbols (int16), means (int32, 2⁻⁹ step), scale indices (uint8)."""
+    """A parsed slice in 8 bytes per element: symbols (int16), means (int32, 2⁻⁹ step), scale indices and kinds (uint8)."""
 
     symbols: NDArray[np.int16]
     mean: NDArray[np.int32]
     index: NDArray[np.uint8]
+    kind: NDArray[np.uint8]
 
 
 class Latent:
@@ -44,7 +45,7 @@ class Latent:
 
         salvage: replace a damaged slice by a blank one and list it in `damaged` instead of raising DamagedError.
         on_slice: called after each slice.
-        keep_all: keep the slices above a window too, at 7 bytes per latent element.
+        keep_all: keep the slices above a window too, at 8 bytes per latent element.
 
         Raises ModelError for a file of another model.
         """
@@ -112,13 +113,14 @@ class Latent:
             np.concatenate([crop.symbols for crop in crops], axis=1).astype(np.int32),
             np.concatenate([crop.mean for crop in crops], axis=1).astype(np.int32),
             np.concatenate([crop.index for crop in crops], axis=1),
+            np.concatenate([crop.kind for crop in crops], axis=1),
         )
 
     def _cropped(self, number: int, area: Area) -> _Compact:
         kept, top = self._kept[number], self.source.spans[number].top
         crop = slice(None), slice(max(0, area.top - top), max(0, area.bottom - top)), slice(area.left, area.right)
-        return _Compact(kept.symbols[crop], kept.mean[crop], kept.index[crop])
+        return _Compact(kept.symbols[crop], kept.mean[crop], kept.index[crop], kept.kind[crop])
 
 
 def _compact(parsed: Parsed) -> _Compact:
-    return _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index)  # |s| ≤ 32767
+    return _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index, parsed.kind)  # |s| ≤ 32767

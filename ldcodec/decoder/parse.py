@@ -11,16 +11,17 @@ from ldcodec.bitstream.reader import Slice
 from ldcodec.bitstream.slices import UNIT, Span, coded_rows
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.entropy.integer import Parsed, Prior
-from ldcodec.entropy.tables import SKIPPED_SCALES
+from ldcodec.entropy.trellis import Quantised
 from ldcodec.errors import DamagedError, FormatError, ModelError
 
 
 def check_model(header: Header, model: DecoderModel) -> None:
     """Raise ModelError unless the model is the one that a file was written with."""
-    if header.parse_id != model.parse_id:
-        raise ModelError(
-            f"the file was written with model {header.parse_id.hex()}, not {model.parse_id.hex()} ({model.name})"
-        )
+    known = model.parse_id if header.trellis else model.scalar_id
+    if header.parse_id != known:
+        raise ModelError(f"the file was written with model {header.parse_id.hex()}, not {known.hex()} ({model.name})")
+    if header.trellis and model.coder.trellis is None:
+        raise ModelError(f"the file was written with a trellis, which model {known.hex()} ({model.name}) does not have")
 
 
 def parse(source: Container, model: DecoderModel) -> Parsed:
@@ -49,11 +50,8 @@ def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) ->
     decoder = model.coder.decoder(piece.payload)
     hyper = model.coder.hyper.fill(hyper_shape[1:], header.quality, lambda indices, _: decoder.decode(indices))
 
-    def read(prior: Prior) -> NDArray[np.int32]:
-        symbols = np.zeros(prior.index.shape, np.int32)
-        kept = prior.index >= SKIPPED_SCALES
-        symbols[kept] = decoder.decode(prior.index[kept])
-        return symbols
+    def read(prior: Prior) -> Quantised:
+        return decoder.decode_latent(prior.index, header.trellis)
 
     coded = coded_rows(span, header.width, header.height)
     parsed = model.integers.parse(hyper, header.quality, coded, read)
@@ -66,8 +64,9 @@ def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) ->
 def blank_slice(header: Header, span: Span, model: DecoderModel) -> Parsed:
     """A substitute for a damaged slice: all symbols zero, with the means that the rate model predicts from that."""
 
-    def zeros(prior: Prior) -> NDArray[np.int32]:
-        return np.zeros(prior.index.shape, np.int32)
+    def zeros(prior: Prior) -> Quantised:
+        # The means need not know of a trellis, in which zero means the same.
+        return Quantised(np.zeros(prior.index.shape, np.int32), np.zeros(prior.index.shape, np.uint8))
 
     hyper = np.zeros(_hyper_shape(header, span, model), np.int32)
     return model.integers.parse(hyper, header.quality, coded_rows(span, header.width, header.height), zeros)

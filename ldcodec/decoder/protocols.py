@@ -58,6 +58,10 @@ class DecoderModel(Protocol):
         """The 8 bytes by which files name the model."""
 
     @property
+    def scalar_id(self) -> bytes:
+        """The same for files of the scalar quantiser."""
+
+    @property
     def integers(self) -> IntegerRateModel: ...
 
     @property

@@ -27,7 +27,7 @@ class Restored(NamedTuple):
 
 def condition(parsed: Parsed, header: Header, model: DecoderModel) -> Condition[Array]:
     """The condition of the reverse diffusion for a parsed latent, in steps [1, M, h, w]."""
-    known, array = known_of(parsed), model.networks.array
+    known, array = known_of(parsed, model.coder.trellis), model.networks.array
     centre, deviation, scale = (array(values[None]) for values in (known.centre, known.deviation, known.scale))
     return Condition(centre, deviation, scale, quality_of(header, model))
 

@@ -20,6 +20,7 @@ from ldcodec.decoder.reverse import condition, quality_of, render, reverse_diffu
 from ldcodec.diffusion.posterior import Array
 from ldcodec.diffusion.samplers import OnStep, evaluations
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
+from ldcodec.entropy.trellis import reconstructed
 from ldcodec.pictures.picture import Pixels
 
 
@@ -108,10 +109,9 @@ def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels
 
 
 def _in_steps(parsed: Parsed) -> NDArray[np.float32]:
-    """A parsed latent in quantisation steps, [M, h, w]: mean plus symbol, which is near enough for a preview."""
-    steps = parsed.mean.astype(np.float32)
+    """A parsed latent in quantisation steps, [M, h, w]: what means and symbols say, near enough for a preview."""
+    steps = (parsed.mean + reconstructed(parsed.symbols, parsed.kind)).astype(np.float32)
     steps *= np.float32(2.0**-LATENT_BITS)
-    steps += parsed.symbols
     return steps
 
 

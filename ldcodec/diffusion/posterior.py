@@ -1,5 +1,8 @@
 """The posterior of a latent given its symbol: mean and deviation of a Gaussian truncated to the symbol's cell.
 
+That holds for the scalar quantiser. The values that a trellis turns into a symbol are no interval; their moments are
+counted and stored with the model.
+
 Both depend on the symbol's magnitude and its scale index only. The textbook formulas subtract nearly equal numbers if
 the cell is narrow compared with the scale, and divide zero by zero far out in the tail. So they are used for the cell
 around zero only, which holds about 19 of 20 latents at usual rates. Other cells are integrated by Gauss–Legendre
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.entropy.tables import SCALE_COUNT, SCALES, cell_edges
+from ldcodec.entropy.trellis import KINDS, SCALAR, TrellisTables
 
 NODES, WEIGHTS = (array.tolist() for array in np.polynomial.legendre.leggauss(12))
 TAIL = 20.0  # the density is integrated until it has fallen by e⁻²⁰; the rest changes d by less than a millionth
@@ -51,19 +55,25 @@ class Known:
     scale: NDArray[np.float32]
 
 
-def known_of(parsed: Parsed) -> Known:
-    """The posterior of each element of a parsed latent."""
-    # Each pair of magnitude and scale that occurs is computed once: a picture has a few hundred of them.
-    pairs = np.abs(parsed.symbols) * SCALE_COUNT + parsed.index
-    seen = np.zeros(int(pairs.max(initial=0)) + 1, np.bool_)
-    seen[pairs] = True
+def known_of(parsed: Parsed, trellis: TrellisTables | None = None) -> Known:
+    """The posterior of each element of a parsed latent. trellis: the tables of its model."""
+    # Each case of magnitude, kind and scale that occurs is computed once: a picture has a few hundred of them.
+    cases = (np.abs(parsed.symbols) * KINDS + parsed.kind) * SCALE_COUNT + parsed.index
+    seen = np.zeros(int(cases.max(initial=0)) + 1, np.bool_)
+    seen[cases] = True
     places = seen.nonzero()[0]
+    kinds, index = np.divmod(places, SCALE_COUNT)
+    magnitude, kind = np.divmod(kinds, KINDS)
     offsets, deviations = np.zeros((2, len(seen)), np.float32)
-    offsets[places], deviations[places] = moments(*np.divmod(places, SCALE_COUNT))
+    plain = kind == SCALAR
+    offsets[places[plain]], deviations[places[plain]] = moments(magnitude[plain], index[plain])
+    if trellis is not None:
+        path = places[~plain]
+        offsets[path], deviations[path] = trellis.moments(magnitude[~plain], index[~plain], kind[~plain])
     centre = parsed.mean.astype(np.float32)
     centre *= np.float32(2.0**-LATENT_BITS)
-    centre += np.sign(parsed.symbols) * offsets[pairs]
-    return Known(centre, deviations[pairs], np.array(SCALES, np.float32)[parsed.index])
+    centre += np.sign(parsed.symbols) * offsets[cases]
+    return Known(centre, deviations[cases], np.array(SCALES, np.float32)[parsed.index])
 
 
 @lru_cache

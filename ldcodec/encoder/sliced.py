@@ -25,7 +25,7 @@ from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.tiles import evenly, tiles_of
 from ldcodec.encoder.ratecontrol import Coded, Encoder
 from ldcodec.encoder.refine import refined_rows
-from ldcodec.encoder.whole import Latents, PictureEncoder, code_slice, latents_of
+from ldcodec.encoder.whole import Latents, PictureEncoder, code_slice, header_of, latents_of
 from ldcodec.nets.blocks import pixels_of
 from ldcodec.nets.model import Model
 from ldcodec.pictures import chunks
@@ -102,7 +102,7 @@ class SlicedEncoder:
         return len(container.write(Container(self._header(0), empty, self.chunks)))
 
     def _header(self, index: int) -> Header:
-        return Header(self.width, self.height, index, self.picture.ndim == 2, self.model.parse_id)
+        return header_of(self.picture, index, self.model)
 
     def _slices(self, index: int) -> Iterator[Slice]:
         for group in groups(self.spans):

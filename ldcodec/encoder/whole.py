@@ -23,13 +23,16 @@ from ldcodec.decoder.reverse import condition, render
 from ldcodec.diffusion.posterior import Condition
 from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.encoder.refine import refined_rows
+from ldcodec.encoder.viterbi import chosen
 from ldcodec.entropy.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT
+from ldcodec.entropy.trellis import Quantised
 from ldcodec.nets.analysis import Base
 from ldcodec.nets.blocks import padded
 from ldcodec.nets.model import Model
-from ldcodec.nets.quantise import centroid, deviation, nearest_scale, quantise
+from ldcodec.nets.quantise import centroid, deviation, nearest_scale
 from ldcodec.nets.rate import Rated
+from ldcodec.pictures.picture import Pixels
 
 LOST_STEPS = 4  # of an element without a symbol, from its mean; on photographs 2.1 at most
 
@@ -147,10 +150,16 @@ class PictureEncoder:
         return quality.psnr(float(np.square(decoded.astype(np.float64) - self.picture).mean()))
 
     def _header(self, index: int) -> Header:
-        return Header(self.width, self.height, index, self.picture.ndim == 2, self.model.parse_id)
+        return header_of(self.picture, index, self.model)
 
     def _slice_rows(self) -> int:
         return layout.latent_size(self.width, self.height)[0]
+
+
+def header_of(picture: Pixels, index: int, model: Model) -> Header:
+    """The header of a picture's file at a quality index."""
+    height, width = picture.shape[:2]
+    return Header(width, height, index, picture.ndim == 2, model.parse_id, model.coder.trellis is not None)
 
 
 def posterior(symbols: Tensor, mean: Tensor, scale: Tensor, t: Tensor) -> Condition[Tensor]:
@@ -204,13 +213,10 @@ def _coded_once(latents: Latents, coded: tuple[int, int], model: Model) -> tuple
 
     model.coder.hyper.fill(hyper.shape[1:], latents.index, write)
 
-    def choose(prior: Prior) -> NDArray[np.int32]:
-        centred = latents.scaled.flat[prior.places] - prior.mean * 2.0**-LATENT_BITS
-        symbols = quantise(torch.from_numpy(centred), torch.from_numpy(prior.index)).numpy()
-        symbols = np.clip(symbols, -SYMBOL_LIMIT, SYMBOL_LIMIT).astype(np.int32)
-        kept = prior.index >= SKIPPED_SCALES
-        coder.encode(symbols[kept], prior.index[kept])
-        return np.where(kept, symbols, 0)
+    def choose(prior: Prior) -> Quantised:
+        quantised = chosen(latents.scaled.ravel(), prior, model.coder)
+        coder.encode_latent(quantised, prior.index)
+        return quantised
 
     parsed = model.integers.parse(hyper, latents.index, coded, choose)
     piece = Slice(latents.scaled.shape[1], coder.finish(), symbols_crc(hyper, parsed.symbols))

@@ -30,6 +30,7 @@ from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.entropy.arithmetic import Arithmetic, Array
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.tables import SCALE_COUNT
+from ldcodec.entropy.trellis import Quantised, reconstructed
 from ldcodec.errors import ModelError
 
 # ORDER[k][j]: the position that channel group j decodes in step k, 0..3 in reading order within each 2×2 cell. Every
@@ -117,14 +118,17 @@ class Prior:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A parsed latent: symbols (int32), means (int32, 2⁻⁹ step) and scale indices (uint8), each [M, h, w]."""
+    """A parsed latent, each [M, h, w]: symbols (int32), means (int32, 2⁻⁹ step), scale indices (uint8) and the kind of
+    quantiser (uint8, see `entropy.trellis`).
+    """
 
     symbols: NDArray[np.int32]
     mean: NDArray[np.int32]
     index: NDArray[np.uint8]
+    kind: NDArray[np.uint8]
 
 
-CodeSymbols = Callable[[Prior], NDArray[np.int32]]
+CodeSymbols = Callable[[Prior], Quantised]
 
 
 class IntegerRateModel:
@@ -218,7 +222,7 @@ class _State:
         self.floor, self.reciprocal, self.log_expected = rows["floor"], rows["reciprocal"], rows["log_expected"]
         self.decoded = model.arithmetic.zeros(channels, h, w)
         self.symbols, self.mean = np.zeros((channels, h, w), np.int32), np.zeros((channels, h, w), np.int32)
-        self.index = np.zeros((channels, h, w), np.uint8)
+        self.index, self.kind = np.zeros((channels, h, w), np.uint8), np.zeros((channels, h, w), np.uint8)
 
     def appended_to(self, features: Array) -> Array:
         """Append the decoded latent, divided by its expected deviation, to the features: [ctx + M, h, w]."""
@@ -261,10 +265,10 @@ class _State:
             self.index[area] = self._arithmetic.numbers(index, np.uint8)
         places = np.concatenate([self._places(area) for area, _, _ in priors])
         prior = Prior(self.mean.ravel()[places], self.index.ravel()[places], places)
-        self.symbols.ravel()[places] = code(prior)  # the arrays are contiguous, so ravel is a view
+        # The arrays are contiguous, so ravel is a view.
+        self.symbols.ravel()[places], self.kind.ravel()[places] = code(prior)
         for area, mean, _ in priors:
-            decoded = self._arithmetic.array(self.symbols[area])
-            decoded *= 2.0**LATENT_BITS
+            decoded = self._arithmetic.array(reconstructed(self.symbols[area], self.kind[area]))
             decoded += mean
             self.decoded[area] = self._arithmetic.limited(decoded, -LATENT_LIMIT, LATENT_LIMIT)
 
@@ -275,4 +279,4 @@ class _State:
         return np.add.outer(np.add.outer(h * w * planes, w * rows), columns).ravel()
 
     def parsed(self) -> Parsed:
-        return Parsed(self.symbols, self.mean, self.index)
+        return Parsed(self.symbols, self.mean, self.index, self.kind)

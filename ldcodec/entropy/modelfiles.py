@@ -38,18 +38,19 @@ def find_file(name_or_path: str) -> Path:
     raise ModelError(f"no model {name_or_path!r}: give a path, or set {SEARCH_VARIABLE} to the folder that holds it")
 
 
-def known_models() -> Iterator[tuple[Path, str]]:
-    """Yield the weights file and parse id (in hex) of every model on the search path; other files are skipped."""
+def known_models() -> Iterator[tuple[Path, set[str]]]:
+    """Yield the weights file and parse ids (in hex) of every model on the search path; other files are skipped."""
     for folder in search_path():
         for path in sorted(folder.glob(f"*/{FILE_NAME}")):
-            identity = metadata(path).get("parse_id", "")
-            if identity:
-                yield path, identity
+            found = metadata(path)
+            identities = {found[key] for key in ("parse_id", "scalar_id") if found.get(key)}
+            if identities:
+                yield path, identities
 
 
 def find_identity(identity: bytes) -> Path | None:
     """Find the weights file with a parse id on the search path; None if there is none."""
-    return next((path for path, known in known_models() if known == identity.hex()), None)
+    return next((path for path, known in known_models() if identity.hex() in known), None)
 
 
 def metadata(path: Path) -> dict[str, str]:

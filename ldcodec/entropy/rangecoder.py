@@ -6,7 +6,8 @@ caller knows how many there are.
 
 Order: the symbols of a list are grouped by table index, lowest first, and keep their order within a group; one call
 then codes a whole group. The escaped values follow in the same order, each as the Exp-Golomb code (order 0) of
-|s| − K − 1 and a sign bit.
+|s| − K − 1 and a sign bit. Of a list with a trellis, those of small scales come first, then the parities of the others,
+and then the rest of these as a list of its own.
 """
 
 from dataclasses import dataclass, field
@@ -18,10 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldcodec.entropy.hyperprior import REACH, HyperPrior, channelwise
-from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, SYMBOL_LIMIT, Tables
+from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, SKIPPED_SCALES, SYMBOL_LIMIT, Tables
+from ldcodec.entropy.trellis import (
+    EVEN,
+    FIRST_SCALE,
+    SCALAR,
+    Quantised,
+    TrellisTables,
+    following,
+    half_of,
+    lane_positions,
+    quantiser_of,
+    table_of,
+    whole_of,
+)
 from ldcodec.errors import DamagedError
 
 STATE_BITS = 64  # of the coder; at the end of a payload they need not be written in full
+TableIndices = NDArray[np.uint8] | NDArray[np.int64]
 GOLOMB_LIMIT = SYMBOL_LIMIT.bit_length()  # most zero bits before an escaped value
 
 
@@ -29,15 +44,17 @@ def _no_hyper_prior() -> HyperPrior:
     return channelwise(np.zeros(0, np.uint8))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity: what is derived from a model's tables is cached
 class Coder:
     """The frequency tables of one model, and encoders and decoders that use them.
 
-    Table indices below 64 are scale indices of the latent; indices from 64 on are tables of the hyper-latent.
+    Table indices below 64 are scale indices of the latent; then follow the tables of the hyper-latent, and then those
+    of the trellis.
     """
 
     tables: Tables
     hyper: HyperPrior = field(default_factory=_no_hyper_prior)
+    trellis: TrellisTables | None = None
 
     @cached_property
     def models(self) -> list[Any]:
@@ -52,12 +69,21 @@ class Coder:
     @cached_property
     def reach(self) -> NDArray[np.int64]:
         """The largest |symbol| in each table; larger ones are escaped."""
-        return np.concatenate([self.tables.reach, np.full(len(self.hyper.counts), REACH)])
+        halves = np.zeros(0, np.int64) if self.trellis is None else self.trellis.halves.reach
+        return np.concatenate([self.tables.reach, np.full(len(self.hyper.counts), REACH), halves])
 
     @cached_property
     def _all_counts(self) -> list[NDArray[np.int64]]:
         """The counts of −K … K and of the escape symbol in each table."""
-        return [*(self.tables.full(i) for i in range(SCALE_COUNT)), *self.hyper.counts]
+        halves = (
+            [] if self.trellis is None else [self.trellis.halves.full(i) for i in range(len(self.trellis.halves.reach))]
+        )
+        return [*(self.tables.full(i) for i in range(SCALE_COUNT)), *self.hyper.counts, *halves]
+
+    @property
+    def first_half(self) -> int:
+        """The index of the first table of the trellis."""
+        return SCALE_COUNT + len(self.hyper.counts)
 
     @cached_property
     def bit(self) -> Any:
@@ -65,11 +91,24 @@ class Coder:
         return constriction.stream.model.Uniform(2)
 
     @cached_property
+    def parity(self) -> Any:
+        """The library's model of bits with probabilities of their own."""
+        return constriction.stream.model.Bernoulli(perfect=False)
+
+    @cached_property
+    def odd(self) -> NDArray[np.float64]:
+        """The probabilities that make the library give odd symbols their counts of 2²⁴, [ROWS, 2]."""
+        # It gives a one 2²⁴ − 1 − ⌊(1 − p)·(2²⁴ − 2)⌋ counts. This p lies in the middle of those that round to the
+        # count, so no rounding of the product matters (every count is tested in tests/test_rangecoder.py).
+        odd = np.zeros((0, 2)) if self.trellis is None else self.trellis.odd
+        return np.maximum((odd - 1.5) / ((1 << PRECISION) - 2), 0)
+
+    @cached_property
     def least_bits(self) -> NDArray[np.float64]:
         """Bits that the likeliest symbol of each table takes."""
         return np.array([PRECISION - np.log2(counts.max()) for counts in self._all_counts])
 
-    def bits(self, symbols: NDArray[np.int32], indices: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def bits(self, symbols: NDArray[np.int32], indices: TableIndices) -> NDArray[np.float64]:
         """Bits that each symbol takes, −log2 p under the table of its index; all arrays of one shape.
 
         The coder adds less than 64 bits to a payload.
@@ -92,6 +131,23 @@ class Coder:
 
         self.hyper.fill((symbols.shape[1], symbols.shape[2]), quality, weigh)
         return bits.reshape(symbols.shape)
+
+    def latent_bits(self, quantised: Quantised, index: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Bits that each symbol of a latent takes, given the scale index of each; all arrays of one shape.
+
+        Elements of scales that are not coded take none.
+        """
+        bits = np.zeros(index.shape)
+        plain = (quantised.kind == SCALAR) & (index >= SKIPPED_SCALES)
+        bits[plain] = self.bits(quantised.symbols[plain], index[plain])
+        chosen = quantised.kind != SCALAR
+        if self.trellis is not None and chosen.any():
+            scale, quantiser = index[chosen], quantised.kind[chosen] - EVEN
+            parity, half = half_of(quantised.symbols[chosen])
+            odd = self.trellis.odd[scale.astype(np.intp) - FIRST_SCALE, quantiser]
+            bits[chosen] = PRECISION - np.log2(np.where(parity, odd, (1 << PRECISION) - odd))
+            bits[chosen] += self.bits(half, self.first_half + table_of(scale, quantiser, parity))
+        return bits
 
     @cached_property
     def _costs(self) -> NDArray[np.float64]:
@@ -127,7 +183,20 @@ class SymbolEncoder:
     def __init__(self, coder: Coder) -> None:
         self._coder, self._encoder = coder, constriction.stream.queue.RangeEncoder()
 
-    def encode(self, symbols: NDArray[np.int32], indices: NDArray[np.uint8]) -> None:
+    def encode_latent(self, quantised: Quantised, index: NDArray[np.uint8]) -> None:
+        """Append the symbols of a latent's elements [n], given the scale index of each. Those not coded must be zero."""
+        plain = (quantised.kind == SCALAR) & (index >= SKIPPED_SCALES)
+        self.encode(quantised.symbols[plain], index[plain])
+        chosen = quantised.kind != SCALAR
+        if chosen.any():
+            scale, quantiser = index[chosen], quantised.kind[chosen] - EVEN
+            parity, half = half_of(quantised.symbols[chosen])
+            odd = self._coder.odd[scale.astype(np.intp) - FIRST_SCALE, quantiser]
+            for places in lane_positions(len(parity)):
+                self._encoder.encode(parity[places], self._coder.parity, odd[places])
+            self.encode(half, self._coder.first_half + table_of(scale, quantiser, parity))
+
+    def encode(self, symbols: NDArray[np.int32], indices: TableIndices) -> None:
         """Append a list of symbols [n] in ±32767, with the table index of each [n]. Raises ValueError out of range."""
         if symbols.size and (int(np.abs(symbols).max()) > SYMBOL_LIMIT or int(indices.max()) >= len(self._coder.reach)):
             raise ValueError("symbol or table index out of range")
@@ -156,7 +225,36 @@ class SymbolDecoder:
         self._coder = coder
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
-    def decode(self, indices: NDArray[np.uint8]) -> NDArray[np.int32]:
+    def decode_latent(self, index: NDArray[np.uint8], trellis: bool) -> Quantised:
+        """Read the symbols of a latent's elements [n], given the scale index of each and whether the file has a trellis.
+
+        Raises DamagedError for data that no encoder writes.
+        """
+        symbols, kind = np.zeros(index.shape, np.int32), np.zeros(index.shape, np.uint8)
+        plain = (index >= SKIPPED_SCALES) & ((index < FIRST_SCALE) | (not trellis))
+        symbols[plain] = self.decode(index[plain])
+        if trellis:
+            chosen = index >= FIRST_SCALE
+            symbols[chosen], kind[chosen] = self._decode_trellis(index[chosen])
+        return Quantised(symbols, kind)
+
+    def _decode_trellis(self, scale: NDArray[np.uint8]) -> Quantised:
+        parity, quantiser = np.empty(len(scale), np.int32), np.empty(len(scale), np.int32)
+        odd, state = self._coder.odd[scale.astype(np.intp) - FIRST_SCALE], None
+        for places in lane_positions(len(scale)):
+            state = np.zeros(len(places), np.int32) if state is None else state[: len(places)]
+            quantiser[places] = chosen = quantiser_of(state)
+            parity[places] = found = self._entries(self._coder.parity, odd[places, chosen])
+            state = following(state, found)
+        half = self.decode(self._coder.first_half + table_of(scale, quantiser, parity))
+        if (parity > np.abs(half)).any():  # an odd symbol is never zero
+            raise DamagedError("an odd symbol is zero")
+        symbols = whole_of(parity, half)
+        if np.abs(symbols).max(initial=0) > SYMBOL_LIMIT:
+            raise DamagedError("a symbol is too large")
+        return Quantised(symbols, (EVEN + quantiser).astype(np.uint8))
+
+    def decode(self, indices: TableIndices) -> NDArray[np.int32]:
         """Read a list of symbols [n], given the table index of each [n].
 
         Raises DamagedError for data that no encoder writes.
@@ -178,7 +276,8 @@ class SymbolDecoder:
         if not self._decoder.maybe_exhausted():
             raise DamagedError("there is more coded data than symbols")
 
-    def _entries(self, model: Any, count: int) -> NDArray[np.int32]:
+    def _entries(self, model: Any, count: int | NDArray[np.float64]) -> NDArray[np.int32]:
+        """Decode so many symbols by a model, or one for each of its parameters."""
         try:
             return self._decoder.decode(model, count)  # type: ignore[no-any-return]
         except Exception as error:  # the library defines no exception class
@@ -199,7 +298,7 @@ class SymbolDecoder:
         return -magnitude if negative else magnitude
 
 
-def _groups(indices: NDArray[np.uint8]) -> list[tuple[int, NDArray[np.intp]]]:
+def _groups(indices: TableIndices) -> list[tuple[int, NDArray[np.intp]]]:
     """(table index, positions of its symbols in order) for each index that occurs, lowest first."""
     order = np.argsort(indices, kind="stable")
     counts = np.bincount(indices)

@@ -34,9 +34,9 @@ LARGEST_SHIFT = 0.498
 
 @dataclass(frozen=True)
 class Tables:
-    """One frequency table per scale: the counts of 0, 1 … K and of the escape symbol. −s has the count of s.
+    """Symmetric frequency tables: the counts of 0, 1 … K and of the escape symbol. −s has the count of s.
 
-    counts: int64, all tables concatenated; reach: int64 [64], the K of each table. Both are stored with the weights.
+    counts: int64, all tables concatenated; reach: int64, the K of each table. Both are stored with the weights.
     Raises ModelError unless the coder can use every table.
     """
 
@@ -44,11 +44,11 @@ class Tables:
     reach: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        if self.reach.shape != (SCALE_COUNT,) or self.reach.min() < 1 or self.reach.max() > SYMBOL_LIMIT:
+        if self.reach.ndim != 1 or self.reach.min(initial=1) < 1 or self.reach.max(initial=1) > SYMBOL_LIMIT:
             raise ModelError("frequency tables: wrong number or reach")
-        if self.counts.shape != (int((self.reach + 2).sum()),) or self.counts.min() < 1:
+        if self.counts.shape != (int((self.reach + 2).sum()),) or self.counts.min(initial=1) < 1:
             raise ModelError("frequency tables: wrong length, or a symbol without probability")
-        if any(int(self.full(i).sum()) != 1 << PRECISION for i in range(SCALE_COUNT)):
+        if any(int(self.full(i).sum()) != 1 << PRECISION for i in range(len(self.reach))):
             raise ModelError(f"frequency tables: counts do not sum to 2^{PRECISION}")
 
     def half(self, index: int) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """The parse-critical tensors of a weights file: reading, checking, hashing them, and the rate model that they define.
 
-The parse id is a hash of all integer tensors: a file that names it can be parsed with these and with no others.
+A parse id is a hash of the integer tensors: a file that names it can be parsed with these and with no others. Files of
+the scalar quantiser need no tables of the trellis, so they name a hash without these and outlive changes to them.
 """
 
 import hashlib
@@ -18,12 +19,15 @@ from ldcodec.entropy.hyperprior import CONTEXTS, HyperPrior, channelwise
 from ldcodec.entropy.integer import KNOTS, IntegerRateModel
 from ldcodec.entropy.modelfiles import read_config
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.entropy.tables import Tables
+from ldcodec.entropy.tables import SCALE_COUNT, Tables
+from ldcodec.entropy.trellis import MOMENT_BITS, TrellisTables
 from ldcodec.errors import ModelError
 
 FORMAT = "ldcodec-weights-1"
-INTEGER_PREFIXES = ("integer.", "coder.")
-CODER_PREFIXES = ("coder.", "integer.z_index")
+SCALAR_PREFIXES = ("integer.", "coder.")
+PARSED_PREFIXES = (*SCALAR_PREFIXES, "trellis.")
+INTEGER_PREFIXES = (*PARSED_PREFIXES, "moments.")  # the last are integers, but say nothing about how to parse
+CODER_PREFIXES = ("coder.", "trellis.", "moments.", "integer.z_index")
 INTEGER_TYPES = ("int16", "int32", "uint8")
 
 
@@ -61,14 +65,19 @@ def read_integers(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     return arrays, metadata
 
 
-def parse_id(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The first 8 bytes of a SHA-256 over name, type, shape and values of all integer tensors."""
+def parse_id(arrays: Mapping[str, NDArray[Any]], prefixes: tuple[str, ...] = PARSED_PREFIXES) -> bytes:
+    """The first 8 bytes of a SHA-256 over name, type, shape and values of the tensors with these prefixes."""
     digest = hashlib.sha256(FORMAT.encode())
-    for name in sorted(n for n in arrays if n.startswith(INTEGER_PREFIXES)):
+    for name in sorted(n for n in arrays if n.startswith(prefixes)):
         array = np.asarray(arrays[name])
         digest.update(f"{name} torch.{array.dtype.name} {array.shape}\n".encode())  # types are spelt as in PyTorch
         digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return digest.digest()[:8]
+
+
+def scalar_id(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """The parse id of files of the scalar quantiser; that of all files if the model has no trellis."""
+    return parse_id(arrays, SCALAR_PREFIXES)
 
 
 def rate_model(
@@ -94,7 +103,24 @@ def _coder(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> Co
         if name not in arrays:
             raise ModelError(f"{path}: {name} is missing")
     tables = Tables(arrays["coder.counts"].astype(np.int64), arrays["coder.reach"].astype(np.int64))
-    return Coder(tables, _hyper_prior(path, config, arrays) or channelwise(arrays["integer.z_index"]))
+    if len(tables.reach) != SCALE_COUNT:
+        raise ModelError(f"{path}: coder.reach has {len(tables.reach)} entries, not {SCALE_COUNT}")
+    hyper = _hyper_prior(path, config, arrays) or channelwise(arrays["integer.z_index"])
+    return Coder(tables, hyper, _trellis(path, arrays))
+
+
+def _trellis(path: Path, arrays: Mapping[str, NDArray[Any]]) -> TrellisTables | None:
+    """The tables of the trellis, or None for a model without them."""
+    if "trellis.odd" not in arrays:
+        return None
+    for name in ("trellis.counts", "trellis.reach", "moments.inwards", "moments.deviation"):
+        if name not in arrays:
+            raise ModelError(f"{path}: {name} is missing")
+    odd, counts, reach = (arrays[f"trellis.{name}"].astype(np.int64) for name in ("odd", "counts", "reach"))
+    inwards, deviation = (
+        arrays[f"moments.{name}"] * np.float32(2.0**-MOMENT_BITS) for name in ("inwards", "deviation")
+    )
+    return TrellisTables(odd, Tables(counts, reach), inwards, deviation)
 
 
 def _hyper_prior(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> HyperPrior | None:

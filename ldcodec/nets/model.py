@@ -1,9 +1,10 @@
 """A model: float networks, integer rate model, frequency tables, and the parse id by which files name it.
 
 One safetensors file stores them all: `net.*` are the float networks (large tensors in half precision), `integer.*` the
-parse-critical networks, `coder.*` the frequency tables; the metadata hold format, configuration and parse id. The parse
-id is a hash of all integer tensors: a file that names it can be parsed with these weights and with no others. The
-networks that render the picture are not part of it, so they may improve.
+parse-critical networks, `coder.*` the frequency tables, `trellis.*` and `moments.*` those of the trellis; the metadata
+hold format, configuration and parse ids. A parse id is a hash of the integer tensors that parsing needs: a file that
+names it can be parsed with these weights and with no others. The networks that render the picture and the moments of
+the trellis are not part of it, so they may improve.
 """
 
 import json
@@ -24,7 +25,15 @@ from ldcodec.entropy.integer import IntegerRateModel
 from ldcodec.entropy.modelfiles import DEFAULT_MODEL as DEFAULT_MODEL
 from ldcodec.entropy.modelfiles import SEARCH_VARIABLE, find_file, find_identity, read_config
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.entropy.weights import FORMAT, INTEGER_PREFIXES, INTEGER_TYPES, check_shapes, rate_model, read_tensors
+from ldcodec.entropy.weights import (
+    FORMAT,
+    INTEGER_PREFIXES,
+    INTEGER_TYPES,
+    check_shapes,
+    rate_model,
+    read_tensors,
+    scalar_id,
+)
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.tensors import TorchArithmetic
@@ -34,10 +43,15 @@ HALVED_ABOVE = 1024  # float tensors of more elements are stored in half precisi
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model, ready to encode and decode on `device`."""
+    """A loaded model, ready to encode and decode on `device`.
+
+    parse_id: the 8 bytes by which files name it; scalar_id: those of files of the scalar quantiser, the same for a
+    model that has no trellis.
+    """
 
     name: str
     parse_id: bytes
+    scalar_id: bytes
     networks: Networks
     integers: IntegerRateModel
     coder: Coder
@@ -59,9 +73,17 @@ def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half
     floats = {f"net.{k}": (v.half() if half and v.numel() > HALVED_ABOVE else v).contiguous() for k, v in state.items()}
     identity = parse_id(integers)
     metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config)), "parse_id": identity.hex()}
+    metadata["scalar_id"] = scalar_id(_integers(integers)).hex()
     with replaced(path) as temporary:
         temporary.write_bytes(save({**floats, **integers}, metadata=metadata))
     return identity
+
+
+def assembled(networks: Networks, integers: dict[str, Tensor]) -> Model:
+    """A model that has not been written. Raises ModelError like `load_model`."""
+    arrays, device = _integers(integers), networks.std.device
+    rate, coder = rate_model(Path(), networks.config, arrays, TorchArithmetic(device))
+    return Model("", weights.parse_id(arrays), scalar_id(arrays), networks, rate, coder, device)
 
 
 def find_model(identity: bytes, device: str = "auto") -> Model:
@@ -103,12 +125,13 @@ def _load(path: Path, _modified: int, device: torch.device) -> Model:  # a chang
         raise ModelError(f"{path}: not a model of format {FORMAT}")
     config = read_config(path)
     _check_types(path, tensors)
-    identity = parse_id(tensors)
+    arrays = _integers(tensors)
+    identity, scalar = weights.parse_id(arrays), scalar_id(arrays)
     if identity.hex() != metadata.get("parse_id"):
         raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
     networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    integers, coder = rate_model(path, config, _integers(tensors), TorchArithmetic(device))
-    return Model(path.parent.name, identity, networks, integers, coder, device)
+    integers, coder = rate_model(path, config, arrays, TorchArithmetic(device))
+    return Model(path.parent.name, identity, scalar, networks, integers, coder, device)
 
 
 def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:

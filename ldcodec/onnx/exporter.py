@@ -112,6 +112,7 @@ def _write(model: Model, weights: Path, folder: Path) -> None:
     description = Description(
         weights.parent.name,
         model.parse_id.hex(),
+        model.scalar_id.hex(),
         stamp,
         networks.textured,
         networks.denoiser_halo,
@@ -216,7 +217,7 @@ def _made_up(model: Model, seed: int, size: tuple[int, int]) -> Parsed:
     shape = model.networks.config.latent, *size
     index = np.broadcast_to(rng.integers(0, SCALE_COUNT // 2, shape[0])[:, None, None], shape).astype(np.uint8)
     symbols = np.rint(rng.normal(size=shape) * 0.11 * 1.13**index).astype(np.int32)
-    return Parsed(symbols, rng.integers(-300, 301, shape).astype(np.int32), index)
+    return Parsed(symbols, rng.integers(-300, 301, shape).astype(np.int32), index, np.zeros(shape, np.uint8))
 
 
 def _difference(model: Model, other: OnnxModel, parsed: Parsed, settings: DecodeSettings) -> float:

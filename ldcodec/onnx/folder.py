@@ -26,12 +26,13 @@ DESCRIPTION_LIMIT = 1 << 20  # bytes
 class Description:
     """The contents of model.json.
 
-    name: of the model; parse_id: in hex; stamp: of the export, in hex; textured: whether it has a second synthesis;
-    denoiser_halo, synthesis_halo: how far the networks see, in latent positions; config: sizes of the networks.
+    name: of the model; parse_id, scalar_id: in hex; stamp: of the export, in hex; textured: whether it has a second
+    synthesis; denoiser_halo, synthesis_halo: how far the networks see, in latent positions; config: sizes of the networks.
     """
 
     name: str
     parse_id: str
+    scalar_id: str
     stamp: str
     textured: bool
     denoiser_halo: int
@@ -76,7 +77,7 @@ def _checked(description: Description) -> Description:
             raise TypeError(field.name)
     if min(description.denoiser_halo, description.synthesis_halo) < 0:
         raise ValueError("halo")
-    bytes.fromhex(description.parse_id)
+    bytes.fromhex(description.parse_id + description.scalar_id)
     return description
 
 
@@ -87,7 +88,8 @@ def find_folder(parse_id: bytes) -> Path:
     """
     for folder in _folders():
         try:
-            if describe(folder).parse_id == parse_id.hex():
+            description = describe(folder)
+            if parse_id.hex() in (description.parse_id, description.scalar_id):
                 return folder
         except ModelError:
             continue

@@ -131,12 +131,14 @@ def widen(weights: Path, target: Path, settings_file: Path) -> None:
 @main.command()
 @click.argument("weights", type=FILE)
 @click.argument("target", type=FILE)
-@click.option("--integers", type=FILE, help="Keep the integers of this model, and so its parse id.")
-@click.option("--data", multiple=True, help="Count tables of the hyper-latent on these pictures; repeatable.")
+@click.option(
+    "--integers",
+    type=FILE,
+    help="Keep the integers of this model, and so its parse id; with --data, all but its trellis.",
+)
+@click.option("--data", multiple=True, help="Count tables on these pictures; repeatable.")
 def export(weights: Path, target: Path, integers: Path | None, data: tuple[str, ...]) -> None:
     """Turn WEIGHTS into a model file and its check file. TARGET is the file or its folder, such as models/base."""
-    if integers is not None and data:
-        raise UsageError("--integers keeps the tables, --data makes new ones: give one of them")
     target = target if target.suffix == ".safetensors" else target / FILE_NAME
     kept = integers / FILE_NAME if integers is not None and integers.is_dir() else integers
     pictures = load_pictures(data) if data else None

@@ -30,7 +30,7 @@ def counted(networks: Networks, pictures: list[Pixels], seed: int = 0) -> HyperP
     counts = np.zeros((BANDS, networks.config.hyper, CONTEXTS, ENTRIES))
     rng = np.random.default_rng(seed)
     for pixels in pictures:
-        for band, symbols in _symbols(networks, _middle(pixels), rng):
+        for band, symbols in _symbols(networks, middle(pixels), rng):
             _add(counts[band], symbols)
     chances = _smoothed(counts).reshape(-1, ENTRIES)
     tables, chosen = clustered(chances, counts.sum(3).ravel(), min(TABLES, len(chances)), rng)
@@ -48,7 +48,8 @@ def _symbols(networks: Networks, pixels: Pixels, rng: np.random.Generator) -> It
         yield band, z.cpu().numpy().astype(np.int32)
 
 
-def _middle(pixels: Pixels) -> Pixels:
+def middle(pixels: Pixels) -> Pixels:
+    """The part of a picture that is counted."""
     top, left = (max(0, (length - SIDE) // 2) for length in pixels.shape[:2])
     return np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])
 

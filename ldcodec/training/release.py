@@ -24,12 +24,13 @@ from ldcodec.entropy.tables import (
 )
 from ldcodec.entropy.weights import INTEGER_PREFIXES, read_tensors
 from ldcodec.errors import ModelError
-from ldcodec.nets.model import save_model
+from ldcodec.nets.model import assembled, save_model
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.quantise import information
 from ldcodec.nets.rate import OUTPUT_SCALE, ContextStep
 from ldcodec.pictures.picture import Pixels
 from ldcodec.training.checkpoint import rounded
+from ldcodec.training.codebook import designed, trellis_tensors
 from ldcodec.training.counting import counted
 from ldcodec.training.selfcheck import write_check
 from ldcodec.training.start import load_networks
@@ -49,7 +50,8 @@ def export_model(
 
     integers_of: a model whose integers are kept, for weights in which only the renderer changed. Otherwise they are
     made from the weights as the model file stores them, large ones in half precision, so that equal weights give equal
-    ids. pictures: what the tables of the hyper-latent are counted on; without them it uses those of the latent.
+    ids. pictures: what the tables of the hyper-latent and of the trellis are counted on. Without them the hyper-latent
+    uses those of the latent, and the model has no trellis. With both, only the trellis is counted anew.
     """
     networks = load_networks(weights, config)
     networks.load_state_dict({name: tensor.float() for name, tensor in rounded(networks).items()})
@@ -58,6 +60,8 @@ def export_model(
         integers = _integers_of(integers_of)
     else:
         integers = integer_tensors(networks, None if pictures is None else counted(networks, pictures))
+    if pictures is not None:
+        integers |= trellis_tensors(designed(assembled(networks, integers), pictures))
     identity = save_model(target, networks, integers)
     write_check(target)
     return identity

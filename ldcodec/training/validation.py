@@ -17,6 +17,7 @@ from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.integer import LATENT_BITS
+from ldcodec.entropy.trellis import reconstructed
 from ldcodec.nets.blocks import padded
 from ldcodec.nets.model import Model
 from ldcodec.nets.networks import Networks
@@ -115,8 +116,8 @@ def measure(encoder: PictureEncoder, index: int, settings: DecodeSettings) -> Me
     source = container.read(data)
     parsed = parse(source, model)
     known = condition(parsed, source.header, model)
-    symbols = torch.from_numpy(parsed.symbols).to(known.centre)
-    middle = symbols + torch.from_numpy(parsed.mean).to(known.centre) * 2.0**-LATENT_BITS
+    middle = torch.from_numpy(parsed.mean + reconstructed(parsed.symbols, parsed.kind)).to(known.centre)
+    middle *= 2.0**-LATENT_BITS
     shown = [render(known, source.header, model, settings)]
     shown += [_pixels(encoder, latent, known.quality) for latent in (known.centre, middle[None])]
     errors = [squared_error(encoder.picture, pixels) for pixels in shown]

@@ -1,0 +1,162 @@
+"""The encoder's choice of symbols: scalar with a dead zone, or the best path through the trellis.
+
+The path of least cost is found by the Viterbi algorithm in all lanes at once. The cost of a symbol is the bits that the
+tables charge plus `WEIGHT` times the squared distance, in steps, to the mean of the values that become this symbol.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ldcodec.bitstream.quality import STEP_CONSTANT
+from ldcodec.entropy.integer import LATENT_BITS, Prior
+from ldcodec.entropy.rangecoder import Coder
+from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT
+from ldcodec.entropy.trellis import (
+    EVEN,
+    FIRST_SCALE,
+    LARGEST_MOMENT,
+    ROWS,
+    STATES,
+    STEP,
+    Quantised,
+    following,
+    lane_positions,
+    quantiser_of,
+    reconstructed,
+)
+from ldcodec.nets.quantise import quantise
+
+# Bits that a squared error of one step weighs. By the slope of rate and distortion it would be a third of STEP_CONSTANT
+# (nets.quantise), but errors also mislead the prediction of other elements; measured in docs/experiments.md.
+WEIGHT = 1.3 * STEP_CONSTANT / 3
+PRICED = 2048  # |k| from here on is priced as the last one below
+GRID = 1024.0  # bits are multiples of 1/1024, so that every machine compares the same costs
+UNREACHABLE = 1e9
+
+Floats = NDArray[np.float32]
+CLASSES = [(quantiser, parity) for quantiser in (0, 1) for parity in (0, 1)]
+
+
+class Predecessors(NamedTuple):
+    """For each state, its two predecessors and the class 2·quantiser + parity of the step from either: [2, STATES]."""
+
+    state: NDArray[np.intp]
+    kind: NDArray[np.intp]
+
+
+class Prices(NamedTuple):
+    """Bits of each |k| with its sign, and where the values that become it are, in steps: float32 [ROWS, 2, PRICED]."""
+
+    bits: Floats
+    centre: Floats
+
+
+def chosen(scaled: NDArray[np.float32], prior: Prior, coder: Coder) -> Quantised:
+    """Choose symbols for the elements of one context step.
+
+    scaled: the flattened latent in steps. With tables of a trellis, the elements of all but small scales are coded by it.
+    """
+    values = scaled[prior.places] - prior.mean * 2.0**-LATENT_BITS
+    kept = prior.index >= SKIPPED_SCALES
+    symbols = np.zeros(values.shape, np.int32)
+    kind = np.zeros(values.shape, np.uint8)
+    plain = kept if coder.trellis is None else kept & (prior.index < FIRST_SCALE)
+    rounded = quantise(torch.from_numpy(values[plain]), torch.from_numpy(prior.index[plain])).numpy()
+    symbols[plain] = np.clip(rounded, -SYMBOL_LIMIT, SYMBOL_LIMIT)
+    if coder.trellis is not None:
+        path = prior.index >= FIRST_SCALE
+        symbols[path], kind[path] = best_path(values[path], prior.index[path], coder)
+    return Quantised(symbols, kind)
+
+
+def best_path(values: NDArray[np.float64], scale: NDArray[np.uint8], coder: Coder) -> Quantised:
+    """The symbols of least cost for values in steps from their means, [n], given the scale index of each."""
+    magnitude = np.abs(values).astype(np.float32)
+    cost, symbols = _classes(magnitude, scale.astype(np.intp) - FIRST_SCALE, prices(coder))
+    taken = _walk(cost)
+    best = np.take_along_axis(symbols, taken[None], 0)[0]
+    signed = np.where(values < 0, -best, best)
+    return Quantised(signed.astype(np.int32), (EVEN + (taken >> 1)).astype(np.uint8))
+
+
+def _classes(magnitude: Floats, row: NDArray[np.intp], tables: Prices) -> tuple[Floats, NDArray[np.int32]]:
+    """For each class, the smaller cost of the two nearest symbols, and that symbol: [4, n] each."""
+    steps = magnitude * np.float32(2.0**LATENT_BITS / STEP)
+    costs, symbols = np.empty((4, len(row)), np.float32), np.empty((4, len(row)), np.int32)
+    for number, (quantiser, parity) in enumerate(CLASSES):
+        # Symbols 2j + parity mean 4j + 2·parity − quantiser steps of Δ, but for zero.
+        below = np.floor((steps + np.float32(quantiser - 2 * parity)) * np.float32(0.25))
+        near = np.clip(2 * below.astype(np.int32) + parity, parity, SYMBOL_LIMIT - 2)
+        first, second = (_cost(magnitude, row, quantiser, k, tables) for k in (near, near + 2))
+        costs[number] = np.minimum(first, second)
+        symbols[number] = np.where(second < first, near + 2, near)
+    return costs, symbols
+
+
+def _cost(magnitude: Floats, row: NDArray[np.intp], quantiser: int, k: NDArray[np.int32], tables: Prices) -> Floats:
+    entry = (2 * row + quantiser) * PRICED + np.minimum(k, PRICED - 1)
+    beyond = k >= PRICED
+    error = magnitude - tables.centre.ravel()[entry]
+    if beyond.any():
+        error[beyond] = magnitude[beyond] - _meaning(k[beyond], quantiser)
+    error *= error
+    error *= np.float32(WEIGHT)
+    error += tables.bits.ravel()[entry]
+    return error
+
+
+def _walk(costs: Floats) -> NDArray[np.intp]:
+    """The classes on the path of least cost from state 0 in each lane, [n]; costs: of each class, [4, n]."""
+    before, taken = _predecessors(), np.empty(costs.shape[1], np.intp)
+    positions = list(lane_positions(costs.shape[1]))
+    if not positions:
+        return taken
+    total = np.full((STATES, len(positions[0])), UNREACHABLE, np.float32)
+    total[0] = 0
+    decisions = np.zeros((len(positions), STATES, len(positions[0])), np.bool_)
+    for places, decision in zip(positions, decisions, strict=True):
+        here = costs[:, places]
+        live = total[:, : len(places)]
+        first, second = (live[before.state[k]] + here[before.kind[k]] for k in (0, 1))
+        np.less(second, first, out=decision[:, : len(places)])
+        np.minimum(first, second, out=live)  # lanes that have ended keep their totals
+    state, lanes = total.argmin(0), np.arange(total.shape[1])
+    for places, decision in zip(reversed(positions), reversed(decisions), strict=True):
+        ends = state[: len(places)]
+        came = decision[ends, lanes[: len(places)]].astype(np.intp)
+        taken[places] = before.kind[came, ends]
+        state[: len(places)] = before.state[came, ends]
+    return taken
+
+
+@lru_cache
+def _predecessors() -> Predecessors:
+    states, parities = np.divmod(np.arange(2 * STATES), 2)
+    order = np.argsort(following(states, parities), kind="stable")  # every state has two predecessors
+    kind = 2 * quantiser_of(states) + parities
+    return Predecessors(states[order].reshape(STATES, 2).T, kind[order].reshape(STATES, 2).T)
+
+
+def _meaning(k: NDArray[np.int32], quantiser: int) -> Floats:
+    """What |k| means in steps."""
+    kind = np.full(k.shape, EVEN + quantiser, np.uint8)
+    return (reconstructed(k, kind) * 2.0**-LATENT_BITS).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def prices(coder: Coder) -> Prices:
+    """The prices of a model with a trellis."""
+    k, shape = np.arange(PRICED, dtype=np.int32), (ROWS, PRICED)
+    index = np.broadcast_to(FIRST_SCALE + np.arange(ROWS, dtype=np.uint8)[:, None], shape)
+    trellis, bits, centre = coder.trellis, [], []
+    if trellis is None:
+        raise ValueError("the model has no trellis")
+    for quantiser in (0, 1):
+        listed = Quantised(np.broadcast_to(k, shape), np.full(shape, EVEN + quantiser, np.uint8))
+        bits.append(np.rint(coder.latent_bits(listed, index) * GRID) / GRID)
+        centre.append(_meaning(k, quantiser) - trellis.inwards[:, quantiser, np.minimum(k, LARGEST_MOMENT)])
+    return Prices(*(np.stack(part, 1).astype(np.float32) for part in (bits, centre)))
