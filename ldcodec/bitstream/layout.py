@@ -30,8 +30,8 @@ FLAGS_RESERVED = 1 << 12
 
 @dataclass(frozen=True)
 class Header:
-    """The fixed fields: size in pixels, quality index 0..4095, grey or RGB, parse id (8 bytes), and whether the latent's
-    quantiser is the trellis or scalar.
+    """The fixed fields: size in pixels, quality index 0..4095, grey or RGB, parse id (8 bytes), and whether a trellis
+    quantised the latent.
     """
 
     width: int

@@ -22,7 +22,7 @@ Use = TypeVar("Use")
 
 @dataclass(frozen=True)
 class _Compact:
-    """A parsed slice in 8 bytes per element: symbols (int16), means (int32, 2⁻⁹ step), scale indices and kinds (uint8)."""
+    """A parsed slice in 8 bytes per element: symbols (int16), means (int32), scale indices and kinds (uint8)."""
 
     symbols: NDArray[np.int16]
     mean: NDArray[np.int32]

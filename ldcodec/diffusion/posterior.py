@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.entropy.tables import SCALE_COUNT, SCALES, cell_edges
-from ldcodec.entropy.trellis import KINDS, SCALAR, TrellisTables
+from ldcodec.entropy.trellis import KINDS, SCALAR, Quantised, TrellisTables
 
 NODES, WEIGHTS = (array.tolist() for array in np.polynomial.legendre.leggauss(12))
 TAIL = 20.0  # the density is integrated until it has fallen by e⁻²⁰; the rest changes d by less than a millionth
@@ -57,23 +57,35 @@ class Known:
 
 def known_of(parsed: Parsed, trellis: TrellisTables | None = None) -> Known:
     """The posterior of each element of a parsed latent. trellis: the tables of its model."""
+    centre = parsed.mean.astype(np.float32)
+    centre *= np.float32(2.0**-LATENT_BITS)
+    offset, deviation = moments_of(Quantised(parsed.symbols, parsed.kind), parsed.index, trellis)
+    centre += offset
+    return Known(centre, deviation, np.array(SCALES, np.float32)[parsed.index])
+
+
+def moments_of(
+    quantised: Quantised, index: NDArray[np.uint8], trellis: TrellisTables | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and standard deviation of the values that become each symbol, measured from the Gaussian's mean, in steps.
+
+    index: scale indices, of the symbols' shape.
+    """
     # Each case of magnitude, kind and scale that occurs is computed once: a picture has a few hundred of them.
-    cases = (np.abs(parsed.symbols) * KINDS + parsed.kind) * SCALE_COUNT + parsed.index
+    cases = (np.abs(quantised.symbols) * KINDS + quantised.kind) * SCALE_COUNT + index
     seen = np.zeros(int(cases.max(initial=0)) + 1, np.bool_)
     seen[cases] = True
     places = seen.nonzero()[0]
-    kinds, index = np.divmod(places, SCALE_COUNT)
+    kinds, scale = np.divmod(places, SCALE_COUNT)
     magnitude, kind = np.divmod(kinds, KINDS)
     offsets, deviations = np.zeros((2, len(seen)), np.float32)
     plain = kind == SCALAR
-    offsets[places[plain]], deviations[places[plain]] = moments(magnitude[plain], index[plain])
+    offsets[places[plain]], deviations[places[plain]] = moments(magnitude[plain], scale[plain])
     if trellis is not None:
         path = places[~plain]
-        offsets[path], deviations[path] = trellis.moments(magnitude[~plain], index[~plain], kind[~plain])
-    centre = parsed.mean.astype(np.float32)
-    centre *= np.float32(2.0**-LATENT_BITS)
-    centre += np.sign(parsed.symbols) * offsets[cases]
-    return Known(centre, deviations[cases], np.array(SCALES, np.float32)[parsed.index])
+        offsets[path], deviations[path] = trellis.moments(magnitude[~plain], scale[~plain], kind[~plain])
+    signed: NDArray[np.float32] = np.sign(quantised.symbols) * offsets[cases]
+    return signed, deviations[cases]
 
 
 @lru_cache

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ldcodec.bitstream.quality import STEP_CONSTANT
-from ldcodec.entropy.integer import LATENT_BITS, Prior
+from ldcodec.entropy.integer import LATENT_BITS
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT
 from ldcodec.entropy.trellis import (
@@ -55,21 +55,19 @@ class Prices(NamedTuple):
     centre: Floats
 
 
-def chosen(scaled: NDArray[np.float32], prior: Prior, coder: Coder) -> Quantised:
-    """Choose symbols for the elements of one context step.
+def chosen(values: NDArray[np.float64], index: NDArray[np.uint8], coder: Coder) -> Quantised:
+    """Choose symbols for values in steps from their means, [n], given the scale index of each.
 
-    scaled: the flattened latent in steps. With tables of a trellis, the elements of all but small scales are coded by it.
+    With tables of a trellis, all but small scales are coded by it.
     """
-    values = scaled[prior.places] - prior.mean * 2.0**-LATENT_BITS
-    kept = prior.index >= SKIPPED_SCALES
-    symbols = np.zeros(values.shape, np.int32)
-    kind = np.zeros(values.shape, np.uint8)
-    plain = kept if coder.trellis is None else kept & (prior.index < FIRST_SCALE)
-    rounded = quantise(torch.from_numpy(values[plain]), torch.from_numpy(prior.index[plain])).numpy()
-    symbols[plain] = np.clip(rounded, -SYMBOL_LIMIT, SYMBOL_LIMIT)
+    symbols, kind = np.zeros(values.shape, np.int32), np.zeros(values.shape, np.uint8)
+    plain = index >= SKIPPED_SCALES
     if coder.trellis is not None:
-        path = prior.index >= FIRST_SCALE
-        symbols[path], kind[path] = best_path(values[path], prior.index[path], coder)
+        path = index >= FIRST_SCALE
+        plain &= ~path
+        symbols[path], kind[path] = best_path(values[path], index[path], coder)
+    rounded = quantise(torch.from_numpy(values[plain]), torch.from_numpy(index[plain])).numpy()
+    symbols[plain] = np.clip(rounded, -SYMBOL_LIMIT, SYMBOL_LIMIT)
     return Quantised(symbols, kind)
 
 

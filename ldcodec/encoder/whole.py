@@ -49,6 +49,11 @@ class Latents:
     hyper: NDArray[np.int32]
     scaled: NDArray[np.float32]
 
+    def centred(self, prior: Prior) -> NDArray[np.float64]:
+        """The values of a context step's elements in steps from their means, [n]."""
+        centred: NDArray[np.float64] = self.scaled.ravel()[prior.places] - prior.mean * 2.0**-LATENT_BITS
+        return centred
+
 
 @dataclass(frozen=True)
 class CodedWhole(Coded):
@@ -214,7 +219,7 @@ def _coded_once(latents: Latents, coded: tuple[int, int], model: Model) -> tuple
     model.coder.hyper.fill(hyper.shape[1:], latents.index, write)
 
     def choose(prior: Prior) -> Quantised:
-        quantised = chosen(latents.scaled.ravel(), prior, model.coder)
+        quantised = chosen(latents.centred(prior), prior.index, model.coder)
         coder.encode_latent(quantised, prior.index)
         return quantised
 

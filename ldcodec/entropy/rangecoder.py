@@ -184,7 +184,7 @@ class SymbolEncoder:
         self._coder, self._encoder = coder, constriction.stream.queue.RangeEncoder()
 
     def encode_latent(self, quantised: Quantised, index: NDArray[np.uint8]) -> None:
-        """Append the symbols of a latent's elements [n], given the scale index of each. Those not coded must be zero."""
+        """Append the symbols of a latent's elements [n], given the scale index of each."""
         plain = (quantised.kind == SCALAR) & (index >= SKIPPED_SCALES)
         self.encode(quantised.symbols[plain], index[plain])
         chosen = quantised.kind != SCALAR
@@ -226,7 +226,7 @@ class SymbolDecoder:
         self._decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def decode_latent(self, index: NDArray[np.uint8], trellis: bool) -> Quantised:
-        """Read the symbols of a latent's elements [n], given the scale index of each and whether the file has a trellis.
+        """Read the symbols of a latent's elements [n], given the scale index of each. trellis: whether there is one.
 
         Raises DamagedError for data that no encoder writes.
         """

@@ -42,7 +42,9 @@ Ints = NDArray[Any]
 
 def following(state: Ints, parity: Ints) -> Ints:
     """The state 0..31 after a symbol of this parity, elementwise."""
-    return (state >> 1) ^ ((state & 1) * QUANTISER_TAPS) ^ (parity * PARITY_TAPS)
+    flipped: Ints = ((state & 1) * QUANTISER_TAPS) ^ (parity * PARITY_TAPS)
+    moved: Ints = flipped ^ (state >> 1)
+    return moved
 
 
 def quantiser_of(state: Ints) -> Ints:

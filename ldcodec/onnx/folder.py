@@ -27,7 +27,7 @@ class Description:
     """The contents of model.json.
 
     name: of the model; parse_id, scalar_id: in hex; stamp: of the export, in hex; textured: whether it has a second
-    synthesis; denoiser_halo, synthesis_halo: how far the networks see, in latent positions; config: sizes of the networks.
+    synthesis; denoiser_halo, synthesis_halo: how far the networks see, in latent positions; config: their sizes.
     """
 
     name: str

@@ -14,7 +14,9 @@ import torch
 from ldcodec.bench.curves import curve_of, read_curves
 from ldcodec.bitstream.quality import TOP_INDEX, nearest_index
 from ldcodec.decoder.request import DecodeSettings
-from ldcodec.entropy.modelfiles import FILE_NAME
+from ldcodec.entropy.modelfiles import FILE_NAME, find_file
+from ldcodec.entropy.rangecoder import Coder
+from ldcodec.entropy.weights import read_coder
 from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.nets.model import device_named, load_model
 from ldcodec.nets.networks import Networks
@@ -57,6 +59,7 @@ STAGE_OPTIONS = (
     click.option("--minutes", "--time-budget", type=float, help="Time of the stage, including that of a resumed run."),
     THREADS,
     DEVICE,
+    click.option("--trellis", type=FILE, help="Quantise by the trellis of this model; stages 2 and 3."),
     click.option("--seed", type=int, help="Seed of crops, qualities and noise."),
 )
 
@@ -205,7 +208,8 @@ def _train(name: str, options: dict[str, object]) -> None:
     found = load_pictures(settings.data.pictures)
     click.echo(f"{len(found)} training pictures, {device}")
     resume = options["resume"]
-    stage = _stage(name, _networks(name, settings, found, options["start"], resume), settings, device)
+    networks = _networks(name, settings, found, options["start"], resume)
+    stage = _stage(name, networks, settings, device, _coder(options["trellis"]))
     largest = max(max(p.crop, p.descent_crop if p.descent else 0) for p in stage.phases)
     held_out = (
         load_pictures(settings.data.validation, settings.data.validation_pictures) if settings.data.validation else []
@@ -245,7 +249,19 @@ def _networks(name: str, settings: TrainingSettings, found: list[Pixels], start:
     return fresh_networks(settings.model, block_covariance(found), settings.run.seed)
 
 
-def _stage(name: str, networks: Networks, settings: TrainingSettings, device: torch.device) -> Stage:
+def _coder(model: object) -> Coder | None:
+    """The coder of a model with a trellis; None for no model."""
+    if model is None:
+        return None
+    coder = read_coder(find_file(str(model)))
+    if coder.trellis is None:
+        raise UsageError(f"{model}: this model has no trellis")
+    return coder
+
+
+def _stage(
+    name: str, networks: Networks, settings: TrainingSettings, device: torch.device, coder: Coder | None = None
+) -> Stage:
     """The stage, with networks on the device and in channels-last memory."""
     if name == "texture":
         networks.add_texture()
@@ -253,8 +269,8 @@ def _stage(name: str, networks: Networks, settings: TrainingSettings, device: to
     if name == "autoencoder":
         return AutoencoderStage(networks, settings.autoencoder)
     if name == "texture":
-        return TextureStage(networks, settings.texture)
-    return DenoiserStage(networks, settings.denoiser)
+        return TextureStage(networks, settings.texture, coder)
+    return DenoiserStage(networks, settings.denoiser, coder)
 
 
 def _stop_politely(trainer: Trainer) -> None:

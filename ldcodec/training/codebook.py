@@ -102,11 +102,11 @@ def _count(encoder: PictureEncoder, model: Model, index: int, sums: Sums) -> Non
     latents = encoder.latents(index)
 
     def choose(prior: Prior) -> Quantised:
-        quantised = chosen(latents.scaled.ravel(), prior, model.coder)
+        values = latents.centred(prior)
+        quantised = chosen(values, prior.index, model.coder)
         path = quantised.kind != SCALAR
-        values = latents.scaled.ravel()[prior.places[path]] - prior.mean[path] * 2.0**-LATENT_BITS
         row = prior.index[path].astype(np.intp) - FIRST_SCALE
-        sums.add(values, row, Quantised(quantised.symbols[path], quantised.kind[path]))
+        sums.add(values[path], row, Quantised(quantised.symbols[path], quantised.kind[path]))
         return quantised
 
     model.integers.parse(latents.hyper, index, layout.coded_size(encoder.width, encoder.height), choose)

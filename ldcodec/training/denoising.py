@@ -4,15 +4,21 @@ What quantisation destroyed is u = (y − μ − m)/d, in units of the posterior
 velocity at all times. Then denoiser and synthesis learn the picture together, through the single step of decoding.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ldcodec.bitstream import quality
-from ldcodec.diffusion.posterior import Condition
+from ldcodec.diffusion.posterior import Condition, moments_of
 from ldcodec.diffusion.samplers import alpha_sigma
+from ldcodec.encoder.viterbi import chosen
+from ldcodec.entropy.integer import LATENT_BITS
+from ldcodec.entropy.rangecoder import Coder
+from ldcodec.entropy.trellis import reconstructed
 from ldcodec.nets.denoiser import Prepared
 from ldcodec.nets.networks import Networks
-from ldcodec.nets.quantise import centroid, deviation, nearest_scale
+from ldcodec.nets.quantise import centroid, deviation, information, nearest_scale, scale_of
+from ldcodec.nets.rate import by_step, from_steps
 from ldcodec.training.settings import DenoiserSettings
 from ldcodec.training.stages import Stage, StageLoss, balance, batch_errors
 
@@ -24,9 +30,11 @@ class DenoiserStage(Stage):
 
     name = "denoiser"
 
-    def __init__(self, networks: Networks, settings: DenoiserSettings) -> None:
+    def __init__(self, networks: Networks, settings: DenoiserSettings, coder: Coder | None = None) -> None:
+        """coder: that of a model with a trellis, which then quantises; None for the scalar quantiser."""
         super().__init__(networks, (settings.velocity, settings.picture), settings.shortcut_rate)
-        self.settings = settings
+        self.settings, self.coder = settings, coder
+        self.steady = coder is None  # the trellis is searched by the CPU
 
     def trained(self) -> tuple[nn.Module, ...]:
         """Denoiser and synthesis."""
@@ -61,10 +69,32 @@ class DenoiserStage(Stage):
         networks = self.networks
         scales = networks.scales(t)
         y = networks.analysis(x, t, networks.std) * scales.gain
+        if self.coder is not None:
+            return self._through_trellis(y, t, scales.expected, self.coder)
         rated = networks.rate(y, t, scales.expected)
         index = nearest_scale(rated.scale.log())
         centre, width = rated.mean + centroid(rated.symbols, index), deviation(rated.symbols, index)
         return Condition(centre, width, rated.scale, t), (y - centre) / width, rated.bits
+
+    def _through_trellis(
+        self, y: Tensor, t: Tensor, expected: Tensor, coder: Coder
+    ) -> tuple[Condition[Tensor], Tensor, Tensor]:
+        """The same for the symbols of a trellis, whose lanes here run through the whole batch."""
+        rate, parts = self.networks.rate, by_step(y)
+        z = torch.round(rate.hyper_latent(y))
+        found: list[Tensor] = []  # of each step: centre, deviation, scale and bits
+
+        def decode(k: int, mean: Tensor, log_scale: Tensor) -> Tensor:
+            index = nearest_scale(log_scale)
+            offset, width, bits, said = _quantised(parts[k] - mean, index, coder)
+            found.append(torch.stack([mean + offset, width, scale_of(index), bits]))
+            return mean + said
+
+        rate.walk(rate.features(z, t), expected, parts[0], decode)
+        centre, width, scale, bits = (from_steps(part, y.shape[2:]) for part in torch.stack(found, 1))
+        hyper = information(z, scale_of(nearest_scale(rate.hyper_scale().log()))[:, None, None].expand_as(z))
+        total = bits.sum((1, 2, 3)) + hyper.sum((1, 2, 3))
+        return Condition(centre, width, scale, t), (y - centre) / width, total
 
     def decode(self, known: Condition[Tensor]) -> Tensor:
         """The picture [B, 3, H, W] of decoding in one step."""
@@ -96,3 +126,18 @@ class DenoiserStage(Stage):
         Without the weight, the many narrow latents that are never coded would drown the others.
         """
         return (12 * known.deviation.square() * difference.square()).mean()
+
+
+def _quantised(values: Tensor, index: Tensor, coder: Coder) -> Tensor:
+    """Quantise values in steps from their means by a trellis, [4, B, n, M/4], given the scale index of each.
+
+    Returns four such tensors: the offset of the centroid from the mean, its deviation, the bits, and what the context
+    steps see.
+    """
+    order = values.movedim(-1, 2)  # the elements of a channel together, as in files
+    listed = index.movedim(-1, 2).cpu().numpy().astype(np.uint8).ravel()
+    quantised = chosen(order.double().cpu().numpy().ravel(), listed, coder)
+    arrays = *moments_of(quantised, listed, coder.trellis), coder.latent_bits(quantised, listed)
+    said = reconstructed(*quantised) * 2.0**-LATENT_BITS
+    stacked: Tensor = torch.from_numpy(np.stack([*arrays, said])).to(values)
+    return stacked.view(4, *order.shape).movedim(3, -1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ldcodec.bitstream import quality
+from ldcodec.entropy.rangecoder import Coder
 from ldcodec.nets.networks import Networks
 from ldcodec.training.settings import Phase
 
@@ -29,6 +30,7 @@ class Stage(ABC):
 
     name: str
     muon = False  # hidden layers move by Muon instead of AdamW
+    coder: Coder | None = None  # of a model whose trellis quantises, where there is one
     steady = True  # the loss runs the same operations whatever the data, so that a step can be compiled and recorded
 
     def __init__(self, networks: Networks, phases: tuple[Phase, ...], shortcut_rate: float) -> None:

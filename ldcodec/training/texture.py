@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ldcodec.bitstream.slices import PIXELS
 from ldcodec.diffusion.posterior import Condition, grained
+from ldcodec.entropy.rangecoder import Coder
 from ldcodec.nets.lpips import distances, features
 from ldcodec.nets.networks import Networks
 from ldcodec.training.denoising import DenoiserStage
@@ -36,10 +37,12 @@ class TextureStage(Stage):
     name = "texture"
     steady = False  # the CPU draws the crop that LPIPS sees, and copies LPIPS's weights to the device in every step
 
-    def __init__(self, networks: Networks, settings: TextureSettings) -> None:
+    def __init__(self, networks: Networks, settings: TextureSettings, coder: Coder | None = None) -> None:
+        """coder: as in `DenoiserStage`."""
         networks.add_texture()
         super().__init__(networks, (settings.phase,), settings.shortcut_rate)
-        self.settings, self.known = settings, DenoiserStage(networks, DenoiserSettings())
+        self.settings, self.known = settings, DenoiserStage(networks, DenoiserSettings(), coder)
+        self.coder = coder
 
     def trained(self) -> tuple[nn.Module, ...]:
         """The second synthesis."""

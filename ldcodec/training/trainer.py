@@ -117,7 +117,7 @@ class Trainer:
         """Reports bits and PSNR on the held-out pictures."""
         if not self.held_out:
             return
-        for forecast in validate(self.averaged(), self.held_out):
+        for forecast in validate(self.averaged(), self.held_out, self.stage.coder):
             figures = f"{forecast.bpp:.4f} bpp  {forecast.psnr:.3f} dB  (centroid {forecast.centroid_psnr:.3f} dB)"
             self.report(f"validation: t {forecast.quality:.1f}  {figures}")
 

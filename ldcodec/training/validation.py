@@ -17,6 +17,7 @@ from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.integer import LATENT_BITS
+from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.trellis import reconstructed
 from ldcodec.nets.blocks import padded
 from ldcodec.nets.model import Model
@@ -42,9 +43,9 @@ class Forecast:
 
 
 @torch.no_grad()
-def validate(networks: Networks, found: list[Pixels]) -> list[Forecast]:
-    """A forecast for each of five qualities, in float32, by networks in evaluation mode."""
-    stage = DenoiserStage(networks, DenoiserSettings())
+def validate(networks: Networks, found: list[Pixels], coder: Coder | None = None) -> list[Forecast]:
+    """A forecast for each of five qualities, in float32, by networks in evaluation mode; coder: see `DenoiserStage`."""
+    stage = DenoiserStage(networks, DenoiserSettings(), coder)
     forecasts = []
     for t in QUALITIES:
         rows = [_forecast(stage, pixels, t) for pixels in found]
