@@ -22,9 +22,9 @@ from ldcodec.entropy.trellis import (
     ROWS,
     STATES,
     STEP,
+    Lanes,
     Quantised,
     following,
-    lane_positions,
     quantiser_of,
     reconstructed,
 )
@@ -109,26 +109,22 @@ def _cost(magnitude: Floats, row: NDArray[np.intp], quantiser: int, k: NDArray[n
 
 def _walk(costs: Floats) -> NDArray[np.intp]:
     """The classes on the path of least cost from state 0 in each lane, [n]; costs: of each class, [4, n]."""
-    before, taken = _predecessors(), np.empty(costs.shape[1], np.intp)
-    positions = list(lane_positions(costs.shape[1]))
-    if not positions:
-        return taken
-    total = np.full((STATES, len(positions[0])), UNREACHABLE, np.float32)
+    before, lanes = _predecessors(), Lanes(costs.shape[1])
+    total = np.full((STATES, lanes.number), UNREACHABLE, np.float32)
     total[0] = 0
-    decisions = np.zeros((len(positions), STATES, len(positions[0])), np.bool_)
-    for places, decision in zip(positions, decisions, strict=True):
-        here = costs[:, places]
-        live = total[:, : len(places)]
-        first, second = (live[before.state[k]] + here[before.kind[k]] for k in (0, 1))
-        np.less(second, first, out=decision[:, : len(places)])
-        np.minimum(first, second, out=live)  # lanes that have ended keep their totals
-    state, lanes = total.argmin(0), np.arange(total.shape[1])
-    for places, decision in zip(reversed(positions), reversed(decisions), strict=True):
-        ends = state[: len(places)]
-        came = decision[ends, lanes[: len(places)]].astype(np.intp)
-        taken[places] = before.kind[came, ends]
-        state[: len(places)] = before.state[came, ends]
-    return taken
+    decisions = np.empty((lanes.length, STATES, lanes.number), np.bool_)
+    # Beyond the end of a lane all costs are 0: the paths go on, but the least one stays the same.
+    for here, decision in zip(lanes.split(costs), decisions, strict=True):
+        first, second = (total[before.state[k]] + here[before.kind[k]] for k in (0, 1))
+        np.less(second, first, out=decision)
+        np.minimum(first, second, out=total)
+    state, every = total.argmin(0), np.arange(lanes.number)
+    taken = np.empty((lanes.length, lanes.number), np.intp)
+    for position in reversed(range(lanes.length)):
+        came = decisions[position, state, every].astype(np.intp)
+        taken[position] = before.kind[came, state]
+        state = before.state[came, state]
+    return lanes.joined(taken)
 
 
 @lru_cache

@@ -24,11 +24,11 @@ from ldcodec.entropy.trellis import (
     EVEN,
     FIRST_SCALE,
     SCALAR,
+    Lanes,
     Quantised,
     TrellisTables,
     following,
     half_of,
-    lane_positions,
     quantiser_of,
     table_of,
     whole_of,
@@ -192,8 +192,8 @@ class SymbolEncoder:
             scale, quantiser = index[chosen], quantised.kind[chosen] - EVEN
             parity, half = half_of(quantised.symbols[chosen])
             odd = self._coder.odd[scale.astype(np.intp) - FIRST_SCALE, quantiser]
-            for places in lane_positions(len(parity)):
-                self._encoder.encode(parity[places], self._coder.parity, odd[places])
+            order = Lanes(len(parity)).order()
+            self._encoder.encode(parity[order], self._coder.parity, odd[order])
             self.encode(half, self._coder.first_half + table_of(scale, quantiser, parity))
 
     def encode(self, symbols: NDArray[np.int32], indices: TableIndices) -> None:
@@ -239,13 +239,16 @@ class SymbolDecoder:
         return Quantised(symbols, kind)
 
     def _decode_trellis(self, scale: NDArray[np.uint8]) -> Quantised:
-        parity, quantiser = np.empty(len(scale), np.int32), np.empty(len(scale), np.int32)
-        odd, state = self._coder.odd[scale.astype(np.intp) - FIRST_SCALE], None
-        for places in lane_positions(len(scale)):
-            state = np.zeros(len(places), np.int32) if state is None else state[: len(places)]
-            quantiser[places] = chosen = quantiser_of(state)
-            parity[places] = found = self._entries(self._coder.parity, odd[places, chosen])
+        lanes = Lanes(len(scale))
+        odd = lanes.split(self._coder.odd[scale.astype(np.intp) - FIRST_SCALE].T)
+        parities, states = np.zeros((2, lanes.length, lanes.number), np.int32)
+        state = np.zeros(lanes.number, np.int32)
+        for position in range(lanes.length):
+            state = states[position, : lanes.alive(position)] = state[: lanes.alive(position)]
+            chances = np.where(quantiser_of(state), odd[position, 1, : len(state)], odd[position, 0, : len(state)])
+            parities[position, : len(state)] = found = self._entries(self._coder.parity, chances)
             state = following(state, found)
+        parity, quantiser = lanes.joined(parities), quantiser_of(lanes.joined(states))
         half = self.decode(self._coder.first_half + table_of(scale, quantiser, parity))
         if (parity > np.abs(half)).any():  # an odd symbol is never zero
             raise DamagedError("an odd symbol is zero")
@@ -300,7 +303,7 @@ class SymbolDecoder:
 
 def _groups(indices: TableIndices) -> list[tuple[int, NDArray[np.intp]]]:
     """(table index, positions of its symbols in order) for each index that occurs, lowest first."""
-    order = np.argsort(indices, kind="stable")
+    order = np.argsort(indices.astype(np.uint16), kind="stable")  # of 16 bits, because those are sorted by radix
     counts = np.bincount(indices)
     ends = np.cumsum(counts)
     return [(i, order[ends[i] - counts[i] : ends[i]]) for i in range(len(counts)) if counts[i]]

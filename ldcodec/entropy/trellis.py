@@ -13,7 +13,6 @@ The elements of a list are cut into lanes, each of which begins in state 0. The 
 the parities are coded first, one position of all lanes after the other, and then the rest of all symbols at once.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -65,18 +64,36 @@ def reconstructed(symbols: NDArray[np.int32], kind: NDArray[np.uint8]) -> NDArra
     return np.asarray(np.where(kind == SCALAR, symbols << UNIT_BITS, doubled * STEP), np.int32)
 
 
-def lane_positions(count: int) -> Iterator[NDArray[np.intp]]:
-    """Cut a list of elements into lanes of equal length, the last of which may be shorter.
+class Lanes:
+    """The lanes of a list of elements: runs of equal length, the last of which may be shorter, or empty.
 
-    Yields for each position in a lane the places in the list that the lanes have there, from the first lane on; lanes
-    only end, so the places of each position belong to the first ones of those before.
+    number, length: of the lanes, all of which have elements at the first position; where there are none, both are 0.
     """
-    lanes = -(-count // LANE)
-    length = -(-count // lanes) if lanes else 0
-    starts = np.arange(lanes) * length
-    for position in range(length):
-        places = starts + position
-        yield places[: np.searchsorted(places, count)]
+
+    def __init__(self, count: int) -> None:
+        self.count, self.number = count, -(-count // LANE)
+        self.length = -(-count // self.number) if count else 0
+        self.number = -(-count // self.length) if count else 0  # without lanes that rounding left empty
+
+    def alive(self, position: int) -> int:
+        """How many lanes, from the first on, have an element at a position."""
+        return -(-(self.count - position) // self.length)
+
+    def split(self, values: Ints) -> Ints:
+        """A list [..., count] by position and lane, [length, ..., number]; what lies beyond the list is 0."""
+        padding = self.number * self.length - self.count
+        padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)])
+        rows = padded.reshape(*values.shape[:-1], self.number, self.length)
+        return np.ascontiguousarray(np.moveaxis(rows, -1, 0))
+
+    def joined(self, rows: Ints) -> Ints:
+        """The inverse of `split` for [length, number]: the list [count]."""
+        return rows.T.reshape(-1)[: self.count]
+
+    def order(self) -> NDArray[np.intp]:
+        """The places of the list in the order in which their parities are coded: position by position."""
+        places = self.split(np.arange(1, self.count + 1)).ravel()
+        return places[places > 0] - 1
 
 
 @dataclass(frozen=True)
@@ -125,6 +142,6 @@ def whole_of(parity: NDArray[np.int32], half: NDArray[np.int32]) -> NDArray[np.i
     return 2 * half - parity * np.sign(half)
 
 
-def table_of(scale: Ints, quantiser: Ints, parity: Ints) -> Ints:
+def table_of(scale: NDArray[np.uint8], quantiser: Ints, parity: Ints) -> NDArray[np.int64]:
     """The number of the table in `TrellisTables.halves` under scale indices FIRST_SCALE..63, elementwise."""
     return ((scale.astype(np.int64) - FIRST_SCALE) * 2 + quantiser) * 2 + parity
