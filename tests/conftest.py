@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -116,6 +117,12 @@ def model(tiny_model_folder: Path) -> Model:
 
 
 @pytest.fixture(scope="session")
+def scalar_model(model: Model) -> Model:
+    """The model `tiny` without its trellis: it writes files of the scalar quantiser, as models did before."""
+    return replace(model, parse_id=model.scalar_id, coder=replace(model.coder, trellis=None))
+
+
+@pytest.fixture(scope="session")
 def shipped_model() -> Model:
     """The model that comes with the program. A checkout without its weights skips the tests that need it."""
     try:
@@ -157,6 +164,16 @@ def browser(chromium: Page) -> Page:
     """The browser, in which no page has complained or asked for anything yet."""
     chromium.forget()
     return chromium
+
+
+QUANTISERS = {"trellis": "model", "scalar": "scalar_model"}  # the models of either
+
+
+@pytest.fixture(params=QUANTISERS)
+def either(request: pytest.FixtureRequest) -> Model:
+    """The model `tiny` with its trellis, and without."""
+    found: Model = request.getfixturevalue(QUANTISERS[request.param])
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -165,7 +165,7 @@ def test_a_halo_that_is_too_narrow_shows(
     model: Model, small_parts: None, monkeypatch: pytest.MonkeyPatch, lost: tuple[int, int]
 ) -> None:
     """The tests of the tiles can fail: without the halo of either network, borders show."""
-    data = encode(texture(300, 330), quality=10, model=model)
+    data = encode(texture(300, 330), quality=60, model=model)
     settings = SETTINGS[4]
     halo = tiles.halo_of(model, settings)
     narrow = tiles.Halo(halo.denoiser * (1 - lost[0]), halo.synthesis * (1 - lost[1]))
