@@ -1,10 +1,9 @@
-"""The integer rate model, in both of its arithmetics, against the same networks in plain int64, and what it refuses."""
+"""The integer rate model, in both of its arithmetics, against the networks of the reference, and what it refuses."""
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,85 +21,17 @@ from ldcodec.entropy.arithmetic import Arithmetic, NumpyArithmetic
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import IntegerRateModel, Layer, Prior, at_quality
 from ldcodec.entropy.modelfiles import find_file
+from ldcodec.entropy.trellis import EVEN, ODD, SCALAR, Quantised
 from ldcodec.entropy.weights import integer_shapes
 from ldcodec.errors import DamagedError, ModelError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, parse_id
 from ldcodec.nets.tensors import TorchArithmetic
+from tests.reference import POSITIONS, TOP, Entries, Networks, areas, value_of
 
 TORCH, NUMPY = TorchArithmetic(torch.device("cpu")), NumpyArithmetic()
 both = pytest.mark.parametrize("arithmetic", [TORCH, NUMPY], ids=["torch", "numpy"])
 WILD = Config(latent=8, context=8, hyper=4)
-TOP = 2**19 - 1  # the largest activation
-POSITIONS = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))  # of each channel group in each step
-
-Array = NDArray[np.int64]
-Entries = dict[str, NDArray[Any]]
-
-
-class Reference:
-    """The networks of docs/parsing.md in plain NumPy integers."""
-
-    def __init__(self, entries: Entries) -> None:
-        self.entries = {name: np.asarray(array, np.int64) for name, array in entries.items()}
-
-    def layer(self, name: str, x: Array) -> Array:
-        weight, bias, shift = (self.entries[f"{name}.{part}"] for part in ("weight", "bias", "shift"))
-        size, (height, width) = weight.shape[2], x.shape[1:]
-        padded = np.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2)))
-        total = np.zeros((len(weight), height, width), np.int64) + bias[:, None, None]
-        for row in range(size):
-            for column in range(size):
-                window = padded[:, row : row + height, column : column + width]
-                total += np.tensordot(weight[:, :, row, column], window, 1)
-        return np.floor_divide(total, 2 ** int(shift))
-
-    def hidden(self, name: str, x: Array) -> Array:
-        y = self.layer(name, x)
-        return np.clip(np.maximum(y, y >> 3), -TOP, TOP)
-
-    def row(self, table: str, index: int) -> Array:
-        knot, rest = divmod(index * 64, 4095)
-        rows = self.entries[f"table.{table}"].tolist()
-        pairs = zip(rows[knot], rows[min(knot + 1, 64)], strict=True)
-        return np.array([(a * (4095 - rest) + b * rest) // 4095 for a, b in pairs])[:, None, None]
-
-    def features(self, hyper: Array, index: int) -> Array:
-        x = doubled(self.hidden("hyper.0", np.clip(hyper, -TOP, TOP)))
-        x = self.hidden("hyper.2", doubled(self.hidden("hyper.1", x)))
-        return np.clip((x * self.row("factor", index)) >> 10, -TOP, TOP)
-
-    def priors(self, hyper: Array, index: int, symbols: Array) -> tuple[Array, Array]:
-        """Mean and scale index of every element, [M, h, w], where `symbols` is what gets decoded."""
-        features = self.features(hyper, index)
-        decoded, mean, scale = (np.zeros_like(symbols) for _ in range(3))
-        for step, positions in enumerate(POSITIONS):
-            ratio = np.clip((decoded * self.row("reciprocal", index)) >> 11, -TOP, TOP)
-            x = self.hidden(f"steps.{step}.mix", np.concatenate([features, ratio]) if step else features)
-            x = self.hidden(f"steps.{step}.spatial", x)
-            heads = [np.clip(self.layer(f"steps.{step}.{head}", x), -(2**23), 2**23) for head in ("mean", "scale")]
-            means = np.clip((heads[0] * self.row("floor", index)) >> 15, -(2**25), 2**25)
-            scales = np.clip((heads[1] + self.row("log_expected", index)) >> 8, 0, 63)
-            for area in areas(len(symbols), positions):
-                mean[area], scale[area] = means[area], scales[area]
-                decoded[area] = np.clip(symbols[area] * 512 + means[area], -(2**25), 2**25)
-        return mean, scale
-
-
-def doubled(x: Array) -> Array:
-    """[4n, h, w] → [n, 2h, 2w]: channel 4c + 2i + j becomes row i, column j of every cell of channel c."""
-    out = np.zeros((len(x) // 4, 2 * x.shape[1], 2 * x.shape[2]), np.int64)
-    for i in range(2):
-        for j in range(2):
-            out[:, i::2, j::2] = x[2 * i + j :: 4]
-    return out
-
-
-def areas(channels: int, positions: tuple[int, ...]) -> list[tuple[slice, slice, slice]]:
-    size = channels // 4
-    return [
-        (slice(group * size, (group + 1) * size), slice(p // 2, None, 2), slice(p % 2, None, 2))
-        for group, p in enumerate(positions)
-    ]
+MEANINGS = {SCALAR: None, EVEN: 0, ODD: 1}  # the quantiser of the reference
 
 
 def model_entries(folder: Path) -> Entries:
@@ -129,23 +60,27 @@ def wild_entries(seed: int) -> Entries:
     return entries
 
 
-def compare(model: IntegerRateModel, reference: Reference, seed: int, size: tuple[int, int], quality: int) -> None:
-    """Compare on random symbols, some of them large. All but the last row and the last two columns are coded."""
+def compare(model: IntegerRateModel, reference: Networks, seed: int, size: tuple[int, int], quality: int) -> None:
+    """Compare on random symbols, some of them large, of every quantiser. All but the last row and the last two columns
+    are coded.
+    """
     rng = np.random.default_rng(seed)
     (h, w), reach = size, rng.choice([2, 40, 32768])
     coded = h - 1, w - 2
     hyper = rng.integers(1 - reach, reach, (model.config.hyper, h // 4, w // 4)).astype(np.int32)
     symbols = np.zeros((model.config.latent, h, w), np.int64)
     symbols[:, : coded[0], : coded[1]] = rng.integers(1 - reach, reach, (model.config.latent, *coded))
+    kind = rng.choice(np.array([SCALAR, EVEN, ODD], np.uint8), symbols.shape)
     asked: list[NDArray[np.intp]] = []
 
-    def code(prior: Prior) -> NDArray[np.int32]:
+    def code(prior: Prior) -> Quantised:
         asked.append(prior.places)
         assert np.array_equal(prior.mean, mean.flat[prior.places])
         assert np.array_equal(prior.index, scale.flat[prior.places])
-        return symbols.flat[prior.places].astype(np.int32)
+        return Quantised(symbols.flat[prior.places].astype(np.int32), kind.flat[prior.places])
 
-    mean, scale = reference.priors(hyper.astype(np.int64), quality, symbols)
+    values = np.vectorize(lambda s, k: value_of(int(s), MEANINGS[k]), otypes=[np.int64])(symbols, kind)
+    mean, scale = reference.priors(hyper.astype(np.int64), quality, lambda *_: values)
     parsed = model.parse(hyper, quality, coded, code)
     assert np.array_equal(parsed.mean, mean)
     assert np.array_equal(parsed.index, scale)
@@ -172,11 +107,11 @@ def test_the_tiny_model_agrees_with_the_reference(
     integers = IntegerRateModel(model.networks.config, entries, arithmetic)
     for quality in (0, 1, 63, 64, 2047, 4032, 4094, 4095):
         for number, size in enumerate([(4, 4), (8, 4), (4, 20), (12, 16)]):
-            compare(integers, Reference(entries), 10 * quality + number, size, quality)
+            compare(integers, Networks(entries), 10 * quality + number, size, quality)
 
 
 def test_the_shipped_model_agrees_with_the_reference(shipped_model: Model) -> None:
-    reference = Reference(model_entries(find_file(DEFAULT_MODEL).parent))
+    reference = Networks(model_entries(find_file(DEFAULT_MODEL).parent))
     for quality in (700, 3900):
         compare(shipped_model.integers, reference, quality, (4, 8), quality)
 
@@ -185,7 +120,7 @@ def test_the_shipped_model_agrees_with_the_reference(shipped_model: Model) -> No
 def test_wild_weights_agree_with_the_reference(arithmetic: Arithmetic) -> None:
     for seed in range(12):
         entries = wild_entries(seed)
-        reference, model = Reference(entries), IntegerRateModel(WILD, entries, arithmetic)
+        reference, model = Networks(entries), IntegerRateModel(WILD, entries, arithmetic)
         for number, quality in enumerate([0, 1000, 4095]):
             compare(model, reference, 100 * seed + number, (8, 12), quality)
 
@@ -194,10 +129,10 @@ def test_wild_weights_meet_the_clamps() -> None:
     """Without this, the test above could miss errors in the clamps."""
     rng, hidden, means, scales = np.random.default_rng(0), [], [], []
     for seed in range(12):
-        reference = Reference(wild_entries(seed))
+        reference = Networks(wild_entries(seed))
         hyper, symbols = rng.integers(-40, 41, (4, 2, 3)), rng.integers(-40, 41, (8, 8, 12))
         hidden.append(reference.features(hyper, 1000))
-        mean, scale = reference.priors(hyper, 1000, symbols)
+        mean, scale = reference.priors(hyper, 1000, lambda *_, symbols=symbols: 512 * symbols)
         means.append(mean)
         scales.append(scale)
     assert (np.abs(hidden) == TOP).any() and (np.abs(hidden) < TOP).any()

@@ -47,6 +47,7 @@ class Layout:
     height: int
     index: int
     grey: bool
+    trellis: bool
     extended: bool
     parse_id: bytes
     chunks: list[Part] = field(default_factory=list)
@@ -94,10 +95,11 @@ def layout_of(data: bytes) -> Layout:
     if fields.bytes(4) != b"\x8aLDC" or fields.number("B") != 1:
         refuse("magic or version")
     word = fields.number("H")
-    if word & 0x3000:
-        refuse("reserved flags")
+    if word & 0x1000:
+        refuse("reserved flag")
+    extended, grey, trellis = (bool(word & flag) for flag in (0x8000, 0x4000, 0x2000))
     parse_id = fields.bytes(8)
-    layout = Layout(fields.varint(), fields.varint(), word & 0xFFF, bool(word & 0x4000), bool(word & 0x8000), parse_id)
+    layout = Layout(fields.varint(), fields.varint(), word & 0xFFF, grey, trellis, extended, parse_id)
     lengths = extended_tables(fields, layout) if layout.extended else simple_table(fields, layout)
     if crc32(data[: fields.place]) != fields.number("I"):
         refuse("header CRC")
@@ -155,11 +157,17 @@ def sliced(model: Model) -> bytes:
     return container.write(replace(written.container, chunks=(Chunk("note", b"noon"), Chunk("eMPT", b""))))
 
 
+def scalar(model: Model) -> bytes:
+    source = container.read(encode(texture(40, 90), quality=50, model=model))
+    return container.write(replace(source, header=replace(source.header, trellis=False)))
+
+
 Maker = Callable[[Model], bytes]
 MAKERS: dict[str, Maker] = {
     "rgb": lambda model: encode(texture(130, 200), quality=40, model=model),
     "grey": lambda model: encode(texture(70, 65)[:, :, 0], quality=90, model=model),
     "one pixel": lambda model: encode(np.zeros((1, 1, 3), np.uint8), quality=0, model=model),
+    "without a trellis": scalar,
     "slices": sliced,
 }
 
@@ -173,8 +181,8 @@ def test_a_reader_made_from_the_document_reads_what_the_program_writes(model: Mo
     data = MAKERS[name](model)
     found, known = layout_of(data), container.read(data)
     header = known.header
-    assert (found.width, found.height, found.index, found.grey) == (
-        header.width, header.height, header.quality, header.grey,
+    assert (found.width, found.height, found.index, found.grey, found.trellis) == (
+        header.width, header.height, header.quality, header.grey, name != "without a trellis",
     )  # fmt: skip
     assert found.parse_id == model.parse_id and found.extended == (name == "slices")
     assert [(chunk.kind, chunk.data) for chunk in found.chunks] == [(chunk.kind, chunk.data) for chunk in known.chunks]

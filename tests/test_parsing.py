@@ -1,0 +1,139 @@
+"""Payloads that the program writes, read by the parser that was made from docs/parsing.md alone, tests/reference.py."""
+
+import zlib
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ldcodec.bitstream import container, slices
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.slices import Span
+from ldcodec.codec import encode
+from ldcodec.decoder.parse import parse, parse_slice
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.whole import Latents, code_slice
+from ldcodec.entropy import trellis
+from ldcodec.entropy.modelfiles import FILE_NAME, find_file, metadata
+from ldcodec.entropy.tables import SKIPPED_SCALES
+from ldcodec.entropy.trellis import EVEN, LANE, ODD, SCALAR
+from ldcodec.entropy.weights import read_integers
+from ldcodec.errors import DamagedError
+from ldcodec.nets.model import DEFAULT_MODEL, Model
+from tests.pictures import Pixels, noise, texture
+from tests.reference import CONSTANTS, Found, Parser, Unreadable, parse_id
+from tests.test_layout import Layout, layout_of
+
+PICTURES: dict[str, tuple[Pixels, int]] = {  # and their quality
+    "texture": (texture(70, 130), 60),
+    "grey": (texture(33, 50)[:, :, 0], 20),
+    "noise": (noise(65, 63), 100),
+    "flat": (np.full((20, 80, 3), 200, np.uint8), 0),
+    "point": (np.zeros((1, 1, 3), np.uint8), 50),
+}
+
+
+@pytest.fixture(scope="module")
+def parser(tiny_model_folder: Path) -> Parser:
+    """The model `tiny`, with its trellis."""
+    return Parser(read_integers(tiny_model_folder / "tiny" / FILE_NAME)[0])
+
+
+def parsed(parser: Parser, layout: Layout) -> list[Found]:
+    """The slices of a file."""
+    found, top = [], 0
+    for piece in layout.slices:
+        coded = max(0, min(piece.rows, -(-layout.height // 16) - top)), -(-layout.width // 16)
+        size = piece.rows, 4 * -(-layout.width // 64)
+        found.append(parser.parse(piece.data, layout.index, size, coded, layout.trellis))
+        top += piece.rows
+    return found
+
+
+def test_the_constants_are_those_of_the_document() -> None:
+    assert len(CONSTANTS) == 6
+    assert {name: getattr(trellis, name) for name in CONSTANTS} == CONSTANTS
+
+
+def test_the_parse_ids_are_those_of_the_document(parser: Parser, model: Model, tiny_model_folder: Path) -> None:
+    entries = parser.entries
+    assert parse_id(entries, "integer.", "coder.", "trellis.") == model.parse_id
+    assert parse_id(entries, "integer.", "coder.") == model.scalar_id != model.parse_id
+    noted = metadata(tiny_model_folder / "tiny" / FILE_NAME)
+    assert (noted["parse_id"], noted["scalar_id"]) == (model.parse_id.hex(), model.scalar_id.hex())
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_parser_made_from_the_document_reads_what_the_program_writes(
+    either: Model, parser: Parser, name: str
+) -> None:
+    pixels, quality = PICTURES[name]
+    data = encode(pixels, quality=quality, fallback=False, model=either)
+    layout, known = layout_of(data), parse(container.read(data), either)
+    (found,) = parsed(parser, layout)
+    assert layout.trellis == (either.coder.trellis is not None)
+    assert np.array_equal(found.symbols, known.symbols) and np.array_equal(found.index, known.index)
+    assert np.array_equal(found.mean, known.mean)
+    assert zlib.crc32(found.stored) == layout.slices[0].symbols_crc
+
+
+def wild_latents(size: tuple[int, int]) -> Latents:
+    """Latents with large symbols here and there; size: rows and columns."""
+    rng = np.random.default_rng(0)
+    hyper = np.rint(3 * rng.standard_cauchy((4, size[0] // 4, size[1] // 4))).clip(-3000, 3000).astype(np.int32)
+    return Latents(1500, hyper, (2 * rng.standard_cauchy((32, *size))).clip(-20000, 20000).astype(np.float32))
+
+
+def test_wild_latents_are_read(either: Model, parser: Parser) -> None:
+    size, coded = (12, 16), (11, 13)
+    piece, known = code_slice(wild_latents(size), coded, either)
+    found = parser.parse(piece.payload, 1500, size, coded, either.coder.trellis is not None)
+    assert np.array_equal(found.symbols, known.symbols) and np.array_equal(found.mean, known.mean)
+    assert zlib.crc32(found.stored) == piece.symbols_crc
+
+
+def test_wild_latents_ask_for_everything(model: Model) -> None:
+    """Elements without symbols, both signs under every quantiser, several lanes, and escapes of either part."""
+    _, known = code_slice(wild_latents((12, 16)), (11, 13), model)
+    symbols, index, kind = (array[:, :11, :13].ravel() for array in (known.symbols, known.index, known.kind))
+    assert (index < SKIPPED_SCALES).any() and (kind != SCALAR).sum() / 4 > 2 * LANE
+    for quantiser in (SCALAR, EVEN, ODD):
+        here = symbols[kind == quantiser]
+        assert {-1, 0, 1, -2, 2} <= set(here.tolist())
+    plain = (kind == SCALAR) & (index >= SKIPPED_SCALES)
+    assert (np.abs(symbols[plain]) > model.coder.tables.reach[index[plain]]).any()
+    assert (np.abs(symbols[kind != SCALAR]) > 2 * model.coder.reach[model.coder.first_half :].max()).any()
+
+
+@pytest.mark.parametrize("change", [b"\0\0\0\0", b"\x5a\xa5\x00\xff", b"\xff\xff\xff\xff"])
+def test_both_refuse_the_same_payloads(change: bytes, either: Model, parser: Parser) -> None:
+    """Words altered one by one. What neither refuses has the same symbols, which are not those of the checksum."""
+    size, coded, trellis = (4, 8), (3, 7), either.coder.trellis is not None
+    piece, _ = code_slice(wild_latents(size), coded, either)
+    header = Header(7 * 16, 3 * 16, 1500, False, either.parse_id, trellis)
+    for place in range(0, len(piece.payload), 12):
+        payload = piece.payload[:place] + change + piece.payload[place + 4 :]
+        try:
+            stored = parser.parse(payload, 1500, size, coded, trellis).stored
+        except Unreadable:
+            stored = None
+        altered = replace(piece, payload=payload, symbols_crc=0 if stored is None else zlib.crc32(stored))
+        with pytest.raises(DamagedError) if stored is None else nullcontext():
+            parse_slice(altered, header, Span(0, 4), either)
+
+
+def test_slices_are_read_one_by_one(either: Model, parser: Parser) -> None:
+    encoder = SlicedEncoder(texture(200, 70), either)
+    encoder.spans = slices.cut(70, 200, area=8 * 4)
+    layout = layout_of(encoder.code(2000).data)
+    assert len(layout.slices) == 4
+    for piece, found in zip(layout.slices, parsed(parser, layout), strict=True):
+        assert zlib.crc32(found.stored) == piece.symbols_crc
+
+
+def test_files_of_the_shipped_model_are_read(shipped_model: Model) -> None:
+    layout = layout_of(encode(texture(48, 64), quality=50, fallback=False, model=shipped_model))
+    (found,) = parsed(Parser(read_integers(find_file(DEFAULT_MODEL))[0]), layout)
+    assert zlib.crc32(found.stored) == layout.slices[0].symbols_crc
