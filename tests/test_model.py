@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from ldcodec.codec import decode_array, encode
 from ldcodec.entropy.config import BASE
 from ldcodec.entropy.modelfiles import FILE_NAME, SEARCH_VARIABLE, find_file, known_models
+from ldcodec.entropy.weights import scalar_id
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, find_model, load_model, parse_id, save_model
 from ldcodec.training.release import integer_tensors
@@ -100,7 +101,8 @@ def test_values_that_are_not_finite_are_refused(sound: tuple[Tensors, Metadata],
 @pytest.mark.slow
 def test_every_tensor_is_needed(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
     tensors, metadata = sound
-    for name in ["coder.counts", "coder.reach", *list(tensors)[::5]]:
+    tables = [name for name in tensors if name.startswith(("trellis.", "moments."))]
+    for name in ["coder.counts", "coder.reach", *tables, *list(tensors)[::5]]:
         rest = {k: v for k, v in tensors.items() if k != name}
         refused(saved(tmp_path, rest, honest(rest, metadata)), f"{name} is missing")
 
@@ -219,18 +221,20 @@ def test_names_are_looked_up_along_the_search_path(
 
 
 def test_a_file_finds_its_model_by_the_parse_id(
-    model: Model, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, scalar_model: Model, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_model_folder / "tiny", tmp_path / "renamed")
     for junk in (b"", no_header(64), struct.pack("<Q", 100_000) + b"[" * 100_000, no_header(2) + b"[]"):
         (tmp_path / "a").mkdir(exist_ok=True)
         (tmp_path / "a" / FILE_NAME).write_bytes(junk)
         monkeypatch.setenv(SEARCH_VARIABLE, str(tmp_path))
-        assert (tmp_path / "renamed" / FILE_NAME, model.parse_id.hex()) in list(known_models())
-        assert find_model(model.parse_id, "cpu").name == "renamed"
+        known = {model.parse_id.hex(), model.scalar_id.hex()}
+        assert (tmp_path / "renamed" / FILE_NAME, known) in list(known_models())
+        assert find_model(model.parse_id, "cpu").name == find_model(model.scalar_id, "cpu").name == "renamed"
     picture = np.full((20, 30, 3), 77, np.uint8)
-    data = encode(picture, quality=50, model=model)
-    assert np.array_equal(decode_array(data), decode_array(data, model=model))
+    for writer in (model, scalar_model):
+        data = encode(picture, quality=50, model=writer)
+        assert np.array_equal(decode_array(data), decode_array(data, model=writer))
 
 
 def test_an_unknown_parse_id_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,31 +243,52 @@ def test_an_unknown_parse_id_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         find_model(bytes.fromhex("0123456789abcdef"))
 
 
-def test_the_parse_id_is_that_of_the_integers_alone(sound: tuple[Tensors, Metadata]) -> None:
+def ids_of(tensors: Tensors) -> tuple[bytes, bytes]:
+    """The parse ids of files with a trellis and without."""
+    integers = {name: tensor for name, tensor in tensors.items() if not name.startswith("net.")}
+    return parse_id(tensors), scalar_id({name: tensor.numpy() for name, tensor in integers.items()})
+
+
+UNPARSED = ("net.", "moments.")
+
+
+def test_the_parse_ids_are_those_of_the_integers_alone(sound: tuple[Tensors, Metadata]) -> None:
     tensors, metadata = sound
-    identity = parse_id(tensors)
-    assert identity.hex() == metadata["parse_id"] and len(identity) == 8
-    assert parse_id(dict(reversed(tensors.items()))) == identity
-    assert parse_id({k: v for k, v in tensors.items() if not k.startswith("net.")}) == identity
-    rendering = {k: v + 1 if k.startswith("net.") else v for k, v in tensors.items()}
-    assert parse_id(rendering) == identity
+    ids = ids_of(tensors)
+    assert [identity.hex() for identity in ids] == [metadata["parse_id"], metadata["scalar_id"]]
+    assert ids[0] != ids[1] and {len(identity) for identity in ids} == {8}
+    assert ids_of(dict(reversed(tensors.items()))) == ids
+    assert ids_of({k: v for k, v in tensors.items() if not k.startswith(UNPARSED)}) == ids
+    rendering = {k: v + 1 if k.startswith(UNPARSED) else v for k, v in tensors.items()}
+    assert ids_of(rendering) == ids
 
 
-def test_the_parse_id_covers_every_integer(sound: tuple[Tensors, Metadata]) -> None:
-    """That is, the value, type, shape and name of each tensor."""
+def test_without_a_trellis_both_parse_ids_are_the_same(sound: tuple[Tensors, Metadata]) -> None:
+    tensors, metadata = sound
+    rest = {k: v for k, v in tensors.items() if not k.startswith(("trellis.", "moments."))}
+    assert [identity.hex() for identity in ids_of(rest)] == [metadata["scalar_id"]] * 2
+
+
+def test_the_parse_ids_cover_every_integer(sound: tuple[Tensors, Metadata]) -> None:
+    """That is, the value, type, shape and name of each tensor; one of them leaves out the tables of the trellis."""
     tensors, _ = sound
-    seen = {parse_id(tensors)}
-    changes = 0
+    changed = [(name, ids_of(other)) for name, other in one_change_each(tensors)]
+    seen = {ids_of(tensors)[0], *(ids[0] for _, ids in changed)}
+    assert len(seen) == len(changed) + 1 and len(changed) > 100
+    scalar = {ids_of(tensors)[1], *(ids[1] for name, ids in changed if not name.startswith("trellis."))}
+    of_trellis = [ids[1] for name, ids in changed if name.startswith("trellis.")]
+    assert len(scalar) == len(changed) - len(of_trellis) + 1 and set(of_trellis) == {ids_of(tensors)[1]} != set()
+
+
+def one_change_each(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:
+    """The tensors with one of those that say how to parse changed in one way, and its name."""
     for name, tensor in tensors.items():
-        if name.startswith("net."):
+        if name.startswith(UNPARSED):
             continue
         other = tensor.clone()
         other.view(-1)[-1] += 1
         for entries in ({name: other}, {name: tensor[None]}, {name: tensor.to(torch.int64)}, {f"{name}x": tensor}):
-            rest = {k: v for k, v in tensors.items() if k != name}
-            seen.add(parse_id(rest | entries))
-            changes += 1
-    assert len(seen) == changes + 1 and changes > 100
+            yield name, {k: v for k, v in tensors.items() if k != name} | entries
 
 
 def test_better_rendering_still_reads_older_files(

@@ -111,11 +111,12 @@ def _coder(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> Co
 
 def _trellis(path: Path, arrays: Mapping[str, NDArray[Any]]) -> TrellisTables | None:
     """The tables of the trellis, or None for a model without them."""
-    if "trellis.odd" not in arrays:
+    names = ("trellis.odd", "trellis.counts", "trellis.reach", "moments.inwards", "moments.deviation")
+    missing = [name for name in names if name not in arrays]
+    if len(missing) == len(names):
         return None
-    for name in ("trellis.counts", "trellis.reach", "moments.inwards", "moments.deviation"):
-        if name not in arrays:
-            raise ModelError(f"{path}: {name} is missing")
+    if missing:
+        raise ModelError(f"{path}: {missing[0]} is missing")
     odd, counts, reach = (arrays[f"trellis.{name}"].astype(np.int64) for name in ("odd", "counts", "reach"))
     inwards, deviation = (
         arrays[f"moments.{name}"] * np.float32(2.0**-MOMENT_BITS) for name in ("inwards", "deviation")
