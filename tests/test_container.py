@@ -31,7 +31,9 @@ def simple(
 def extended() -> Container:
     """A container of three slices, one of them empty, and two chunks that a reader may skip."""
     slices = (Slice(4, b"top", 1), Slice(8, b"", 2), Slice(4, b"bottom", 3))
-    return Container(Header(33, 200, 4095, True, PARSE_ID, trellis=True), slices, (Chunk("exif", b"metadata"), Chunk("note", b"")))
+    return Container(
+        Header(33, 200, 4095, True, PARSE_ID, trellis=True), slices, (Chunk("exif", b"metadata"), Chunk("note", b""))
+    )
 
 
 def test_roundtrip() -> None:

@@ -25,6 +25,7 @@ from ldcodec.diffusion.samplers import (
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import Parsed
 from ldcodec.entropy.tables import SCALE_COUNT, SCALES, cell_edges
+from ldcodec.entropy.trellis import SCALAR
 from ldcodec.errors import UsageError
 from ldcodec.nets.denoiser import Denoiser
 from ldcodec.nets.quantise import centroid, deviation, scale_of
@@ -262,7 +263,7 @@ def test_a_file_tells_the_decoder_what_encoder_and_training_assume() -> None:
     values = np.arange(-FARTHEST, FARTHEST + 1, dtype=np.int32)
     symbols, index = np.meshgrid(values, np.arange(SCALE_COUNT, dtype=np.uint8))
     mean = np.random.default_rng(0).integers(-3000, 3000, symbols.shape).astype(np.int32)
-    known = known_of(Parsed(symbols[None], mean[None], index[None]))
+    known = known_of(Parsed(symbols[None], mean[None], index[None], np.full_like(index, SCALAR)[None]))
     s, i = torch.from_numpy(symbols).float(), torch.from_numpy(index)
     assert known.centre.dtype == known.deviation.dtype == known.scale.dtype == np.float32
     assert np.allclose(known.scale[0], scale_of(i), rtol=1e-6)

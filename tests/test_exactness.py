@@ -30,10 +30,12 @@ from ldcodec.entropy.arithmetic import Arithmetic, NumpyArithmetic
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import IntegerRateModel, Prior
 from ldcodec.entropy.modelfiles import find_file
+from ldcodec.entropy.trellis import KINDS, SCALAR, Quantised
 from ldcodec.entropy.weights import integer_shapes
 from ldcodec.errors import ModelError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model
 from ldcodec.nets.tensors import TorchArithmetic
+from tests.test_golden import GOLDEN
 
 pytestmark = pytest.mark.slow
 
@@ -44,9 +46,12 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 }
 THREADS = 1, 2, 4
 QUALITIES = 300, 3300
-SIZES = {"tiny": (150, 201), DEFAULT_MODEL: (64, 112)}
+SIZES = {"tiny": (150, 201), "scalar": (90, 101), DEFAULT_MODEL: (64, 112)}
 PINNED = Config(latent=8, context=8, hyper=4)
-PINNED_RESULT = "fb23122b7f4a7f284bc17577e13f1437377dc367078aa8233eb6f7df5429a4a0"
+PINNED_RESULTS = {
+    "scalar": "fb23122b7f4a7f284bc17577e13f1437377dc367078aa8233eb6f7df5429a4a0",
+    "trellis": "15e3ffaca3a467156d09e1abdec8ed0edfc68726392ae82e634883cb57146825",
+}
 
 Pixels = NDArray[np.uint8]
 
@@ -92,7 +97,7 @@ def outcome(case: Case, model: Model) -> tuple[dict[str, str], Pixels]:
     rewritten = PictureEncoder(blank, model).write(case.latents)
     exact = {
         "symbols": digest(parsed.symbols),
-        "priors": digest(parsed.mean, parsed.index),
+        "priors": digest(parsed.mean, parsed.index, parsed.kind),
         "file": hashlib.sha256(container.write(rewritten.container)).hexdigest(),
     }
     known = reverse.condition(parsed, source.header, model)
@@ -157,9 +162,11 @@ def has_shipped_model() -> bool:
 
 @pytest.fixture(scope="module")
 def cases(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of cases: those of the tiny model, and those of the shipped one if there is one."""
+    """A folder of cases: those of a model with a trellis and of one without, and those of the shipped one if there is
+    one.
+    """
     folder = tmp_path_factory.mktemp("cases")
-    places = {"tiny": tiny_model_folder / "tiny"}
+    places = {"tiny": tiny_model_folder / "tiny", "scalar": GOLDEN / "tiny"}
     places |= {DEFAULT_MODEL: find_file(DEFAULT_MODEL).parent} if has_shipped_model() else {}
     for name, place in places.items():
         encoder = PictureEncoder(picture(*SIZES[name]), load_model(str(place), "cpu"))
@@ -263,17 +270,21 @@ def pinned_model(arithmetic: Arithmetic) -> IntegerRateModel:
 @pytest.mark.parametrize(
     "arithmetic", [TorchArithmetic(torch.device("cpu")), NumpyArithmetic()], ids=["torch", "numpy"]
 )
-def test_integers_give_what_they_gave_on_the_first_machine(arithmetic: Arithmetic) -> None:
+@pytest.mark.parametrize("quantiser", PINNED_RESULTS)
+def test_integers_give_what_they_gave_on_the_first_machine(arithmetic: Arithmetic, quantiser: str) -> None:
     """The numbers were computed once. A machine, library or change of code that gives others breaks every file."""
     hyper = stable_integers(100, (4, 3, 5), -30, 31).astype(np.int32)
     symbols = stable_integers(101, (8 * 12 * 20,), -9, 10).astype(np.int32)
+    kind = np.full(symbols.shape, SCALAR, np.uint8)
+    if quantiser == "trellis":
+        kind = stable_integers(102, symbols.shape, 0, KINDS).astype(np.uint8)
 
-    def code(prior: Prior) -> NDArray[np.int32]:
-        return symbols[prior.places]
+    def code(prior: Prior) -> Quantised:
+        return Quantised(symbols[prior.places], kind[prior.places])
 
     parsed = pinned_model(arithmetic).parse(hyper, 1234, (11, 18), code)
     assert len(np.unique(parsed.index)) > 20 and len(np.unique(parsed.mean)) > 500
-    assert digest(parsed.mean.astype("<i8"), parsed.index, parsed.symbols.astype("<i4")) == PINNED_RESULT
+    assert digest(parsed.mean.astype("<i8"), parsed.index, parsed.symbols.astype("<i4")) == PINNED_RESULTS[quantiser]
 
 
 if __name__ == "__main__":

@@ -588,6 +588,9 @@ def test_integers_can_be_kept(tmp_path: Path, tiny_model_folder: Path, model: Mo
     tiny = tiny_model_folder / "tiny" / "model.safetensors"
     assert export_model(tmp_path / WEIGHTS, tmp_path / "a.safetensors") != model.parse_id
     assert export_model(tmp_path / WEIGHTS, tmp_path / "b.safetensors", integers_of=tiny) == model.parse_id
+    counted = export_model(tmp_path / WEIGHTS, tmp_path / "d.safetensors", None, tiny, made_pictures(1, (60, 80)))
+    other = load_model(str(tmp_path / "d.safetensors"), "cpu")
+    assert other.parse_id == counted != model.parse_id and other.scalar_id == model.scalar_id  # only of the trellis
     with pytest.raises(ModelError, match="no integers"):
         export_model(tmp_path / WEIGHTS, tmp_path / "c.safetensors", integers_of=tmp_path / WEIGHTS)
 
