@@ -25,7 +25,6 @@ from ldcodec.entropy.trellis import (
     Lanes,
     Quantised,
     following,
-    quantiser_of,
     reconstructed,
 )
 from ldcodec.nets.quantise import quantise
@@ -36,16 +35,10 @@ WEIGHT = 1.3 * STEP_CONSTANT / 3
 PRICED = 2048  # |k| from here on is priced as the last one below
 GRID = 1024.0  # bits are multiples of 1/1024, so that every machine compares the same costs
 UNREACHABLE = 1e9
+HALF = STATES // 2
 
 Floats = NDArray[np.float32]
 CLASSES = [(quantiser, parity) for quantiser in (0, 1) for parity in (0, 1)]
-
-
-class Predecessors(NamedTuple):
-    """For each state, its two predecessors and the class 2·quantiser + parity of the step from either: [2, STATES]."""
-
-    state: NDArray[np.intp]
-    kind: NDArray[np.intp]
 
 
 class Prices(NamedTuple):
@@ -112,27 +105,33 @@ def _walk(costs: Floats) -> NDArray[np.intp]:
     before, lanes = _predecessors(), Lanes(costs.shape[1])
     total = np.full((STATES, lanes.number), UNREACHABLE, np.float32)
     total[0] = 0
-    decisions = np.empty((lanes.length, STATES, lanes.number), np.bool_)
+    even, odd = np.empty_like(total), np.empty_like(total)
+    decisions = np.empty((lanes.length, *total.shape), np.bool_)
     # Beyond the end of a lane all costs are 0: the paths go on, but the least one stays the same.
     for here, decision in zip(lanes.split(costs), decisions, strict=True):
-        first, second = (total[before.state[k]] + here[before.kind[k]] for k in (0, 1))
-        np.less(second, first, out=decision)
-        np.minimum(first, second, out=total)
+        for parity, reached in enumerate((even, odd)):
+            np.take(total, before[parity], 0, out=reached, mode="clip")
+            reached[:HALF] += here[parity]
+            reached[HALF:] += here[2 + parity]
+        np.less(odd, even, out=decision)
+        np.minimum(even, odd, out=total)
     state, every = total.argmin(0), np.arange(lanes.number)
     taken = np.empty((lanes.length, lanes.number), np.intp)
     for position in reversed(range(lanes.length)):
-        came = decisions[position, state, every].astype(np.intp)
-        taken[position] = before.kind[came, state]
-        state = before.state[came, state]
+        parity = decisions[position, state, every].astype(np.intp)
+        taken[position] = 2 * (state >= HALF) + parity
+        state = before[parity, state]
     return lanes.joined(taken)
 
 
 @lru_cache
-def _predecessors() -> Predecessors:
-    states, parities = np.divmod(np.arange(2 * STATES), 2)
-    order = np.argsort(following(states, parities), kind="stable")  # every state has two predecessors
-    kind = 2 * quantiser_of(states) + parities
-    return Predecessors(states[order].reshape(STATES, 2).T, kind[order].reshape(STATES, 2).T)
+def _predecessors() -> NDArray[np.intp]:
+    """The states from which each state is reached by an even symbol, and by an odd one: [2, STATES].
+
+    States of the first half are reached from those of quantiser 0, the others from those of quantiser 1.
+    """
+    states = np.arange(STATES)
+    return np.stack([np.argsort(following(states, np.full(STATES, parity))) for parity in (0, 1)])
 
 
 def _meaning(k: NDArray[np.int32], quantiser: int) -> Floats:

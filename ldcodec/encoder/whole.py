@@ -34,6 +34,10 @@ from ldcodec.nets.quantise import centroid, deviation, nearest_scale
 from ldcodec.nets.rate import Rated
 from ldcodec.pictures.picture import Pixels
 
+# What a trellis does to the estimates of the float rate model, whose quantiser is scalar: the latent takes 1.05 times
+# the bits at the lowest quality and 1.0 at the highest, within 1 to 2 % from picture to picture, and the PSNR is higher
+# by this many dB (12 validation pictures at seven qualities).
+TRELLIS_BITS, TRELLIS_SLOPE, TRELLIS_GAIN = 1.05, -0.05, 0.45
 LOST_STEPS = 4  # of an element without a symbol, from its mean; on photographs 2.1 at most
 
 
@@ -112,14 +116,20 @@ class PictureEncoder:
         rated, _ = self.rated(index)
         # The float model has one Gaussian per channel of the hyper-latent; the coder's tables are better.
         hyper = rated.hyper[0].round().cpu().numpy().astype(np.int32)
-        bits = (rated.bits - rated.hyper_bits).item() + float(self.model.coder.hyper_bits(hyper, index).sum())
+        latent, bits = (rated.bits - rated.hyper_bits).item(), float(self.model.coder.hyper_bits(hyper, index).sum())
+        bits += (
+            latent
+            if self.model.coder.trellis is None
+            else latent * (TRELLIS_BITS + TRELLIS_SLOPE * quality.fraction(index))
+        )
         return bits / 8 + self.overhead
 
     @torch.no_grad()
     def estimate_psnr(self, index: int) -> float:
         """The PSNR in dB at a quality index, from the symbols of the float rate model."""
         rated, t = self.rated(index)
-        return self._psnr(posterior(rated.symbols, rated.mean, rated.scale, t))
+        psnr = self._psnr(posterior(rated.symbols, rated.mean, rated.scale, t))
+        return psnr if self.model.coder.trellis is None else psnr + TRELLIS_GAIN
 
     @cached_property
     def overhead(self) -> int:

@@ -4,7 +4,7 @@ With a step Δ, quantiser 0 reproduces the even multiples of Δ, and quantiser 1
 
     symbol k means 2k·Δ (quantiser 0) or (2k − sgn k)·Δ (quantiser 1)
 
-Which one an element uses depends on the parities of the symbols before it, through a state of 5 bits. An encoder that
+Which one an element uses depends on the parities of the symbols before it, through a state of 6 bits. An encoder that
 compares all paths through the states (encoder.viterbi) gets most of the accuracy of steps of Δ for the bits of steps of
 2Δ (Marcellin and Fischer 1990, "Trellis coded quantization"; Fischer and Wang 1992 with entropy coding; Schwarz et al.
 2021, "Quantization and entropy coding in the Versatile Video Coding standard", section IV).
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, Tables
 from ldcodec.errors import ModelError
 
-STATES = 32
-# Ungerboeck's code of 32 states for one dimension (1982, "Channel coding with multilevel/phase signals", table I), as a
-# shift register: its parity-check polynomials 45 and 10 (octal) say which bits the quantiser's and the parity flip.
-QUANTISER_TAPS, PARITY_TAPS = 0o45 >> 1, 0o10 >> 1
+STATES = 64
+# Ungerboeck's code of 64 states for one dimension (1982, "Channel coding with multilevel/phase signals", table I), as a
+# shift register: its parity-check polynomials 103 and 24 (octal) say which bits the quantiser's and the parity flip.
+QUANTISER_TAPS, PARITY_TAPS = 0o103 >> 1, 0o24 >> 1
 STEP = 282  # Δ in units of 2⁻⁹ quantisation step, which is 0.55; measured in docs/experiments.md
 LANE = 512  # most elements in a lane: longer ones gain less than 0.1 % and take longer to parse
 FIRST_SCALE = 7  # smaller scales have the scalar quantiser: nearly all of their symbols are zero
@@ -40,14 +40,14 @@ Ints = NDArray[Any]
 
 
 def following(state: Ints, parity: Ints) -> Ints:
-    """The state 0..31 after a symbol of this parity, elementwise."""
+    """The state 0..63 after a symbol of this parity, elementwise."""
     flipped: Ints = ((state & 1) * QUANTISER_TAPS) ^ (parity * PARITY_TAPS)
     moved: Ints = flipped ^ (state >> 1)
     return moved
 
 
 def quantiser_of(state: Ints) -> Ints:
-    """The quantiser, 0 or 1, that a state 0..31 chooses, elementwise."""
+    """The quantiser, 0 or 1, that a state 0..63 chooses, elementwise."""
     return state & 1
 
 
