@@ -88,12 +88,13 @@ class DenoiserStage(Stage):
             index = nearest_scale(log_scale)
             offset, width, bits, said = _quantised(parts[k] - mean, index, coder)
             found.append(torch.stack([mean + offset, width, scale_of(index), bits]))
-            return mean + said
+            decoded: Tensor = mean + said
+            return decoded
 
         rate.walk(rate.features(z, t), expected, parts[0], decode)
         centre, width, scale, bits = (from_steps(part, y.shape[2:]) for part in torch.stack(found, 1))
         hyper = information(z, scale_of(nearest_scale(rate.hyper_scale().log()))[:, None, None].expand_as(z))
-        total = bits.sum((1, 2, 3)) + hyper.sum((1, 2, 3))
+        total: Tensor = bits.sum((1, 2, 3)) + hyper.sum((1, 2, 3))
         return Condition(centre, width, scale, t), (y - centre) / width, total
 
     def decode(self, known: Condition[Tensor]) -> Tensor:
