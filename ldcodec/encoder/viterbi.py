@@ -34,7 +34,6 @@ from ldcodec.nets.quantise import quantise
 WEIGHT = 1.3 * STEP_CONSTANT / 3
 PRICED = 2048  # |k| from here on is priced as the last one below
 GRID = 1024.0  # bits are multiples of 1/1024, so that every machine compares the same costs
-UNREACHABLE = 1e9
 HALF = STATES // 2
 
 Floats = NDArray[np.float32]
@@ -81,7 +80,7 @@ def _classes(magnitude: Floats, row: NDArray[np.intp], tables: Prices) -> tuple[
     for number, (quantiser, parity) in enumerate(CLASSES):
         # Symbols 2j + parity mean 4j + 2·parity − quantiser steps of Δ, but for zero.
         below = np.floor((steps + np.float32(quantiser - 2 * parity)) * np.float32(0.25))
-        near = np.clip(2 * below.astype(np.int32) + parity, parity, SYMBOL_LIMIT - 2)
+        near = np.clip(2 * below.astype(np.int32) + parity, parity, SYMBOL_LIMIT - 3 + parity)
         first, second = (_cost(magnitude, row, quantiser, k, tables) for k in (near, near + 2))
         costs[number] = np.minimum(first, second)
         symbols[number] = np.where(second < first, near + 2, near)
@@ -103,7 +102,7 @@ def _cost(magnitude: Floats, row: NDArray[np.intp], quantiser: int, k: NDArray[n
 def _walk(costs: Floats) -> NDArray[np.intp]:
     """The classes on the path of least cost from state 0 in each lane, [n]; costs: of each class, [4, n]."""
     before, lanes = _predecessors(), Lanes(costs.shape[1])
-    total = np.full((STATES, lanes.number), UNREACHABLE, np.float32)
+    total = np.full((STATES, lanes.number), np.inf, np.float32)
     total[0] = 0
     even, odd = np.empty_like(total), np.empty_like(total)
     decisions = np.empty((lanes.length, *total.shape), np.bool_)
