@@ -201,7 +201,7 @@ def lanes_of(count: int) -> list[range]:
     return [range(lane * length, min((lane + 1) * length, count)) for lane in range(number)]
 
 
-def following(state: int, symbol: int) -> int:
+def state_after(state: int, symbol: int) -> int:
     flipped = CONSTANTS["QUANTISER_TAPS"] if state & 1 else 0
     return (state >> 1) ^ flipped ^ (CONSTANTS["PARITY_TAPS"] if symbol % 2 else 0)
 
@@ -305,7 +305,7 @@ class Parser:
                     place, quantiser = places[position], states[lane] & 1
                     even = 2**24 - self.odd[scales[place] - FIRST_SCALE][quantiser]
                     quantisers[place], parities[place] = quantiser, words.entry([even, 2**24])
-                    states[lane] = following(states[lane], parities[place])
+                    states[lane] = state_after(states[lane], parities[place])
         numbers = [
             4 * (scale - FIRST_SCALE) + 2 * quantiser + parity
             for scale, quantiser, parity in zip(scales, quantisers, parities, strict=True)

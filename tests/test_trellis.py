@@ -46,7 +46,7 @@ from ldcodec.nets.model import Model
 from ldcodec.training.codebook import designed, first_tables
 from tests.conftest import patterns
 from tests.pictures import texture
-from tests.reference import lanes_of, value_of
+from tests.reference import lanes_of, state_after, value_of
 from tests.test_properties import examples
 from tests.test_rangecoder import symbol_at
 
@@ -68,7 +68,7 @@ def kinds_of(symbols: NDArray[np.int32], index: NDArray[np.uint8]) -> NDArray[np
         state = 0
         for place in chosen[lane.start : lane.stop]:
             kind[place] = EVEN + (state & 1)
-            state = int(following(np.int64(state), np.int64(symbols[place] & 1)))
+            state = state_after(state, int(symbols[place]))
     return kind
 
 
@@ -88,10 +88,16 @@ def test_paths_part_and_meet_like_those_of_a_trellis() -> None:
 
 
 def test_every_state_is_reached() -> None:
-    reached = {0}
-    for _ in range(STATES.bit_length()):
-        reached |= {int(following(np.int64(s), np.int64(p))) for s in reached for p in (0, 1)}
-    assert reached == set(range(STATES))
+    reached = np.zeros(1, np.int64)
+    for _ in range(STATES.bit_length() - 1):
+        reached = np.concatenate([following(reached, np.full_like(reached, parity)) for parity in (0, 1)])
+    assert sorted(reached.tolist()) == list(range(STATES))
+
+
+def test_the_state_moves_as_documented() -> None:
+    states, parities = np.divmod(np.arange(2 * STATES), 2)
+    found = following(states, parities).tolist()
+    assert found == [state_after(*pair) for pair in zip(states.tolist(), parities.tolist(), strict=True)]
 
 
 def test_values_are_the_documented_ones() -> None:
@@ -324,7 +330,7 @@ def coded_half(coder: Coder, parity: int, half: int) -> bytes:
     """A payload of one element under FIRST_SCALE, which begins with quantiser 0."""
     encoder = constriction.stream.queue.RangeEncoder()
     encoder.encode(np.array([parity], np.int32), coder.parity, coder.odd[0, :1])
-    number = coder.first_half + int(table_of(np.array([FIRST_SCALE], np.uint8), np.int64(0), np.int64(parity))[0])
+    number = coder.first_half + int(table_of(np.array([FIRST_SCALE], np.uint8), np.array([0]), np.array([parity]))[0])
     reach = int(coder.reach[number])
     encoder.encode(np.array([min(half, reach + 1) + reach], np.int32), coder.models[number])
     if half > reach:
@@ -384,7 +390,7 @@ def least_cost(coder: Coder, values: NDArray[np.float64], scale: NDArray[np.uint
         state, total = 0, 0.0
         for place, parity in enumerate(path):
             total += classes[place, state & 1, parity]
-            state = int(following(np.int64(state), np.int64(parity)))
+            state = state_after(state, parity)
         best = min(best, total)
     return float(best)
 
