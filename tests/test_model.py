@@ -117,10 +117,29 @@ def test_a_wrong_shape_is_refused(sound: tuple[Tensors, Metadata], tmp_path: Pat
 
 def test_frequency_tables_of_a_wrong_shape_are_refused(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
     tensors, metadata = sound
-    for name in ("coder.counts", "coder.reach"):
+    for name in ("coder.counts", "coder.reach", "trellis.counts", "trellis.reach"):
         for wrong in (tensors[name][:-1], tensors[name][None], tensors[name][:0], tensors[name] - 1):
             spoilt = tensors | {name: wrong}
             refused(saved(tmp_path, spoilt, honest(spoilt, metadata)), "frequency tables")
+
+
+def test_tables_of_the_trellis_of_a_wrong_shape_are_refused(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
+    tensors, metadata = sound
+    for name in ("trellis.odd", "moments.inwards", "moments.deviation"):
+        for wrong in (tensors[name][:-1], tensors[name][None], tensors[name][:0], tensors[name][:, :1]):
+            spoilt = tensors | {name: wrong}
+            refused(saved(tmp_path, spoilt, honest(spoilt, metadata)), "of the trellis")
+    fewer = {"trellis.reach": tensors["trellis.reach"][:-1]}
+    fewer["trellis.counts"] = tensors["trellis.counts"][: int((fewer["trellis.reach"] + 2).sum())]
+    refused(saved(tmp_path, tensors | fewer, honest(tensors | fewer, metadata)), "of the trellis")
+
+
+def test_values_that_no_trellis_can_have_are_refused(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
+    tensors, metadata = sound
+    for name, value in (("trellis.odd", 0), ("trellis.odd", 1 << 24), ("moments.deviation", 0)):
+        spoilt = tensors[name].clone()
+        spoilt.view(-1)[-1] = value
+        refused(saved(tmp_path, tensors | {name: spoilt}, honest(tensors | {name: spoilt}, metadata)), "of the trellis")
 
 
 def test_parse_critical_tensors_hold_integers(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:

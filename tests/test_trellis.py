@@ -1,5 +1,7 @@
 """Trellis-coded quantisation: states, lanes, tables, coding, the choice of the best path, and the design of tables."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ldcodec.bitstream import container
+from ldcodec.bitstream import container, layout
 from ldcodec.codec import decode_array, encode
 from ldcodec.decoder.parse import check_model, parse
 from ldcodec.diffusion.posterior import known_of, moments_of
@@ -470,9 +472,13 @@ def test_a_model_with_a_trellis_decodes_scalar_files_as_before(model: Model, sca
 
 
 def test_a_lossless_picture_has_no_trellis() -> None:
-    source = container.read(encode(texture(9, 14), lossless=True))
+    data = encode(texture(9, 14), lossless=True)
+    source, end = container.read(data), layout.read_layout(data, len(data)).start
     with pytest.raises(FormatError, match="trellis although its picture is lossless"):
         container.write(replace(source, header=replace(source.header, trellis=True)))
+    lying = data[:6] + bytes([data[6] | layout.FLAG_TRELLIS >> 8]) + data[7 : end - 4]
+    with pytest.raises(FormatError, match="trellis although its picture is lossless"):
+        container.read(lying + struct.pack("<I", zlib.crc32(lying)) + data[end:])
 
 
 # design of tables

@@ -99,7 +99,7 @@ class Coder:
     def odd(self) -> NDArray[np.float64]:
         """The probabilities that make the library give odd symbols their counts of 2²⁴, [ROWS, 2]."""
         # It gives a one 2²⁴ − 1 − ⌊(1 − p)·(2²⁴ − 2)⌋ counts. This p lies in the middle of those that round to the
-        # count, so no rounding of the product matters (every count is tested in tests/test_rangecoder.py).
+        # count, so no rounding of the product matters (counts of every size are tested in tests/test_trellis.py).
         odd = np.zeros((0, 2)) if self.trellis is None else self.trellis.odd
         return np.maximum((odd - 1.5) / ((1 << PRECISION) - 2), 0)
 
