@@ -8,6 +8,9 @@ The sliced one is `texture(200, 70, 7)`, likewise at quality 55 and without fall
 `ldcodec.bitstream.slices.WHOLE_AREA` set to 0 and `ldcodec.encoder.sliced.cut` to
 `lambda w, h: slices.cut(w, h, area=8 * 4)`, which gives slices of 64 rows of pixels
 where a picture of this size would be one.
+
+Files with a trellis lie in `trellis/`: the same pictures, written in the same way, by the same model with the tensors
+`trellis_tensors(first_tables())` of `ldcodec.training.codebook`.
 """
 
 import io
@@ -30,6 +33,12 @@ GOLDEN = Path(__file__).parent / "golden"
 FILES: dict[str, tuple[Pixels, str]] = {
     "rgb.ldc": (texture(45, 70, 3), "ecf7125b"),
     "grey.ldc": (texture(33, 50, 4)[:, :, 1], "0209be51"),
+    "trellis/rgb.ldc": (texture(45, 70, 3), "493fdce9"),
+    "trellis/grey.ldc": (texture(33, 50, 4)[:, :, 1], "5bf358c4"),
+}
+SLICES = {
+    "sliced.ldc": ["5fd661d3", "02e5c265", "814df048", "6d792c16"],
+    "trellis/sliced.ldc": ["11f5adea", "d93098a1", "4b853e14", "3acf25eb"],
 }
 TEXTS = (b"profile " * 9, b"II*\0\x08\0\0\0\0\0\0\0\0\0", b"<x:xmpmeta/>")
 
@@ -44,19 +53,35 @@ def golden_model() -> Model:
     return load_model(str(GOLDEN / "tiny"), "cpu")
 
 
+@pytest.fixture(scope="module")
+def trellis_model() -> Model:
+    return load_model(str(GOLDEN / "trellis"), "cpu")
+
+
 @pytest.mark.parametrize("name", FILES)
-def test_files_of_version_0_1_decode(golden_model: Model, name: str) -> None:
+def test_files_decode(trellis_model: Model, name: str) -> None:
+    """The model with a trellis decodes both kinds."""
     original, symbols = FILES[name]
     data = (GOLDEN / name).read_bytes()
     source = container.read(data)
-    parse(source, golden_model)
+    assert source.header.trellis == name.startswith("trellis")
+    parse(source, trellis_model)
     assert f"{source.slices[0].symbols_crc:08x}" == symbols
-    found = decode_array(data, model=golden_model)
+    found = decode_array(data, model=trellis_model)
     assert found.shape == original.shape and found.dtype == np.uint8
     assert psnr(found, original) > 19.5
 
 
-def test_a_whole_picture_of_version_0_1_decodes(golden_model: Model) -> None:
+@pytest.mark.parametrize("name", ["rgb.ldc", "grey.ldc"])
+def test_the_model_that_wrote_them_gives_the_same_pictures(
+    golden_model: Model, trellis_model: Model, name: str
+) -> None:
+    assert golden_model.parse_id == golden_model.scalar_id == trellis_model.scalar_id
+    data = (GOLDEN / name).read_bytes()
+    assert np.array_equal(decode_array(data, model=golden_model), decode_array(data, model=trellis_model))
+
+
+def test_a_whole_picture_decodes(golden_model: Model) -> None:
     data = (GOLDEN / "whole.ldc").read_bytes()
     source = container.read(data)
     assert [(chunk.kind, chunk.data[0]) for chunk in source.chunks] == [
@@ -73,20 +98,21 @@ def test_a_whole_picture_of_version_0_1_decodes(golden_model: Model) -> None:
     assert psnr(found.pixels[shown], texture(45, 70, 5)[shown]) > 18.5
 
 
-def test_an_exact_picture_of_version_0_1_decodes() -> None:
+def test_an_exact_picture_decodes() -> None:
     found = decode_picture((GOLDEN / "exact.ldc").read_bytes())
     assert checksum(found.pixels) == "5df89bca"
     assert found.alpha is not None and checksum(found.alpha) == "b4947927"
 
 
-def test_a_picture_of_several_slices_of_version_0_1_decodes(golden_model: Model) -> None:
-    original, data = texture(200, 70, 7), (GOLDEN / "sliced.ldc").read_bytes()
+@pytest.mark.parametrize("name", SLICES)
+def test_a_picture_of_several_slices_decodes(trellis_model: Model, name: str) -> None:
+    original, data = texture(200, 70, 7), (GOLDEN / name).read_bytes()
     source = Reader(io.BytesIO(data))
-    latent = Latent(source, golden_model)
+    latent = Latent(source, trellis_model)
     list(latent.each(range(len(source.spans)), lambda parsed: None))
     found_crcs = [f"{source.slice(number).symbols_crc:08x}" for number in range(len(source.spans))]
-    assert found_crcs == ["5fd661d3", "02e5c265", "814df048", "6d792c16"]
-    found = decode_array(data, model=golden_model)
+    assert found_crcs == SLICES[name]
+    found = decode_array(data, model=trellis_model)
     assert found.shape == original.shape and psnr(found, original) > 19.5
-    part = decode_array(data, model=golden_model, request=Request(region=(10, 100, 40, 60)))
+    part = decode_array(data, model=trellis_model, request=Request(region=(10, 100, 40, 60)))
     assert np.abs(part.astype(int) - found[100:160, 10:50]).max() <= 1
