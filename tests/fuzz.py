@@ -15,6 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ with atheris.instrument_imports(include=["ldcodec"]):
     from ldcodec.bitstream.container import Container
     from ldcodec.bitstream.layout import Header
     from ldcodec.bitstream.reader import Chunk, Reader, Slice
+    from ldcodec.bitstream.slices import PIXELS
     from ldcodec.codec import decode_picture
     from ldcodec.decoder.parse import parse
     from ldcodec.decoder.request import Request
@@ -79,7 +81,7 @@ def _file(data: bytes, model: Model, salvage: bool) -> None:
     source.damage()
     header = source.header
     if header.width <= LARGEST_SIDE and header.height <= LARGEST_SIDE:
-        named = Header(header.width, header.height, header.quality, header.grey, model.parse_id)
+        named = replace(header, parse_id=_id_of(model, header.trellis))
         if source.lossless:
             decode_picture(data)
         else:
@@ -88,9 +90,20 @@ def _file(data: bytes, model: Model, salvage: bool) -> None:
             decode_picture(coded, model=model, request=Request(salvage=salvage, scale=8 if salvage else 1))
 
 
+def _id_of(model: Model, trellis: bool) -> bytes:
+    return model.parse_id if trellis else model.scalar_id
+
+
 def _header(part: Any, model: Model) -> Header:
+    """A header made of the last bytes of an input; `_last_bytes` is the inverse."""
     size = part.ConsumeIntInRange(1, LARGEST_SIDE), part.ConsumeIntInRange(1, LARGEST_SIDE)
-    return Header(*size, part.ConsumeIntInRange(0, 4095), part.ConsumeBool(), model.parse_id)
+    quality, grey, trellis = (part.ConsumeIntInRange(0, most) for most in (4095, 1, 1))
+    return Header(*size, quality, bool(grey), _id_of(model, bool(trellis)), bool(trellis))
+
+
+def _last_bytes(header: Header, height: int) -> bytes:
+    fields = [header.trellis, header.grey, header.quality & 255, header.quality >> 8, height - 1, header.width - 1]
+    return bytes(fields)
 
 
 def _payload(part: Any, model: Model) -> None:
@@ -113,14 +126,19 @@ def _chunk(part: Any, model: Model) -> None:
 
 def seeds(folder: Path) -> None:
     """Write the first inputs: the golden files, their payloads and their chunks."""
-    for path in GOLDEN.glob("*.ldc"):
+    for path in GOLDEN.rglob("*.ldc"):
         data = path.read_bytes()
         source = container.read(data)
         parts = [bytes([0]) + data, bytes([VIEW]) + data]
-        parts += [bytes([PAYLOAD]) + piece.payload + bytes(8) for piece in source.slices]
+        spans = Reader(io.BytesIO(data)).spans
+        heights = [min(PIXELS * span.rows, source.header.height - PIXELS * span.top) for span in spans]
+        parts += [
+            bytes([PAYLOAD]) + piece.payload + _last_bytes(source.header, height)
+            for piece, height in zip(source.slices, heights, strict=True)
+        ]
         parts += [bytes([CHUNK]) + chunk.data + bytes(8) for chunk in source.chunks]
         for number, part in enumerate(parts):
-            (folder / f"{path.stem}-{number}").write_bytes(part)
+            (folder / f"{path.parent.name}-{path.stem}-{number}").write_bytes(part)
 
 
 def main() -> None:
@@ -132,7 +150,7 @@ def main() -> None:
     folder = options.corpus or Path(tempfile.mkdtemp(prefix="ldcodec-fuzz-"))
     folder.mkdir(parents=True, exist_ok=True)
     seeds(folder)
-    model = load_model(str(GOLDEN / "tiny"), "cpu")
+    model = load_model(str(GOLDEN / "trellis"), "cpu")
     zlib.crc32 = crc32  # type: ignore[assignment]
     limits = ["-rss_limit_mb=2048", "-timeout=20", "-max_len=4096", f"-artifact_prefix={folder}/finding-"]
     clock = [f"-max_total_time={round(60 * options.minutes)}", f"-seed={options.seed}", "-print_final_stats=1"]

@@ -139,7 +139,7 @@ def payloads() -> dict[str, bytes]:
 
 def coded_badly(quality: int, model: Model) -> dict[str, bytes]:
     """Files of three slices with these payloads."""
-    header = Header(150, 130, quality, False, model.parse_id)
+    header = Header(150, 130, quality, False, model.parse_id, model.coder.trellis is not None)
     return {
         name: container.write(Container(header, tuple(Slice(4, data, zlib.crc32(data)) for _ in range(3))))
         for name, data in payloads().items()
@@ -147,9 +147,9 @@ def coded_badly(quality: int, model: Model) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("quality", [0, 4095])
-def test_payloads(quality: int, call: Call, model: Model) -> None:
+def test_payloads(quality: int, call: Call, either: Model) -> None:
     """Words that no encoder wrote, whatever the checksum of the symbols, make no slice."""
-    for name, data in coded_badly(quality, model).items():
+    for name, data in coded_badly(quality, either).items():
         Path("bad.ldc").write_bytes(data)
         assert call("info", "bad.ldc")[0] == 0
         refused(call, [VERIFY, DECOMPRESS, *VIEWS[1:]], name)
@@ -304,10 +304,11 @@ def check_metadata(kind: str, data: bytes, extension: str, call: Call) -> None:
 
 
 @pytest.mark.timing
-def test_seconds_and_memory(call: Call, model: Model) -> None:
+def test_seconds_and_memory(call: Call, model: Model, scalar_model: Model) -> None:
     """Every file of this module, in every way, within CPU seconds and an addition to the peak memory."""
     files = [*HEADERS.values(), *LENGTHS.values(), *(whole(*data) for data in WHOLES.values())]
-    files += [*coded_badly(0, model).values(), *coded_badly(4095, model).values(), *with_alpha(model).values()]
+    files += [data for quality in (0, 4095) for data in coded_badly(quality, model).values()]
+    files += [*coded_badly(4095, scalar_model).values(), *with_alpha(model).values()]
     files += [with_text(*data) for data in TEXTS.values()]
     for data in files:
         Path("bad.ldc").write_bytes(data)

@@ -73,7 +73,8 @@ def containers(draw: Draw) -> Container:
     kinds = draw(st.permutations([*sorted(known), *([whole] if whole else []), *draw(st.lists(UNKNOWN, max_size=3))]))
     model = st.binary(min_size=8, max_size=8).filter(lambda parse_id: parse_id != chunktypes.NO_MODEL)
     parse_id = chunktypes.NO_MODEL if whole else draw(model)
-    header = Header(width, height, draw(st.integers(0, TOP_INDEX)), draw(st.booleans()), parse_id)
+    trellis = whole is None and draw(st.booleans())
+    header = Header(width, height, draw(st.integers(0, TOP_INDEX)), draw(st.booleans()), parse_id, trellis)
     only = (Slice(layout.latent_size(width, height)[0], b"", 0),)  # beside a picture without loss
     pieces = only if whole else draw(slices(width, height))
     return Container(header, pieces, tuple(Chunk(kind, draw(st.binary(max_size=40))) for kind in kinds))
