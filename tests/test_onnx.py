@@ -33,6 +33,7 @@ from ldcodec.onnx.exporter import export
 from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, describe, graph_names
 from ldcodec.onnx.runtime import Graphs, OnnxModel, load
 from ldcodec.pictures.picture import Picture
+from ldcodec.training.codebook import first_tables, trellis_tensors
 from ldcodec.training.release import integer_tensors
 from tests.commands import Call, environment, error_line
 from tests.conftest import TINY, tiny_networks
@@ -81,7 +82,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
     for name, config in (("tiny", TINY), ("other", OTHER)):
         networks = textured(tiny_networks(config))
-        save_model(folder / name / "model.safetensors", networks, integer_tensors(networks))
+        integers = integer_tensors(networks) | trellis_tensors(first_tables())
+        save_model(folder / name / "model.safetensors", networks, integers)
         export(str(folder / name), folder / name / "onnx")
     return folder
 
@@ -90,6 +92,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def original(place: Path) -> Model:
     """The model `tiny` in torch."""
     return load_model(str(place / "tiny"), "cpu")
+
+
+def writer_of(quantiser: str, model: Model) -> Model:
+    """The model, or the same without its trellis, as which it writes files of the scalar quantiser."""
+    scalar = replace(model, parse_id=model.scalar_id, coder=replace(model.coder, trellis=None))
+    return {"trellis": model, "scalar": scalar}[quantiser]
+
+
+QUANTISERS = pytest.mark.parametrize("quantiser", ["trellis", "scalar"])
 
 
 @pytest.fixture(scope="session")
@@ -140,12 +151,29 @@ def test_realism_is_seen(original: Model, exported: OnnxModel) -> None:
     assert all(difference(shown[0], other) > 3 for other in shown[1:]) and difference(shown[1], shown[2]) > 3
 
 
+@QUANTISERS
 @pytest.mark.parametrize("shape", [(1, 1), (64, 64), (65, 200), (200, 65)])
-def test_symbols_are_those_of_torch(original: Model, exported: OnnxModel, shape: tuple[int, int]) -> None:
-    source = Reader(io.BytesIO(encode(texture(*shape), quality=70, fallback=False, model=original)))
+def test_symbols_are_those_of_torch(
+    original: Model, exported: OnnxModel, shape: tuple[int, int], quantiser: str
+) -> None:
+    data = encode(texture(*shape), quality=70, fallback=False, model=writer_of(quantiser, original))
+    source = Reader(io.BytesIO(data))
+    assert source.header.trellis == (quantiser == "trellis")
     one, other = (parse_slice(source.slice(0), source.header, source.spans[0], model) for model in (original, exported))
-    assert np.array_equal(one.symbols, other.symbols)
-    assert np.array_equal(one.mean, other.mean) and np.array_equal(one.index, other.index)
+    for field in ("symbols", "mean", "index", "kind"):
+        assert np.array_equal(getattr(one, field), getattr(other, field))
+
+
+def test_pictures_of_the_scalar_quantiser_are_those_of_torch(original: Model, exported: OnnxModel) -> None:
+    data = encode(texture(75, 130), quality=50, model=writer_of("scalar", original))
+    for settings in SETTINGS[::3]:
+        assert difference(decoded(data, exported, settings), decoded(data, original, settings)) <= 1
+
+
+def test_the_ids_are_those_of_torch(place: Path, original: Model, exported: OnnxModel) -> None:
+    assert (exported.parse_id, exported.scalar_id) == (original.parse_id, original.scalar_id)
+    described = describe(place / "tiny" / "onnx")
+    assert (described.parse_id, described.scalar_id) == (original.parse_id.hex(), original.scalar_id.hex())
 
 
 HEUN = SETTINGS[6]
@@ -229,14 +257,15 @@ def without_torch(*lines: str, folder: Path, models: Path | str = "") -> "subpro
     )
 
 
+@QUANTISERS
 @pytest.mark.usefixtures("small_parts")
-def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path) -> None:
+def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path, quantiser: str) -> None:
     """A file of several slices with alpha and Exif, decoded by a process without torch."""
     image = Image.fromarray(np.dstack([texture(300, 330), np.full((300, 330), 99, np.uint8)]))
     exif = Image.Exif()
     exif[0x010E] = "a view"
     image.info["exif"] = exif.tobytes()
-    data = encode(image, quality=40, fallback=False, model=original)
+    data = encode(image, quality=40, fallback=False, model=writer_of(quantiser, original))
     assert len(Reader(io.BytesIO(data)).spans) > 1
     (tmp_path / "a.ldc").write_bytes(data)
     cases = {
@@ -278,7 +307,12 @@ def refusal(call: Call, original: Model, tmp_path: Path) -> Callable[..., str]:
 
 def spoil_format(folder: Path) -> None:
     text = (folder / DESCRIPTION).read_text()
-    (folder / DESCRIPTION).write_text(text.replace("ldcodec-onnx-1", "ldcodec-onnx-9"))
+    (folder / DESCRIPTION).write_text(text.replace("ldcodec-onnx-2", "ldcodec-onnx-9"))
+
+
+def spoil_id(folder: Path) -> None:
+    found = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps(found | {"scalar_id": "no number"}))
 
 
 def spoil_halo(folder: Path) -> None:
@@ -303,6 +337,7 @@ DAMAGED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("no folder", lambda folder: shutil.rmtree(folder), "holds no ONNX networks"),
     ("another version", spoil_format, "format"),
     ("a wrong type", spoil_halo, "not readable"),
+    ("a wrong id", spoil_id, "not readable"),
     ("no JSON", cut(DESCRIPTION), "not readable"),
     ("too deep", lambda folder: (folder / DESCRIPTION).write_text("[" * 100_000), "not readable"),
     ("another stamp", spoil_stamp, "belongs to another export"),
@@ -345,9 +380,11 @@ def test_networks_beside_the_weights_are_found(
     refusal: Callable[..., str],
     call: Call,
     place: Path,
+    original: Model,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """By either parse id of theirs."""
     assert "no ONNX networks of the model" in refusal("--backend", "onnx")
     monkeypatch.setenv("LDCODEC_MODELS", str(place))
     assert call("decompress", "k.ldc", "-o", "k.png", "--backend", "onnx")[0] == 0
@@ -356,6 +393,9 @@ def test_networks_beside_the_weights_are_found(
     shutil.copy("k.ldc", "in/a.ldc")
     assert call("decompress", "in", "-o", "out", "--recursive", "--backend", "onnx", "--jobs", "1")[0] == 0
     assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "k.png").read_bytes()
+    scalar = encode(texture(64, 64), quality=40, fallback=False, model=writer_of("scalar", original))
+    (tmp_path / "s.ldc").write_bytes(scalar)
+    assert call("decompress", "s.ldc", "-o", "s.png", "--backend", "onnx")[0] == 0
 
 
 def test_the_extra_is_named_where_it_is_missing(

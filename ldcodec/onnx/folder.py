@@ -13,7 +13,7 @@ from ldcodec.entropy.config import Config, from_mapping
 from ldcodec.entropy.modelfiles import search_path
 from ldcodec.errors import ModelError
 
-FORMAT = "ldcodec-onnx-1"
+FORMAT = "ldcodec-onnx-2"
 DESCRIPTION = "model.json"
 INTEGERS = "integers.safetensors"
 STAMP = "ldcodec-stamp"  # the key of the stamp in the metadata of graphs and tensors
