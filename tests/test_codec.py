@@ -47,9 +47,9 @@ PICTURES = {
 }
 
 
-def check_prediction(encoder: PictureEncoder, index: int) -> None:
+def check_prediction(encoder: PictureEncoder, index: int, share: float = 0.005) -> None:
     written = len(container.write(encoder.code(index).container))
-    assert abs(encoder.estimate_size(index) - written) <= 0.005 * written + 16
+    assert abs(encoder.estimate_size(index) - written) <= share * written + 16
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -76,9 +76,14 @@ def test_the_float_rate_model_predicts_sizes(scalar_model: Model, name: str) -> 
 
 
 def test_files_of_the_shipped_model_have_the_predicted_size(shipped_model: Model) -> None:
-    """Each picture at one quality, each quality at least once."""
+    """Each picture at one quality, each quality at least once.
+
+    What the trellis adds to the estimates is a mean over photographs.
+    """
+    plain = replace(shipped_model, coder=replace(shipped_model.coder, trellis=None), parse_id=shipped_model.scalar_id)
     for name, index in zip(PICTURES, itertools.cycle(QUALITIES), strict=False):
-        check_prediction(PictureEncoder(PICTURES[name], shipped_model), index)
+        check_prediction(PictureEncoder(PICTURES[name], plain), index)
+        check_prediction(PictureEncoder(PICTURES[name], shipped_model), index, 0.06)
 
 
 def test_a_plain_picture_costs_less_than_32_bytes_around_its_symbols(model: Model) -> None:
