@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import constriction
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from ldcodec.bitstream import container, layout
 from ldcodec.codec import decode_array, encode
@@ -52,6 +54,7 @@ from tests.reference import lanes_of, state_after, value_of
 from tests.test_properties import examples
 from tests.test_rangecoder import symbol_at
 
+COFFEE = Path(__file__).parent.parent / "docs" / "coffee.jpg"
 TOTAL = 1 << PRECISION
 DELTA = STEP / 2**UNIT_BITS  # in quantisation steps
 EVERY_SYMBOL = np.arange(-SYMBOL_LIMIT, SYMBOL_LIMIT + 1, dtype=np.int32)
@@ -503,3 +506,16 @@ def test_designed_tables_cost_less_than_the_first(model: Model) -> None:
         for pixels in patterns(seed, 2):
             for index in (500, 2000, 3500):
                 assert spent(other, pixels, index) < spent(model, pixels, index), (seed, index)
+
+
+def test_what_the_reverse_process_restores_is_centred_and_of_unit_variance(shipped_model: Model) -> None:
+    """u = (y − centre) / deviation on a photograph that the tables were not counted on: the samplers expect N(0, 1)."""
+    encoder = PictureEncoder(np.asarray(Image.open(COFFEE).convert("RGB"))[:256, :384], shipped_model)
+    for index in (1000, 3000):
+        latents = encoder.latents(index)
+        parsed = encoder.write(latents).parsed
+        known = known_of(parsed, shipped_model.coder.trellis)
+        path = parsed.kind != SCALAR
+        u = ((latents.scaled - known.centre) / known.deviation)[path]
+        assert abs(float((u * np.sign(parsed.symbols[path])).mean())) < 0.05
+        assert float(np.square(u).mean()) == pytest.approx(1, abs=0.15)
