@@ -116,10 +116,15 @@ def model(tiny_model_folder: Path) -> Model:
     return load_model(str(tiny_model_folder / "tiny"), "cpu")
 
 
+def without_trellis(model: Model) -> Model:
+    """The same model as which it writes files of the scalar quantiser, as models did before."""
+    return replace(model, parse_id=model.scalar_id, coder=replace(model.coder, trellis=None))
+
+
 @pytest.fixture(scope="session")
 def scalar_model(model: Model) -> Model:
-    """The model `tiny` without its trellis: it writes files of the scalar quantiser, as models did before."""
-    return replace(model, parse_id=model.scalar_id, coder=replace(model.coder, trellis=None))
+    """The model `tiny` without its trellis."""
+    return without_trellis(model)
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from ldcodec.entropy.trellis import Quantised
 from ldcodec.errors import DamagedError, LdcodecError, LdcodecWarning, PictureError, UsageError
 from ldcodec.nets.denoiser import Denoiser
 from ldcodec.nets.model import Model
+from tests.conftest import without_trellis
 from tests.pictures import Pixels, gradient, noise, psnr, texture
 
 QUALITIES = 0, 1000, 2000, 3000, 4095
@@ -80,7 +81,7 @@ def test_files_of_the_shipped_model_have_the_predicted_size(shipped_model: Model
 
     What the trellis adds to the estimates is a mean over photographs.
     """
-    plain = replace(shipped_model, coder=replace(shipped_model.coder, trellis=None), parse_id=shipped_model.scalar_id)
+    plain = without_trellis(shipped_model)
     for name, index in zip(PICTURES, itertools.cycle(QUALITIES), strict=False):
         check_prediction(PictureEncoder(PICTURES[name], plain), index)
         check_prediction(PictureEncoder(PICTURES[name], shipped_model), index, 0.06)

@@ -36,7 +36,7 @@ from ldcodec.pictures.picture import Picture
 from ldcodec.training.codebook import first_tables, trellis_tensors
 from ldcodec.training.release import integer_tensors
 from tests.commands import Call, environment, error_line
-from tests.conftest import TINY, tiny_networks
+from tests.conftest import TINY, tiny_networks, without_trellis
 from tests.pictures import texture
 
 pytestmark = pytest.mark.slow
@@ -48,6 +48,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OTHER = Config(
     latent=36, width8=12, width16=20, context=12, hyper=6, blocks8=2, blocks16=3, denoiser=16, denoiser_blocks=2
 )
+QUANTISERS: dict[str, Callable[[Model], Model]] = {"trellis": lambda model: model, "scalar": without_trellis}
 WITHOUT_TORCH = """
 import sys
 
@@ -92,15 +93,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def original(place: Path) -> Model:
     """The model `tiny` in torch."""
     return load_model(str(place / "tiny"), "cpu")
-
-
-def writer_of(quantiser: str, model: Model) -> Model:
-    """The model, or the same without its trellis, as which it writes files of the scalar quantiser."""
-    scalar = replace(model, parse_id=model.scalar_id, coder=replace(model.coder, trellis=None))
-    return {"trellis": model, "scalar": scalar}[quantiser]
-
-
-QUANTISERS = pytest.mark.parametrize("quantiser", ["trellis", "scalar"])
 
 
 @pytest.fixture(scope="session")
@@ -151,12 +143,12 @@ def test_realism_is_seen(original: Model, exported: OnnxModel) -> None:
     assert all(difference(shown[0], other) > 3 for other in shown[1:]) and difference(shown[1], shown[2]) > 3
 
 
-@QUANTISERS
+@pytest.mark.parametrize("quantiser", QUANTISERS)
 @pytest.mark.parametrize("shape", [(1, 1), (64, 64), (65, 200), (200, 65)])
 def test_symbols_are_those_of_torch(
     original: Model, exported: OnnxModel, shape: tuple[int, int], quantiser: str
 ) -> None:
-    data = encode(texture(*shape), quality=70, fallback=False, model=writer_of(quantiser, original))
+    data = encode(texture(*shape), quality=70, fallback=False, model=QUANTISERS[quantiser](original))
     source = Reader(io.BytesIO(data))
     assert source.header.trellis == (quantiser == "trellis")
     one, other = (parse_slice(source.slice(0), source.header, source.spans[0], model) for model in (original, exported))
@@ -165,7 +157,7 @@ def test_symbols_are_those_of_torch(
 
 
 def test_pictures_of_the_scalar_quantiser_are_those_of_torch(original: Model, exported: OnnxModel) -> None:
-    data = encode(texture(75, 130), quality=50, model=writer_of("scalar", original))
+    data = encode(texture(75, 130), quality=50, model=without_trellis(original))
     for settings in SETTINGS[::3]:
         assert difference(decoded(data, exported, settings), decoded(data, original, settings)) <= 1
 
@@ -257,7 +249,7 @@ def without_torch(*lines: str, folder: Path, models: Path | str = "") -> "subpro
     )
 
 
-@QUANTISERS
+@pytest.mark.parametrize("quantiser", QUANTISERS)
 @pytest.mark.usefixtures("small_parts")
 def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path, quantiser: str) -> None:
     """A file of several slices with alpha and Exif, decoded by a process without torch."""
@@ -265,7 +257,7 @@ def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path, quant
     exif = Image.Exif()
     exif[0x010E] = "a view"
     image.info["exif"] = exif.tobytes()
-    data = encode(image, quality=40, fallback=False, model=writer_of(quantiser, original))
+    data = encode(image, quality=40, fallback=False, model=QUANTISERS[quantiser](original))
     assert len(Reader(io.BytesIO(data)).spans) > 1
     (tmp_path / "a.ldc").write_bytes(data)
     cases = {
@@ -393,7 +385,7 @@ def test_networks_beside_the_weights_are_found(
     shutil.copy("k.ldc", "in/a.ldc")
     assert call("decompress", "in", "-o", "out", "--recursive", "--backend", "onnx", "--jobs", "1")[0] == 0
     assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "k.png").read_bytes()
-    scalar = encode(texture(64, 64), quality=40, fallback=False, model=writer_of("scalar", original))
+    scalar = encode(texture(64, 64), quality=40, fallback=False, model=without_trellis(original))
     (tmp_path / "s.ldc").write_bytes(scalar)
     assert call("decompress", "s.ldc", "-o", "s.png", "--backend", "onnx")[0] == 0
 

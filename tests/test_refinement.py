@@ -20,8 +20,10 @@ from ldcodec.encoder.refine import STEPS, Cost, Patch, refined_rows
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.target import EFFORTS
 from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.entropy.trellis import STEP, reconstructed
 from ldcodec.errors import UsageError
 from ldcodec.nets.model import Model
+from tests.conftest import without_trellis
 
 pytestmark = pytest.mark.slow
 
@@ -54,9 +56,11 @@ def cost(picture: Pixels, model: Model, effort: int, index: int = INDEX) -> floa
 
 
 def test_more_effort_costs_less(shipped_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At low rates above all."""
     monkeypatch.setitem(STEPS, 2, 50)
-    costs = [cost(scene(), shipped_model, effort) for effort in (1, 2)]
-    assert costs[1] < 0.997 * costs[0], costs
+    for index, share in ((700, 0.98), (INDEX, 1.0)):
+        costs = [cost(scene(), shipped_model, effort, index) for effort in (1, 2)]
+        assert costs[1] < share * costs[0], costs
 
 
 def test_more_effort_takes_more_steps() -> None:
@@ -65,10 +69,11 @@ def test_more_effort_takes_more_steps() -> None:
 
 
 def test_the_cost_without_randomness_is_that_of_the_file(shipped_model: Model) -> None:
-    picture = scene(128, 192)
-    encoder = PictureEncoder(picture, shipped_model)
+    """Of one with the scalar quantiser, which refinement reckons with."""
+    picture, model = scene(128, 192), without_trellis(shipped_model)
+    encoder = PictureEncoder(picture, model)
     latents, coded = encoder.latents(INDEX), encoder.code(INDEX)
-    known = condition(coded.parsed, coded.container.header, shipped_model)
+    known = condition(coded.parsed, coded.container.header, model)
     y = torch.from_numpy(coded.parsed.mean * 2.0**-9 + coded.parsed.symbols)[None].float()  # whole symbols: no rest
     pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
     patch = Patch(pixels, y, torch.ones(y.shape[2:]), known.quality)
@@ -88,10 +93,10 @@ def test_files_of_any_effort_decode_and_hold_their_latent(shipped_model: Model) 
     again = parse(container.read(container.write(coded.container)), shipped_model)
     assert np.array_equal(again.symbols, coded.parsed.symbols)
     rows, columns = encoder.rows, encoder.columns
-    rest = (latents.scaled - coded.parsed.mean * 2.0**-9 - coded.parsed.symbols)[:, :rows, :columns]
-    shown = coded.parsed.symbols[:, :rows, :columns] != 0
+    values = (coded.parsed.mean + reconstructed(coded.parsed.symbols, coded.parsed.kind)) * 2.0**-9
+    rest, shown = (latents.scaled - values)[:, :rows, :columns], coded.parsed.symbols[:, :rows, :columns] != 0
     assert shown.any()
-    assert np.abs(rest[shown]).max() <= 1  # of rounding 0.5, of cells that rates have shifted up to 0.998
+    assert np.abs(rest[shown]).max() <= 2 * STEP * 2.0**-9  # values of one quantiser and parity are 4Δ apart
     assert decode_array(coded.data, model=shipped_model).shape == picture.shape
 
 
