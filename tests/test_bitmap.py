@@ -37,9 +37,9 @@ def test_bits_are_those_of_the_tables(model: Model) -> None:
 
 
 @pytest.mark.parametrize("quality", [5, 95])
-def test_the_bits_of_a_map_are_the_payload(model: Model, quality: float) -> None:
+def test_the_bits_of_a_map_are_the_payload(either: Model, quality: float) -> None:
     for height, width in [(300, 330), (64, 64), (1, 1), (65, 17), (17, 500)]:
-        check_map(model, height, width, quality)
+        check_map(either, height, width, quality)
 
 
 def check_map(model: Model, height: int, width: int, quality: float) -> None:

@@ -65,15 +65,16 @@ def reconstructed(symbols: NDArray[np.int32], kind: NDArray[np.uint8]) -> NDArra
 
 
 class Lanes:
-    """The lanes of a list of elements: runs of equal length, the last of which may be shorter, or empty.
+    """The lanes of a list of elements: runs of equal length, the last of which may be shorter.
 
-    number, length: of the lanes, all of which have elements at the first position; where there are none, both are 0.
+    number, length: of the lanes; both are 0 for an empty list.
     """
 
     def __init__(self, count: int) -> None:
+        # No lane is empty: of L lanes the last lacks less than L elements, and up to LANE of them are at least L long,
+        # while more than LANE of them are LANE long.
         self.count, self.number = count, -(-count // LANE)
         self.length = -(-count // self.number) if count else 0
-        self.number = -(-count // self.length) if count else 0  # without lanes that rounding left empty
 
     def alive(self, position: int) -> int:
         """How many lanes, from the first on, have an element at a position."""
