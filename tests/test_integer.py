@@ -24,9 +24,10 @@ from ldcodec.entropy.modelfiles import find_file
 from ldcodec.entropy.trellis import EVEN, ODD, SCALAR, Quantised
 from ldcodec.entropy.weights import integer_shapes
 from ldcodec.errors import DamagedError, ModelError
-from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, parse_id
+from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model
 from ldcodec.nets.tensors import TorchArithmetic
 from tests.reference import POSITIONS, TOP, Entries, Networks, areas, value_of
+from tests.test_model import honest as true_ids
 
 TORCH, NUMPY = TorchArithmetic(torch.device("cpu")), NumpyArithmetic()
 both = pytest.mark.parametrize("arithmetic", [TORCH, NUMPY], ids=["torch", "numpy"])
@@ -204,12 +205,12 @@ def test_a_device_that_multiplies_inexactly_is_refused(monkeypatch: pytest.Monke
 
 
 def altered_model(source: Path, folder: Path, alter: Callable[[dict[str, Tensor]], None], honest: bool) -> Path:
-    """A copy of a model with altered tensors; if honest, with the parse id that belongs to them."""
+    """A copy of a model with altered tensors; if honest, with the parse ids that belong to them."""
     with safe_open(str(source / "model.safetensors"), "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
     alter(tensors)
-    metadata |= {"parse_id": parse_id(tensors).hex()} if honest else {}
+    metadata = true_ids(tensors, metadata) if honest else metadata
     assert json.loads(metadata["config"])["latent"] == 32
     save_file(tensors, str(folder / "model.safetensors"), metadata)
     return folder

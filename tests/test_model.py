@@ -55,8 +55,10 @@ def saved(folder: Path, tensors: Tensors, metadata: Metadata) -> Path:
 
 
 def honest(tensors: Tensors, metadata: Metadata) -> Metadata:
-    """Metadata with the parse id of the tensors, so that something else must get the file refused."""
-    return metadata | {"parse_id": parse_id(tensors).hex()}
+    """Metadata with the parse ids of the tensors, so that something else must get the file refused."""
+    return metadata | {
+        name: found.hex() for name, found in zip(("parse_id", "scalar_id"), ids_of(tensors), strict=True)
+    }
 
 
 def test_a_model_comes_back_as_it_was_saved(tiny_model_folder: Path, model: Model) -> None:
@@ -113,6 +115,14 @@ def test_a_wrong_shape_is_refused(sound: tuple[Tensors, Metadata], tmp_path: Pat
     for name in [*convolutions, "integer.z_index", "integer.table.floor"]:
         spoilt = tensors | {name: tensors[name][:-1]}
         refused(saved(tmp_path, spoilt, honest(spoilt, metadata)), f"{name} has shape")
+
+
+def test_a_model_without_the_newer_id_is_read(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
+    tensors, metadata = sound
+    rest = {k: v for k, v in tensors.items() if not k.startswith(("trellis.", "moments."))}
+    older = {k: v for k, v in honest(rest, metadata).items() if k != "scalar_id"}
+    found = load_model(str(saved(tmp_path, rest, older)), "cpu")
+    assert found.coder.trellis is None and found.parse_id == found.scalar_id
 
 
 def test_frequency_tables_of_a_wrong_shape_are_refused(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
@@ -174,6 +184,7 @@ def test_metadata_that_lie_are_refused(sound: tuple[Tensors, Metadata], tmp_path
     tensors, metadata = sound
     lies: list[tuple[str, str | None, str]] = [("format", "ldcodec-weights-0", "format"), ("format", None, "format")]
     lies += [("config", None, "configuration"), ("parse_id", None, "parse id"), ("parse_id", "00" * 8, "parse id")]
+    lies += [("scalar_id", "00" * 8, "parse id"), ("scalar_id", metadata["parse_id"], "parse id")]
     for field, value, message in lies:
         entries = {name: text for name, text in (metadata | {field: value}).items() if text is not None}
         refused(saved(tmp_path, tensors, entries), message)

@@ -127,7 +127,8 @@ def _load(path: Path, _modified: int, device: torch.device) -> Model:  # a chang
     _check_types(path, tensors)
     arrays = _integers(tensors)
     identity, scalar = weights.parse_id(arrays), scalar_id(arrays)
-    if identity.hex() != metadata.get("parse_id"):
+    named = metadata.get("parse_id"), metadata.get("scalar_id", scalar.hex())  # the second is newer than some models
+    if (identity.hex(), scalar.hex()) != named:
         raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
     networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     integers, coder = rate_model(path, config, arrays, TorchArithmetic(device))
