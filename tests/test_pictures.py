@@ -234,6 +234,14 @@ def test_formats_by_extension() -> None:
             format_of(Path(name))
 
 
+def test_png_is_written_fast() -> None:
+    """The two bits of FLEVEL in the stream's header say with which effort it was made, 0 for the least (RFC 1950)."""
+    target = io.BytesIO()
+    write(Picture(colours(30, 20)), target, "PNG")
+    place = target.getvalue().index(b"IDAT") + 4
+    assert target.getvalue()[place + 1] >> 6 == 0
+
+
 def test_format_that_cannot_hold_the_picture() -> None:
     with pytest.raises(PictureError, match="20000x1 pixels cannot be written as WEBP"):
         write(Picture(np.zeros((1, 20000, 3), np.uint8)), io.BytesIO(), "WEBP")
