@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ from tests.pictures import texture
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("onnx", reason="the extra is not installed: pip install 'ldcodec[onnx]'")
-pytest.importorskip("onnxruntime", reason="the extra is not installed: pip install 'ldcodec[onnx]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra is not installed: pip install 'ldcodec[onnx]'")
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHER = Config(
@@ -346,6 +347,17 @@ def test_a_damaged_folder_ends_in_one_line(
 ) -> None:
     spoil(copied)
     assert reason in refusal("--onnx", copied)
+
+
+def test_threads_that_wait_sleep(copied: Path, original: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise they keep a core that another program could have."""
+    session = Mock(side_effect=onnxruntime.InferenceSession)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    data = encode(texture(64, 64), quality=40, fallback=False, model=original)
+    decoded(data, load(copied, 2), DecodeSettings())
+    assert session.call_count == 3
+    for (_, options), _ in session.call_args_list:
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_a_folder_from_before_drafts_says_what_it_lacks(refusal: Callable[..., str], copied: Path) -> None:

@@ -19,6 +19,7 @@ from ldcodec.onnx.folder import INTEGERS, STAMP, Description, describe, preview_
 from ldcodec.pictures.guard import first_line
 
 EXTRA = "pip install 'ldcodec[onnx]'"
+SPINNING = "session.intra_op.allow_spinning"  # threads that wait for others sleep, as those of OpenMP (`__main__`)
 
 Floats = NDArray[np.float32]
 
@@ -119,6 +120,7 @@ def _opener(threads: int) -> Callable[[Path, str], Any]:
         raise LdcodecError(f"ONNX networks need onnxruntime: {EXTRA}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry(SPINNING, "0")
     options.enable_cpu_mem_arena = False  # the arena would keep as much memory as the largest tile ever took
     options.log_severity_level = 3  # only errors, which are raised as exceptions anyway
 
