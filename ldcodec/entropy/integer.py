@@ -30,14 +30,14 @@ from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.entropy.arithmetic import Arithmetic, Array
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.tables import SCALE_COUNT
-from ldcodec.entropy.trellis import Quantised, reconstructed
+from ldcodec.entropy.trellis import UNIT_BITS, Quantised, reconstructed
 from ldcodec.errors import ModelError
 
 # ORDER[k][j]: the position that channel group j decodes in step k, 0..3 in reading order within each 2×2 cell. Every
 # step thus decodes one group at each position (Li et al. 2023, section 3.3).
 ORDER = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))
 ACTIVATION_BITS = 12  # fractional bits, here and in the next two lines
-MEAN_BITS, INDEX_BITS, LATENT_BITS = 14, 8, 9
+MEAN_BITS, INDEX_BITS, LATENT_BITS = 14, 8, UNIT_BITS
 FLOOR_BITS, RECIPROCAL_BITS, FACTOR_BITS = 10, 14, 10
 LIMIT = 2**19 - 1  # clamp of activations
 HEAD_LIMIT = 2**23  # clamp of head outputs

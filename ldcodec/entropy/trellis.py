@@ -27,7 +27,7 @@ STATES = 64
 # shift register: its parity-check polynomials 103 and 24 (octal) say which bits the quantiser's and the parity flip.
 QUANTISER_TAPS, PARITY_TAPS = 0o103 >> 1, 0o24 >> 1
 STEP = 282  # Δ in units of 2⁻⁹ quantisation step, which is 0.55; measured in docs/experiments.md
-LANE = 512  # most elements in a lane: longer ones gain less than 0.1 % and take longer to parse
+LANE = 512  # most elements in a lane: twice as many gained 0.1 % (docs/experiments.md) for twice the calls
 FIRST_SCALE = 7  # smaller scales have the scalar quantiser: nearly all of their symbols are zero
 ROWS = SCALE_COUNT - FIRST_SCALE
 SCALAR, EVEN, ODD = 0, 1, 2  # how an element is quantised: as a whole number, by quantiser 0 or by quantiser 1
