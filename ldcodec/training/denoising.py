@@ -24,6 +24,8 @@ from ldcodec.training.stages import Stage, StageLoss, balance, batch_errors
 
 VELOCITY, PICTURE = 0, 1  # the phases
 
+Parts = tuple[Tensor, ...]  # centre, deviation and scale of each latent, and the bits of each picture
+
 
 class DenoiserStage(Stage):
     """Encoder and rate model stay bit for bit what they are, and so does the parse id."""
@@ -67,20 +69,29 @@ class DenoiserStage(Stage):
     def posterior(self, x: Tensor, t: Tensor) -> tuple[Condition[Tensor], Tensor, Tensor]:
         """What a decoder knows of each latent, the remainder u [B, M, h, w] that it lacks, and the bits [B]."""
         networks = self.networks
-        scales = networks.scales(t)
-        y = networks.analysis(x, t, networks.std) * scales.gain
-        if self.coder is not None:
-            return self._through_trellis(y, t, scales.expected, self.coder)
-        rated = networks.rate(y, t, scales.expected)
+        y = networks.analysis(x, t, networks.std) * networks.scales(t).gain
+        if self.coder is None:
+            parts = self._scalar(y, t)
+        else:  # one synthesis draws the files of both quantisers, so half a batch goes through each
+            shuffled = torch.randperm(len(t), device=t.device)
+            some, others = shuffled[::2], shuffled[1::2]
+            found = self._through_trellis(y[some], t[some], self.coder), self._scalar(y[others], t[others])
+            order = torch.cat([some, others]).argsort()
+            parts = tuple(torch.cat(pair)[order] for pair in zip(*found, strict=True))
+        centre, width, scale, bits = parts
+        return Condition(centre, width, scale, t), (y - centre) / width, bits
+
+    def _scalar(self, y: Tensor, t: Tensor) -> Parts:
+        """Centre, deviation and scale [B, M, h, w] and bits [B] of the scalar quantiser, for a scaled latent."""
+        rated = self.networks.rate(y, t, self.networks.scales(t).expected)
         index = nearest_scale(rated.scale.log())
         centre, width = rated.mean + centroid(rated.symbols, index), deviation(rated.symbols, index)
-        return Condition(centre, width, rated.scale, t), (y - centre) / width, rated.bits
+        return centre, width, rated.scale, rated.bits
 
-    def _through_trellis(
-        self, y: Tensor, t: Tensor, expected: Tensor, coder: Coder
-    ) -> tuple[Condition[Tensor], Tensor, Tensor]:
+    def _through_trellis(self, y: Tensor, t: Tensor, coder: Coder) -> Parts:
         """The same for the symbols of a trellis, whose lanes here run through the whole batch."""
         rate, parts = self.networks.rate, by_step(y)
+        expected = self.networks.scales(t).expected
         z = torch.round(rate.hyper_latent(y))
         found: list[Tensor] = []  # of each step: centre, deviation, scale and bits
 
@@ -95,7 +106,7 @@ class DenoiserStage(Stage):
         centre, width, scale, bits = (from_steps(part, y.shape[2:]) for part in torch.stack(found, 1))
         hyper = information(z, scale_of(nearest_scale(rate.hyper_scale().log()))[:, None, None].expand_as(z))
         total: Tensor = bits.sum((1, 2, 3)) + hyper.sum((1, 2, 3))
-        return Condition(centre, width, scale, t), (y - centre) / width, total
+        return centre, width, scale, total
 
     def decode(self, known: Condition[Tensor]) -> Tensor:
         """The picture [B, 3, H, W] of decoding in one step."""
