@@ -4,6 +4,7 @@ import functools
 import http.server
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from ldcodec.jobs import remote
 from ldcodec.jobs.manifest import FILE_NAME
 from ldcodec.nets.model import Model
 from tests.commands import Call, environment, error_line, start
-from tests.pictures import png, texture
+from tests.pictures import photo, png, texture
 from tests.store import REASON, Store, store_of_objects
 from tests.test_folders import summary, wait_until
 
@@ -217,6 +218,62 @@ def test_the_memory_of_fsspec(call: Call, tmp_path: Path) -> None:
         with Image.open(tmp_path / "a.png") as before, Image.open(tmp_path / "b.png") as after:
             assert before.tobytes() == after.tobytes()
         assert f"{url}: exists already" in call("compress", "a.png", "-o", url, *TINY)[2]
+
+
+@pytest.mark.parametrize("format", ["TIFF", "QOI", "WEBP", "PPM"])
+def test_every_format_is_read_from_a_url(format: str, call: Call, tmp_path: Path) -> None:
+    """Pillow asks one format after the other whether a file is its own, and some of them read lines."""
+    import fsspec
+
+    file = io.BytesIO()
+    photo().save(file, format, **({"lossless": True} if format == "WEBP" else {}))
+    fsspec.filesystem("memory").pipe("/formats/a", file.getvalue())
+    assert call("compress", "memory://formats/a", "-o", "a.ldc", "--lossless")[0] == 0
+    assert ldcodec.decode((tmp_path / "a.ldc").read_bytes()).tobytes() == photo().tobytes()
+
+
+@pytest.fixture
+def ftp(tmp_path: Path) -> Iterator[str]:
+    """The URL of a folder on an FTP server, which is also `ftp` in the folder of the test."""
+    authorizers = pytest.importorskip("pyftpdlib.authorizers", reason=REASON)
+    from pyftpdlib.handlers import FTPHandler
+    from pyftpdlib.servers import FTPServer
+
+    (tmp_path / "ftp").mkdir()
+    authorizer = authorizers.DummyAuthorizer()
+    authorizer.add_anonymous(str(tmp_path / "ftp"), perm="elradfmwMT")
+    server = FTPServer(("127.0.0.1", 0), type("Handler", (FTPHandler,), {"authorizer": authorizer}))
+    stopped = threading.Event()
+
+    def serve() -> None:
+        while not stopped.is_set():
+            server.serve_forever(timeout=0.05, blocking=False, handle_exit=False)
+        server.close_all()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"ftp://127.0.0.1:{server.address[1]}"
+    stopped.set()
+    thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:The async:DeprecationWarning")  # of what the server imports
+@pytest.mark.filterwarnings("ignore:write permissions:RuntimeWarning")  # for whoever asks
+def test_ftp(call: Call, ftp: str, tmp_path: Path) -> None:
+    """Its files in fsspec have a cache of their own. A folder there knows by their times what has changed."""
+    folder, picture = tmp_path / "ftp", png(400, 300)
+    (folder / "a.png").write_bytes(picture)
+    assert call("compress", f"{ftp}/a.png", "-o", f"{ftp}/a.ldc", "--lossless")[0] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["a.ldc", "a.png"]
+    assert f"{ftp}/a.ldc: exists already" in call("compress", f"{ftp}/a.png", "--lossless")[2]
+    for more, size in [([], (400, 300)), (["--region", "9,8,70,60"], (70, 60))]:
+        assert call("decompress", f"{ftp}/a.ldc", "-o", "b.png", "-f", *more)[0] == 0
+        with Image.open(tmp_path / "b.png") as restored:
+            assert restored.size == size
+    assert summary(call("compress", ftp, "-o", f"{ftp}/archive", *EXACT)[1]) == (1, 0, 0)
+    assert summary(call("compress", ftp, "-o", f"{ftp}/archive", *EXACT)[1]) == (0, 1, 0)
+    os.utime(folder / "a.png", (0, 0))
+    assert summary(call("compress", ftp, "-o", f"{ftp}/archive", *EXACT)[1]) == (1, 0, 0)
 
 
 WRONG: dict[str, tuple[list[str], str]] = {

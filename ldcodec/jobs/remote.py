@@ -24,7 +24,7 @@ INCLUDED = WEB | {"s3", "s3a"}  # what the extra `remote` installs
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
 BLOCK = 8 << 20  # bytes of one request where a whole file is wanted
 BLOCKS = 8  # so many are kept, because a file is read twice, for its checksums and for its content
-TAGS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created")
+TAGS = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "modify", "created")
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,11 @@ class RemoteStream:
         with _as_oserror(self._url):
             return bytes(self._file.read(size))
 
+    def readline(self, size: int = -1) -> bytes:
+        """The bytes to the end of a line, at most `size`; some formats of Pillow begin with text. Raises OSError."""
+        with _as_oserror(self._url):
+            return bytes(self._file.readline(size))
+
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position and return it. Raises OSError."""
         with _as_oserror(self._url):
@@ -221,13 +226,20 @@ class RemoteStream:
 
 
 def _stream(url: str, system: Any, path: str, cache: dict[str, Any]) -> RemoteStream:
-    file = system.open(path, "rb", **cache)
+    file = _opened(system, path, cache)
     if getattr(file, "details", {}).get("type") == "directory":
         raise IsADirectoryError(errno.EISDIR, "is a folder, not a file; --recursive takes what is in it")
     seekable = _can_seek(file, _protocol(url) in WEB)
     if not seekable and _protocol(url) in WEB:
         file = system.open(path, "rb", block_size=0)  # from beginning to end, in one request
     return RemoteStream(url, file, seekable)
+
+
+def _opened(system: Any, path: str, cache: dict[str, Any]) -> Any:
+    try:
+        return system.open(path, "rb", **cache)
+    except TypeError:  # the files of FTP have a cache of their own, which knows none of these options
+        return system.open(path, "rb")
 
 
 def _can_seek(file: Any, asked: bool) -> bool:
