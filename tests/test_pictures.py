@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
 from ldcodec.errors import LdcodecWarning, PictureError, UsageError
+from ldcodec.pictures.codepoints import TransferCurve
 from ldcodec.pictures.metadata import strip
 from ldcodec.pictures.picture import Picture, Pixels, from_array
+from ldcodec.pictures.profiles import made
 from ldcodec.pictures.read import from_image, read
 from ldcodec.pictures.write import FORMATS, format_of, to_image, write
 from tests.pictures import EXIF, SRGB, XMP, colours, exif_of, grey
@@ -146,7 +148,7 @@ def test_16_bit_colour_is_reduced_and_reported() -> None:
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_other_depths_are_refused(mode: str) -> None:
-    with pytest.raises(PictureError, match=f"mode {mode} "):
+    with pytest.raises(PictureError, match=f"mode {mode}\\)"):
         from_image(Image.new(mode, (4, 4)))
 
 
@@ -255,7 +257,7 @@ def test_full_target_is_an_os_error() -> None:
 WHOLE = {
     "RGB": Picture(colours(), None, SRGB, EXIF, XMP),
     "RGBA": Picture(colours(), grey(), linear(), EXIF, XMP),
-    "L": Picture(grey(), None, profile(b"GRAY"), EXIF, XMP),
+    "L": Picture(grey(), None, made(TransferCurve(1.8), None, "grey"), EXIF, XMP),
     "LA": Picture(grey(), grey()[::-1].copy(), None, EXIF, XMP),
 }
 
@@ -428,3 +430,86 @@ def test_stripping_a_damaged_profile_keeps_the_values_and_warns(pixels: Pixels) 
         stripped = strip(Picture(pixels, None, profile(space, linear()[:128] + bytes(4) + linear()[132:])))
     assert stripped.icc is None
     assert np.array_equal(stripped.pixels, pixels)
+
+
+def with_thumbnail(order: str, orientation: int, kind: int) -> bytes:
+    """Exif with an orientation, sizes of 7×5 of a kind (3 SHORT, 4 LONG), and a thumbnail in a second directory."""
+    thumbnail = io.BytesIO()
+    Image.fromarray(colours(4, 8)).save(thumbnail, "JPEG")
+    pad = {3: "HH", 4: "I"}[kind]
+    width, height = (struct.pack(order + pad, *([size, 0] if kind == 3 else [size])) for size in (7, 5))
+    main = struct.pack(f"{order}H", 2) + struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
+    main += struct.pack(f"{order}HHII", 0x8769, 4, 1, 38) + struct.pack(f"{order}I", 68)
+    details = struct.pack(f"{order}H", 2) + struct.pack(f"{order}HHI", 0xA002, kind, 1) + width
+    details += struct.pack(f"{order}HHI", 0xA003, kind, 1) + height + bytes(4)
+    second = struct.pack(f"{order}H", 2) + struct.pack(f"{order}HHII", 0x0201, 4, 1, 98)
+    second += struct.pack(f"{order}HHII", 0x0202, 4, 1, len(thumbnail.getvalue())) + bytes(4)
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
+    return start + main + details + second + thumbnail.getvalue()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [3, 4])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sizes_and_thumbnail_of_exif_follow_the_pixels(orientation: int, kind: int, order: str) -> None:
+    given = with_thumbnail(order, orientation, kind)
+    file = io.BytesIO()
+    Image.fromarray(colours()).save(file, "JPEG", exif=b"Exif\0\0" + given)
+    found = read(io.BytesIO(file.getvalue()))
+    assert found.exif is not None
+    tags = tags_of(found)
+    size = tags.get_ifd(0x8769)
+    assert (size[0xA002], size[0xA003]) == (found.width, found.height)
+    assert (given == found.exif) == (orientation == 1)
+    assert (0x0201 in tags.get_ifd(ExifTags.IFD.IFD1)) == (orientation == 1)
+    assert (given[98:] in found.exif) == (orientation == 1)
+
+
+def test_hostile_thumbnails_change_nothing_but_themselves() -> None:
+    """A thumbnail that claims to be where the first directory is, to reach beyond the end, or to be no JPEG."""
+    sound = with_thumbnail("<", 6, 4)
+    for place, length in ((8, 60), (98, 2**32 - 1), (2**32 - 1, 5), (97, 9)):
+        data = bytearray(sound)
+        struct.pack_into("<I", data, 78, place)
+        struct.pack_into("<I", data, 90, length)
+        file = io.BytesIO()
+        Image.fromarray(colours()).save(file, "JPEG", exif=b"Exif\0\0" + bytes(data))
+        found = read(io.BytesIO(file.getvalue()))
+        assert (tags_of(found)[0x0112], tags_of(found).get_ifd(0x8769)[0xA002]) == (1, 5)
+
+
+@pytest.mark.parametrize("kind", ["exif", "APP1"])
+@pytest.mark.parametrize("tail", ["", "\n", "\0", "00", "\n\nmore"])
+@pytest.mark.parametrize("mark", [b"", b"Exif\0\0"])
+def test_exif_in_texts_of_png_ends_where_its_length_says(mark: bytes, tail: str, kind: str) -> None:
+    """As ImageMagick, exiftool and libavif write it; what follows the digits varies."""
+    data = (b"Exif\0\0" if kind == "APP1" else mark) + exif_of(">", 6)
+    digits = data.hex()
+    lines = "\n".join(digits[start : start + 72] for start in range(0, len(digits), 72))
+    text = PngImagePlugin.PngInfo()
+    text.add_text(f"Raw profile type {kind}", f"\n{kind}\n{len(data):8d}\n{lines}{tail}", zip=True)
+    file = io.BytesIO()
+    Image.fromarray(colours()).save(file, "PNG", pnginfo=text)
+    found = read(io.BytesIO(file.getvalue()))
+    assert found.exif == exif_of(">", 1)
+    assert found.pixels.shape == (7, 5, 3)
+
+
+@pytest.mark.parametrize("kind", ["xmp", "APP1"])
+def test_xmp_in_texts_of_png(kind: str) -> None:
+    data = (b"http://ns.adobe.com/xap/1.0/\0" if kind == "APP1" else b"") + XMP
+    text = PngImagePlugin.PngInfo()
+    text.add_text(f"Raw profile type {kind}", f"\n{kind}\n{len(data):8d}\n{data.hex()}\n")
+    file = io.BytesIO()
+    Image.fromarray(colours()).save(file, "PNG", pnginfo=text)
+    assert read(io.BytesIO(file.getvalue())).xmp == XMP
+
+
+@pytest.mark.parametrize("content", ["", "\nexif\n 99999999\n4d4d", "\nexif\n 4\nzzzzzzzz", "\nexif\n-1\n4d4d", "junk"])
+def test_damaged_texts_of_exif_are_told(content: str) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", content)
+    file = io.BytesIO()
+    Image.fromarray(colours()).save(file, "PNG", pnginfo=text)
+    with pytest.warns(LdcodecWarning, match="damaged metadata is ignored"):
+        assert read(io.BytesIO(file.getvalue())).exif is None

@@ -16,7 +16,7 @@ from ldcodec.jobs.paths import Job, created, opened, times_of
 from ldcodec.jobs.work import Work
 
 # What --recursive takes: extensions of formats that Pillow opens by itself and that hold pictures.
-PHOTOGRAPHS = {".avif", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".webp"}
+PHOTOGRAPHS = {".avif", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".webp"}
 RASTERS = {".bmp", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif", ".tiff"}
 UNITS = {"": 1, "k": 1000, "m": 1000_000}
 

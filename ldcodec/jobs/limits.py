@@ -160,14 +160,14 @@ class _ClaimedSize(NamedTuple):
 
 def _claimed_size(stream: BinaryIO) -> _ClaimedSize | None:
     """What a picture file claims; None for a pipe, which can be read only once, and for a file that is no picture."""
-    from PIL import Image
+    from ldcodec.pictures.kinds import opened
 
     if not stream.seekable():
         return None
     try:
         length = stream.seek(0, io.SEEK_END)
         stream.seek(0)
-        with Image.open(stream) as image:
+        with opened(stream) as image:
             lies = image.format == "PNG" and image.width * image.height * _bits(image.mode) > 8 * PNG_RATIO * length
             problem = f"{image.width}x{image.height} pixels do not fit its {length} bytes" if lies else ""
             return _ClaimedSize(*image.size, problem)

@@ -1,59 +1,156 @@
 """Pillow images of any mode → 8-bit RGB or grey, and their colour profiles.
 
-RGB and grey keep their values and their profile, which a viewer applies. CMYK and Lab, which the codec cannot store,
-are converted to sRGB through their profile.
+RGB and grey keep their values, and have a profile that says what these mean unless they are sRGB. CMYK, Lab, PQ and
+HLG, which the codec cannot store, are converted to sRGB.
 """
 
-import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ldcodec.errors import PictureError
+from ldcodec.pictures import brightness, codepoints, exif, profiles
 from ldcodec.pictures.alpha import GREY_MODES
+from ldcodec.pictures.boxes import Described
+from ldcodec.pictures.codepoints import HLG, PQ, UNSPECIFIED, CodePoints, Primaries, TransferCurve
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.picture import Picture, Pixels
+from ldcodec.pictures.profiles import space
 
 SPACES = {"CMYK": b"CMYK", "LAB": b"Lab "}  # Pillow's mode → the colour space in the header of its ICC profile
 STRIP = 1 << 22  # pixels that are copied at a time
+EXIF_DECIDES = {"JPEG", "MPO", "TIFF", "HEIF"}  # formats in which Exif may say Adobe RGB (DCF 2.0)
+WHITE_POINT, PRIMARY_CHROMATICITIES = 318, 319  # tags of TIFF
+GAMMA_SRGB, GAMMA_SHARE = 1 / 2.2, 0.05  # PNG's gAMA means sRGB within this share of it, as libpng takes it
+POINT_SRGB = 0.002  # chromaticities that differ by less from those of sRGB are those of sRGB
 
 
-def plain(image: Image.Image, icc: bytes | None) -> tuple[Pixels, bytes | None]:
+@dataclass(frozen=True)
+class Colours:
+    """What the values of a picture mean: `icc` says it, or `bright`, code points with PQ or HLG; if neither, sRGB.
+
+    narrow: black is 16 and white is 235.
+    """
+
+    icc: bytes | None = None
+    bright: CodePoints | None = None
+    narrow: bool = False
+
+
+def declared(image: Image.Image, file: Described, tags: bytes | None) -> Colours:
+    """What the colours of a Pillow image are: the one place that decides.
+
+    file: what its file says beside what Pillow tells; tags: its Exif. In this order: PNG's cICP; an ICC profile; nclx;
+    PNG's sRGB; PNG's gAMA and cHRM, or the like in TIFF; Exif's Adobe RGB. Where nothing is said, they are sRGB. Warns
+    of what is damaged or not known.
+    """
+    grey = image.mode in GREY_MODES or image.mode.startswith("I")
+    icc = image.info.get("icc_profile") or file.icc
+    points = file.code_points
+    if image.mode in SPACES:
+        return Colours(icc)
+    if points is not None and points.known and (image.format == "PNG" or not icc):
+        return _of_code_points(points, grey, image.format == "PNG" and not points.full)
+    if icc:
+        return Colours(_fitting(icc, grey))
+    if "srgb" in image.info:
+        return Colours()
+    gamma, points_of_light = image.info.get("gamma"), _chromaticities(image)
+    if gamma or points_of_light:
+        return Colours(_of_gamma(gamma, points_of_light, grey))
+    if image.format in EXIF_DECIDES and tags is not None and exif.is_adobe_rgb(tags):
+        return Colours(_made(codepoints.ADOBE_CURVE, codepoints.ADOBE_RGB, grey, "Compatible with Adobe RGB (1998)"))
+    return Colours()
+
+
+def plain(image: Image.Image, colours: Colours) -> tuple[Pixels, bytes | None]:
     """Convert an opaque Pillow image to uint8 (H, W, 3) RGB or (H, W) grey, with the profile that applies to them.
 
     Raises PictureError for modes without a defined range of values (I, F); warns when a profile is left out.
     """
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        values = np.asarray(image).astype(np.uint32)
-        return ((values + 128) // 257).astype(np.uint8), _fitting(icc, grey=True)  # value / 257, rounded
-    if image.mode in ("I", "F"):
-        raise PictureError(f"pictures of Pillow's mode {image.mode} cannot be stored; convert it to 8-bit RGB first")
     if image.mode in SPACES:
-        return np.array(_converted(image, icc)), None
-    grey = image.mode in GREY_MODES
-    mode = "L" if grey else "RGB"
-    return _to_array(image if image.mode == mode else image.convert(mode)), _fitting(icc, grey)
-
-
-def space(icc: bytes) -> bytes | None:
-    """The colour space named by an ICC profile, such as b"RGB " or b"GRAY"; None if the bytes are not a profile."""
-    sound = len(icc) >= 132 and icc[36:40] == b"acsp" and int.from_bytes(icc[:4], "big") <= len(icc)
-    return icc[16:20] if sound else None
+        return np.array(_converted(image, colours.icc)), None
+    pixels = _samples(image)
+    if colours.narrow:
+        pixels = np.rint(np.clip((np.arange(256) - 16) * (255 / 219), 0, 255)).astype(np.uint8)[pixels]
+    if colours.bright is None:
+        return pixels, colours.icc
+    warn("its high dynamic range is brought into sRGB")
+    primaries = codepoints.PRIMARIES.get(colours.bright.primaries, codepoints.PRIMARIES[9])
+    return brightness.to_srgb(pixels, colours.bright.transfer, primaries), None
 
 
 def to_srgb(picture: Picture) -> Picture:
     """Convert a picture to sRGB, without a profile; grey stays grey. A damaged profile is dropped with a warning."""
-    if picture.icc is None or _names_srgb(picture.icc):
+    if picture.icc is None or profiles.is_srgb(picture.icc, picture.grey):
         return replace(picture, icc=None)
     image = Image.fromarray(picture.pixels)
     image = image.convert("RGB") if space(picture.icc) == b"RGB " else image
     try:
-        converted = np.array(_through(image, _opened(picture.icc)))
+        converted = np.array(profiles.to_srgb(image, picture.icc))
     except ImageCms.PyCMSError:
         warn("its colour profile is damaged and is not applied")
         return replace(picture, icc=None)
     return replace(picture, pixels=converted[:, :, 1].copy() if picture.grey else converted, icc=None)
+
+
+def _of_code_points(points: CodePoints, grey: bool, narrow: bool) -> Colours:
+    if points.transfer in (PQ, HLG):
+        return Colours(None, points, narrow)
+    primaries, curve = codepoints.PRIMARIES.get(points.primaries), codepoints.CURVES.get(points.transfer)
+    for kind, number, found in (("primaries", points.primaries, primaries), ("curve", points.transfer, curve)):
+        if found is None and number != UNSPECIFIED:
+            warn(f"its colours have the unknown {kind} {number}, those of sRGB are taken")
+    named = f"Colours {points.primaries}/{points.transfer} of H.273"
+    icc = _made(curve or codepoints.SRGB_CURVE, primaries or codepoints.SRGB, grey, named)
+    return Colours(icc, None, narrow)
+
+
+def _chromaticities(image: Image.Image) -> tuple[float, ...] | None:
+    """x and y of white, red, green and blue, as PNG's cHRM or TIFF's tags hold them."""
+    if not isinstance(image, TiffImageFile):
+        return image.info.get("chromaticity")
+    white, lights = (image.tag_v2.get(tag, ()) for tag in (WHITE_POINT, PRIMARY_CHROMATICITIES))
+    return (*map(float, white or codepoints.SRGB.white), *map(float, lights)) if len(lights) == 6 else None
+
+
+def _of_gamma(gamma: float | None, points: tuple[float, ...] | None, grey: bool) -> bytes | None:
+    """A profile of a display of this gamma (PNG's: 1 / 2.2 for most) and these chromaticities; None for sRGB."""
+    primaries = codepoints.SRGB
+    if points is not None:
+        white, red, green, blue = zip(points[::2], points[1::2], strict=True)
+        primaries = Primaries(red, green, blue, white)
+        expected = (*codepoints.SRGB.white, *codepoints.SRGB.red, *codepoints.SRGB.green, *codepoints.SRGB.blue)
+        if all(abs(one - other) < POINT_SRGB for one, other in zip(points, expected, strict=True)):
+            primaries = codepoints.SRGB
+    near_srgb = not gamma or (primaries == codepoints.SRGB and abs(gamma / GAMMA_SRGB - 1) < GAMMA_SHARE)
+    curve = codepoints.SRGB_CURVE if near_srgb or not gamma else TransferCurve(1 / gamma)
+    return _made(curve, primaries, grey, "Gamma and chromaticities of a picture")
+
+
+def _made(curve: TransferCurve, primaries: Primaries, grey: bool, name: str) -> bytes | None:
+    """A profile, None for sRGB. Of grey the curve alone counts."""
+    if curve == codepoints.SRGB_CURVE and (grey or primaries == codepoints.SRGB):
+        return None
+    try:
+        return profiles.made(curve, None if grey else primaries, name)
+    except ValueError:
+        warn("its colours are declared in a way that no light can have, and are taken for sRGB")
+        return None
+
+
+def _samples(image: Image.Image) -> Pixels:
+    """The values of an image of RGB or grey as uint8 (H, W, 3) or (H, W). Raises PictureError as `plain` does."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        values = np.asarray(image).astype(np.uint32)
+        return ((values + 128) // 257).astype(np.uint8)  # value / 257, rounded
+    if image.mode in ("I", "F"):
+        kind = "floats" if image.mode == "F" else "integers of 32 bits"
+        raise PictureError(f"its samples are {kind} (Pillow's mode {image.mode}); convert it to 8 or 16 bits first")
+    mode = "L" if image.mode in GREY_MODES else "RGB"
+    return _to_array(image if image.mode == mode else image.convert(mode))
 
 
 def _to_array(image: Image.Image) -> Pixels:
@@ -70,54 +167,29 @@ def _to_array(image: Image.Image) -> Pixels:
     return pixels
 
 
-def _fitting(icc: bytes | None, grey: bool) -> bytes | None:
-    """The profile if it fits the pixels: an RGB profile may accompany grey ones, but not the reverse."""
-    if not icc:
-        return None
-    if space(icc) not in ((b"GRAY", b"RGB ") if grey else (b"RGB ",)):
+def _fitting(icc: bytes, grey: bool) -> bytes | None:
+    """The profile if it fits the pixels, else None, with a warning.
+
+    A profile of RGB says of grey pixels only by which curve they are shown, so it becomes one of grey, which is what
+    formats allow beside grey.
+    """
+    kind = space(icc)
+    mode = "L" if kind == b"GRAY" else "RGB"
+    if kind not in ((b"GRAY", b"RGB ") if grey else (b"RGB ",)) or not profiles.works(icc, mode):
         warn("its colour profile is damaged or does not fit its pixels, and is left out")
         return None
-    return icc
-
-
-def _names_srgb(icc: bytes) -> bool:
-    return len(icc) < 4096 and any("sRGB".encode(encoding) in icc for encoding in ("ascii", "utf-16-be"))
+    if not grey or kind == b"GRAY":
+        return icc
+    return None if profiles.is_srgb(icc, grey) else profiles.grey(icc) or icc
 
 
 def _converted(image: Image.Image, icc: bytes | None) -> Image.Image:
     """CMYK or Lab as sRGB through its profile; without one, Lab by definition and CMYK by Pillow's formula."""
     if icc and space(icc) == SPACES[image.mode]:
         try:
-            return _through(image, _opened(icc))
+            return profiles.to_srgb(image, icc)
         except ImageCms.PyCMSError:
             warn("its colour profile is damaged and is not applied")
     elif icc:
         warn("its colour profile is damaged or does not fit its pixels, and is not applied")
-    if image.mode == "LAB":
-        return _through(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
-    return image.convert("RGB")
-
-
-def _opened(icc: bytes) -> ImageCms.ImageCmsProfile:
-    try:
-        return ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    except OSError as error:
-        raise ImageCms.PyCMSError(error) from error
-
-
-def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    """The image in sRGB: relative colorimetric with black point compensation, as other programs do by default.
-
-    NOOPTIMIZE, because the lookup table that lcms would otherwise use for speed turns white into 254.
-    """
-    converted = ImageCms.profileToProfile(
-        image,
-        profile,
-        ImageCms.createProfile("sRGB"),
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOOPTIMIZE,
-    )
-    if converted is None:
-        raise ImageCms.PyCMSError("lcms returned no picture")
-    return converted
+    return profiles.to_srgb(image, None) if image.mode == "LAB" else image.convert("RGB")

@@ -1,17 +1,19 @@
 """Exif and XMP: taken from a Pillow image byte for byte, except for the orientation, which is applied and reset."""
 
 import re
-import struct
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from PIL import ExifTags, Image
 
 from ldcodec.bitstream.chunktypes import EXIF_MARK, MAX_TEXT
 from ldcodec.pictures import colour
+from ldcodec.pictures import exif as exif_bytes
+from ldcodec.pictures.boxes import Described
+from ldcodec.pictures.exif import ORIENTATION, ExifError
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.picture import Picture
 
-ORIENTATION = ExifTags.Base.Orientation
+XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"  # precedes XMP in JPEG files
 
 # The tags of a TIFF file that describe the picture rather than how its pixels are stored.
 DESCRIPTIVE = (
@@ -37,19 +39,29 @@ _TURNS = {
 }
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its Exif or XMP orientation asks; damaged metadata is ignored with a warning."""
-    try:
-        orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow parses a dozen kinds of metadata here, and its errors are as many
-        warn("its damaged metadata is ignored")
-        return image
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+@dataclass(frozen=True)
+class Collected:
+    """Exif, without its marker, and XMP, both with the orientation set to 1; and the one that the pixels still need."""
+
+    exif: bytes | None
+    xmp: bytes | None
+    orientation: int
+
+    def turned(self, image: Image.Image) -> Image.Image:
+        """The image as its orientation asks."""
+        return image.transpose(_TURNS[self.orientation]) if self.orientation in _TURNS else image
 
 
-def collect(image: Image.Image) -> tuple[bytes | None, bytes | None]:
-    """Exif, without its marker, and XMP of a loaded Pillow image, both with the orientation set to 1."""
-    return _sound("Exif", _upright_exif(exif_of(image))), _sound("XMP", _upright_xmp(_xmp(image)))
+def collect(image: Image.Image, file: Described) -> Collected:
+    """The metadata of a loaded Pillow image; file: what its file says besides. Damaged metadata is left out, and told.
+
+    The pixels of a TIFF file have been turned by Pillow.
+    """
+    exif = exif_of(image) or file.exif
+    xmp = _xmp(image) or file.xmp
+    asked = _orientation(image, exif, xmp)
+    turned = file.turned if image.format == "TIFF" else asked
+    return Collected(_sound("Exif", _upright_exif(exif, turned)), _sound("XMP", _upright_xmp(xmp)), asked)
 
 
 def strip(picture: Picture) -> Picture:
@@ -73,21 +85,52 @@ def descriptive(exif: Image.Exif) -> Image.Exif:
 
 def exif_of(image: Image.Image) -> bytes | None:
     """The unchanged Exif of a loaded Pillow image, without its marker; for TIFF, made from its descriptive tags."""
-    exif = image.info.get("exif")
+    exif = image.info.get("exif") or _raw_profile(image, "exif") or _app1(image, EXIF_MARK)
     try:
-        if exif is None and "Raw profile type exif" in image.info:  # how ImageMagick puts Exif into PNG
-            exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
         if exif is None and image.format == "TIFF":
             found = descriptive(image.getexif())
             exif = found.tobytes() if len(found) else None
-    except Exception:  # text that is not hexadecimal, tags that contradict each other
+    except Exception:  # tags that contradict each other
         warn("its damaged metadata is ignored")
     return exif.removeprefix(EXIF_MARK) if isinstance(exif, bytes) else None
 
 
 def _xmp(image: Image.Image) -> bytes | None:
-    xmp = image.info.get("xmp")
-    return xmp if isinstance(xmp, bytes) else None
+    xmp = image.info.get("xmp") or _raw_profile(image, "xmp") or _app1(image, XMP_MARK)
+    return xmp.removeprefix(XMP_MARK) if isinstance(xmp, bytes) else None
+
+
+def _app1(image: Image.Image, mark: bytes) -> bytes | None:
+    """What ImageMagick puts into PNG as APP1, the segment of JPEG, if it begins with a mark."""
+    profile = _raw_profile(image, "APP1")
+    return profile if profile is not None and profile.startswith(mark) else None
+
+
+def _raw_profile(image: Image.Image, kind: str) -> bytes | None:
+    """Data that ImageMagick, exiftool and libavif put into texts of PNG: a name, a length, and hexadecimal digits."""
+    text = image.info.get(f"Raw profile type {kind}")
+    found = re.match(r"\s*\w+\s+(\d+)\s+([\da-fA-F\s]*)", text) if isinstance(text, str) else None
+    if text is None:
+        return None
+    digits = "" if found is None else "".join(found[2].split())
+    length = 0 if found is None else 2 * int(found[1])
+    if not 0 < length <= len(digits):
+        warn("its damaged metadata is ignored")
+        return None
+    return bytes.fromhex(digits[:length])  # whatever follows does not belong to it
+
+
+def _orientation(image: Image.Image, exif: bytes | None, xmp: bytes | None) -> int:
+    """The orientation that the pixels need. What Exif does not say, XMP may."""
+    try:
+        asked = exif_bytes.orientation(exif) if exif is not None else image.getexif().get(ORIENTATION)
+    except ExifError:  # told where it is left out
+        asked = None
+    except Exception:  # Pillow parses a dozen kinds of metadata here, and its errors are as many
+        warn("its damaged metadata is ignored")
+        asked = None
+    found = re.search(rb'tiff:Orientation\s*(?:=\s*["\']|>)\s*([1-8])', xmp or b"")
+    return asked or (int(found[1]) if found else 1)
 
 
 def _sound(what: str, text: bytes | None) -> bytes | None:
@@ -97,32 +140,12 @@ def _sound(what: str, text: bytes | None) -> bytes | None:
     return text or None
 
 
-def _upright_exif(exif: bytes | None) -> bytes | None:
-    """Set the orientation in the first directory of Exif to 1, in place.
-
-    Rewriting the stream would break maker notes, which refer to data by absolute offsets.
-    """
-    if exif is None:
-        return None
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+def _upright_exif(exif: bytes | None, turned: int) -> bytes | None:
     try:
-        if order is None:
-            raise struct.error("not a TIFF stream")
-        (start,) = struct.unpack_from(f"{order}I", exif, 4)
-        (count,) = struct.unpack_from(f"{order}H", exif, start)
-        for place in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", exif, place)
-            if tag == ORIENTATION:
-                return exif[: place + 8] + _one(order, kind) + exif[place + 12 :]
-    except struct.error:
+        return exif and exif_bytes.upright(exif, turned)
+    except ExifError:
         warn("its damaged Exif is left out")
         return None
-    return exif
-
-
-def _one(order: str, kind: int) -> bytes:
-    """The number 1 as the four bytes of a tag's value: a LONG if its kind is 4, else a SHORT and two unused bytes."""
-    return struct.pack(f"{order}I", 1) if kind == 4 else struct.pack(f"{order}HH", 1, 0)
 
 
 def _upright_xmp(xmp: bytes | None) -> bytes | None:

@@ -3,6 +3,7 @@
 Nothing is lost silently: what cannot be kept is refused with a PictureError or reported in an LdcodecWarning.
 """
 
+import contextlib
 import io
 import re
 from pathlib import Path
@@ -12,9 +13,10 @@ from PIL import Image
 
 from ldcodec.bitstream.layout import size_problem
 from ldcodec.errors import PictureError
-from ldcodec.pictures import alpha, colour, metadata
+from ldcodec.pictures import alpha, colour, kinds, metadata
 from ldcodec.pictures.guard import guarded, warn
 from ldcodec.pictures.picture import Picture, Pixels, from_array
+from ldcodec.pictures.survey import survey
 
 
 def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = None) -> Picture:
@@ -24,14 +26,14 @@ def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = N
     a file that is missing, damaged, too large or not a picture; warns with LdcodecWarning of anything that is not kept.
     """
     name = name or (str(source) if isinstance(source, Path) else "the picture")
-    with guarded(name):
-        stored = source if isinstance(source, Path) or source.seekable() else io.BytesIO(source.read())
-        with Image.open(stored) as image:
-            if frame is not None:
-                _go_to(image, frame)
-            picture = _picture(image)
-            if frame is None:
-                _warn_of_frames(image)
+    with guarded(name), contextlib.ExitStack() as stack:
+        stored = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        image = stack.enter_context(kinds.opened(stored if stored.seekable() else io.BytesIO(stored.read())))
+        if frame is not None:
+            _go_to(image, frame)
+        picture = _picture(image)
+        if frame is None:
+            _warn_of_frames(image)
     return picture
 
 
@@ -52,13 +54,16 @@ def _picture(image: Image.Image) -> Picture:
     problem = size_problem(*image.size)
     if problem is not None:
         raise PictureError(f"cannot be stored: {problem}")
-    _warn_of_depth(image)
+    kinds.check(image)
+    file = survey(image)
+    inverted = kinds.is_white_zero(image)
+    _warn_of_depth(image, file.bits)
     image.load()
-    exif, xmp = metadata.collect(image)
-    upright = metadata.upright(image)
-    opaque, transparency = alpha.split(upright)
-    pixels, icc = colour.plain(opaque, image.info.get("icc_profile"))
-    return Picture(pixels, transparency, icc, exif, xmp)
+    texts = metadata.collect(image, file)
+    colours = colour.declared(image, file, texts.exif)
+    opaque, transparency = alpha.split(texts.turned(image))
+    pixels, icc = colour.plain(opaque, colours)
+    return Picture(255 - pixels if inverted else pixels, transparency, icc, texts.exif, texts.xmp)
 
 
 def _go_to(image: Image.Image, frame: int) -> None:
@@ -68,10 +73,15 @@ def _go_to(image: Image.Image, frame: int) -> None:
     image.seek(frame - 1)
 
 
-def _warn_of_depth(image: Image.Image) -> None:
-    """Must come before loading: Pillow cuts 16-bit colour to 8 bits as it decodes, and only the tiles show it."""
+def _warn_of_depth(image: Image.Image, bits: int) -> None:
+    """Must come before loading: Pillow cuts 16-bit colour to 8 bits as it decodes, and only the tiles show it.
+
+    bits: of a sample, as its file says; 0 if only Pillow can tell.
+    """
     if image.mode.startswith("I") or re.search(r";16[BLN]", str(getattr(image, "tile", ""))):
-        warn("its 16-bit samples are reduced to 8 bits")
+        bits = 16
+    if bits > 8:
+        warn(f"its {bits}-bit samples are reduced to 8 bits")
 
 
 def _warn_of_frames(image: Image.Image) -> None:

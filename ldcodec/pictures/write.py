@@ -10,10 +10,10 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from ldcodec.bitstream.chunktypes import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
-from ldcodec.pictures import colour
 from ldcodec.pictures.guard import first_line, warn
 from ldcodec.pictures.metadata import DESCRIPTIVE, DIRECTORIES, descriptive
 from ldcodec.pictures.picture import Picture
+from ldcodec.pictures.profiles import space
 
 FORMATS = {
     ".png": "PNG",
@@ -141,7 +141,7 @@ def _unholdable(picture: Picture, format: str) -> list[str]:
         return given
     limits = {"exif": JPEG_SEGMENT - 6, "xmp": JPEG_SEGMENT - 29}  # less their markers; profiles span 255 segments
     lost = [f for f in given if format == "JPEG" and len(getattr(picture, f)) > limits.get(f, 255 * 65519)]
-    if format == "WEBP" and picture.icc is not None and colour.space(picture.icc) == b"GRAY":
+    if format == "WEBP" and picture.icc is not None and space(picture.icc) == b"GRAY":
         lost.append("icc")  # WebP's pixels are always RGB
     if format == "PNG" and picture.xmp is not None and not _is_utf8(picture.xmp):
         lost.append("xmp")

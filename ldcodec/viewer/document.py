@@ -16,7 +16,7 @@ from PIL import Image
 from ldcodec import __version__
 from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.bitstream.reader import Reader
-from ldcodec.pictures.colour import space
+from ldcodec.pictures.profiles import space
 from ldcodec.viewer.renderings import BitMap, PageContent, Rendering
 
 EXACT_PIXELS = 3 << 19  # pictures of up to 1.5 megapixels are embedded losslessly

@@ -1,0 +1,179 @@
+"""Kinds of files: those that are read beyond what Pillow knows, and a line that names each kind that is refused."""
+
+import io
+import struct
+import sys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+
+from ldcodec.errors import LdcodecWarning, PictureError
+from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.read import from_image, read
+from tests.pictures import colours, grey, psnr, texture
+
+
+def tiff(values: np.ndarray, order: Literal["<", ">"], bits: int, photometric: int, sample_format: int = 1) -> bytes:
+    """A TIFF file of one strip, made by hand. values: (H, W) or (H, W, C), written as they are in this byte order."""
+    height, width, channels = (*values.shape, 1)[:3]
+    rows = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    tags = {
+        256: (3, [width]),
+        257: (3, [height]),
+        258: (3, [bits] * channels),
+        259: (3, [1]),
+        262: (3, [photometric]),
+        273: (4, [8]),
+        277: (3, [channels]),
+        278: (3, [height]),
+        279: (4, [len(rows)]),
+        338: (3, [2]),  # if there is a second channel, it is alpha
+        339: (3, [sample_format] * channels),
+    }
+    if channels in (1, 3):
+        del tags[338]
+    start = 8 + len(rows) + len(rows) % 2
+    body, entries = b"", b""
+    for tag, (kind, numbers) in tags.items():
+        data = struct.pack(f"{order}{len(numbers)}{'H' if kind == 3 else 'I'}", *numbers)
+        place = start + 2 + 12 * len(tags) + 4 + len(body)
+        if len(data) > 4:
+            body += data
+            data = struct.pack(f"{order}I", place)
+        entries += struct.pack(f"{order}HHI", tag, kind, len(numbers)) + data.ljust(4, b"\0")
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", start)
+    table = struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+    return head + rows + bytes(len(rows) % 2) + table + body
+
+
+def packed(plane: Pixels, bits: int) -> Pixels:
+    """The rows of values of 1, 2 or 4 bits as bytes; the width must fill them."""
+    per_byte = 8 // bits
+    parts = (plane.astype(int) >> (8 - bits)).reshape(plane.shape[0], -1, per_byte)
+    return (parts << (8 - bits * (1 + np.arange(per_byte)))).sum(2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_white_is_zero_at_every_depth(bits: int, order: Literal["<", ">"]) -> None:
+    plane = grey(16, 24) // 2  # darker than its negative
+    values = plane.astype(np.uint16) * 257 if bits == 16 else plane if bits == 8 else packed(plane, bits)
+    data = bytearray(tiff(65535 - values if bits == 16 else 255 - values, order, bits, 0))
+    width = struct.pack(f"{order}HHIH", 256, 3, 1, values.shape[1])
+    data[data.index(width) : data.index(width) + 10] = struct.pack(f"{order}HHIH", 256, 3, 1, 24)
+    for found in decoded(bytes(data), bits > 8):
+        levels = 2 ** min(bits, 8) - 1
+        expected = (plane.astype(int) >> (8 - min(bits, 8))) * (255 // levels)
+        assert np.array_equal(found, expected)
+
+
+def decoded(data: bytes, deep: bool) -> list[Pixels]:
+    """The pixels as a file, and, where Pillow knows the kind, as an image from Pillow."""
+    images = [lambda: read(io.BytesIO(data))]
+    try:
+        Image.open(io.BytesIO(data))
+        images.append(lambda: from_image(Image.open(io.BytesIO(data))))
+    except UnidentifiedImageError:
+        pass
+    found = []
+    for image in images:
+        if deep:
+            with pytest.warns(LdcodecWarning, match="16-bit"):
+                found.append(image().pixels)
+        else:
+            found.append(image().pixels)
+    return found
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_floats_are_named(channels: int, order: Literal["<", ">"]) -> None:
+    values = np.ones((4, 5, channels) if channels > 1 else (4, 5), np.float32)
+    data = tiff(values, order, 32, 2 if channels > 1 else 1, sample_format=3)
+    with pytest.raises(PictureError, match="floats"):
+        read(io.BytesIO(data))
+
+
+def test_integers_of_32_bits_are_named() -> None:
+    data = tiff(np.ones((4, 5, 3), np.uint32), "<", 32, 2)
+    with pytest.raises(PictureError, match="integers of 32 bits"):
+        read(io.BytesIO(data))
+
+
+RAW_FILES = {
+    "CR2": b"II*\0\x10\0\0\0CR\2\0" + bytes(60),
+    "CR3": b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(60),
+    "CRW": b"II\x1a\0\0\0HEAPCCDR" + bytes(60),
+    "RAF": b"FUJIFILMCCD-RAW 0201" + bytes(60),
+    "RW2": b"IIU\0\x18\0\0\0" + bytes(60),
+    "ORF": b"IIRO\x08\0\0\0" + bytes(60),
+    "MRW": b"\0MRM" + bytes(60),
+    "X3F": b"FOVb" + bytes(60),
+}
+
+
+@pytest.mark.parametrize("kind", RAW_FILES)
+def test_raw_files_are_refused_with_a_way_out(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"photo.{kind}"
+    path.write_bytes(RAW_FILES[kind])
+    with pytest.raises(PictureError, match=rf"photo.{kind}: a camera's raw file \({kind}\); develop it to TIFF"):
+        read(path)
+
+
+@pytest.mark.parametrize("tags", [{50706: (1, b"\1\4\0\0")}, {254: (4, 1), 330: (4, (8, 8))}], ids=["DNG", "NEF"])
+def test_previews_of_raw_files_are_not_taken_for_the_picture(tags: dict[int, tuple]) -> None:
+    """Pillow opens these as TIFF files of the size of their preview."""
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, (kind, value) in tags.items():
+        info.tagtype[tag] = kind
+        info[tag] = value
+    file = io.BytesIO()
+    Image.fromarray(colours()).save(file, "TIFF", tiffinfo=info)
+    with pytest.raises(PictureError, match="raw file"):
+        read(io.BytesIO(file.getvalue()))
+    with pytest.raises(PictureError, match="raw file"):
+        from_image(Image.open(io.BytesIO(file.getvalue())))
+
+
+@pytest.mark.parametrize("photometric", [32803, 34892])
+def test_values_of_a_sensor_are_named(photometric: int) -> None:
+    with pytest.raises(PictureError, match="raw file"):
+        read(io.BytesIO(tiff(np.ones((4, 5), np.uint16), "<", 16, photometric)))
+
+
+def test_other_kinds_are_named() -> None:
+    with pytest.raises(PictureError, match="JPEG XL"):
+        read(io.BytesIO(b"\xff\x0a" + bytes(60)))
+    file = io.BytesIO()
+    Image.fromarray(colours(16, 16)).save(file, "JPEG")
+    deep = file.getvalue().replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c")
+    with pytest.raises(PictureError, match="12 bits"):
+        read(io.BytesIO(deep))
+
+
+@pytest.fixture
+def heic() -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(texture(64, 96))).save(file, quality=90)
+    return file.getvalue()
+
+
+def test_heic_is_read_where_pillow_heif_is_installed(heic: bytes) -> None:
+    assert psnr(read(io.BytesIO(heic)).pixels, texture(64, 96)) > 30
+
+
+def test_damaged_heic_is_refused_in_one_line(heic: bytes) -> None:
+    for length in (40, len(heic) // 2, len(heic) - 10):
+        with pytest.raises(PictureError) as caught:
+            read(io.BytesIO(heic[:length]))
+        assert "\n" not in str(caught.value)
+
+
+def test_missing_pillow_heif_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(PictureError, match=r"HEIC picture, which needs pillow-heif: pip install 'ldcodec\[heic\]'"):
+        read(io.BytesIO(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60)))
