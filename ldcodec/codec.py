@@ -7,15 +7,20 @@ torch is imported inside functions, because lossless files and ONNX models do wi
 """
 
 import io
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Unpack
 
+import numpy as np
 from PIL import Image
 
 from ldcodec.bitstream import container
+from ldcodec.bitstream.arguments import check_type, file_bytes, refuse_picture
 from ldcodec.bitstream.reader import Reader
-from ldcodec.decoder.request import DecodeOptions, DecodeSettings
+from ldcodec.decoder.protocols import DecoderModel
+from ldcodec.decoder.request import DecodeOptions, DecodeSettings, Request
 from ldcodec.decoder.restore import restore
 from ldcodec.encoder.ratecontrol import encode_to, out_of_reach
 from ldcodec.encoder.target import Encoded, EncodeSettings, Target
@@ -26,8 +31,9 @@ from ldcodec.pictures.read import as_picture
 from ldcodec.pictures.write import to_image
 
 if TYPE_CHECKING:
-    from ldcodec.decoder.protocols import DecoderModel
     from ldcodec.nets.model import Model
+
+Data = bytes | bytearray | memoryview | Reader
 
 
 def encode(
@@ -59,7 +65,9 @@ def encode(
     Raises UsageError, PictureError or ModelError.
     """
     settings = EncodeSettings(Target(rate, size, psnr, quality, lossless), strip, fallback, effort)
-    return encode_picture(as_picture(image), settings, lambda: model or _default_model()).data
+    if not isinstance(image, Image.Image | np.ndarray | Picture):
+        refuse_picture(image)
+    return encode_picture(as_picture(image), settings, lambda: _encoder_model(model)).data
 
 
 def encode_picture(picture: Picture, settings: EncodeSettings, find_model: "Callable[[], Model]") -> Encoded:
@@ -70,7 +78,8 @@ def encode_picture(picture: Picture, settings: EncodeSettings, find_model: "Call
     model = find_model()  # first: it imports torch, which callers that count seconds do not count as encoding
     from ldcodec.encoder.sliced import encoder_for
 
-    coded, complaint = encode_to(encoder_for(picture, model, settings.effort), settings.target)
+    with _undisturbed():
+        coded, complaint = encode_to(encoder_for(picture, model, settings.effort), settings.target)
     exact = chunks.smaller_lossless(picture, coded.payload, coded.size) if settings.fallback else None
     if exact is not None:
         limit = settings.target.most_bytes(picture.width * picture.height)  # the complaint was about the other file
@@ -80,7 +89,7 @@ def encode_picture(picture: Picture, settings: EncodeSettings, find_model: "Call
     return Encoded(coded.data if exact is None else exact, exact is not None)
 
 
-def decode(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Image.Image:
+def decode(data: Data, **options: Unpack[DecodeOptions]) -> Image.Image:
     """Decode an .ldc file, given as bytes or as an open Reader, to a Pillow image of mode RGB, RGBA, L or LA.
 
     The image's `info` holds icc_profile, exif and xmp where the file does. Keywords:
@@ -95,12 +104,12 @@ def decode(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Image.Imag
     on_step: called with 1 … n after each diffusion step.
     request: a region, a preview scale, or the salvage of a damaged file (`decoder.request.Request`).
 
-    Raises FormatError, DamagedError, ModelError or UsageError.
+    Raises UsageError, FormatError, DamagedError or ModelError.
     """
     return to_image(decode_picture(data, **options))
 
 
-def decode_array(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Pixels:
+def decode_array(data: Data, **options: Unpack[DecodeOptions]) -> Pixels:
     """Decode an .ldc file to a uint8 array: (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
 
     See `decode` for keywords and errors.
@@ -108,18 +117,38 @@ def decode_array(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Pixe
     return decode_picture(data, **options).array()
 
 
-def decode_picture(data: bytes | Reader, **options: Unpack[DecodeOptions]) -> Picture:
+def decode_picture(data: Data, **options: Unpack[DecodeOptions]) -> Picture:
     """Decode an .ldc file to a `Picture` with alpha and metadata. See `decode` for keywords and errors."""
-    source = data if isinstance(data, Reader) else Reader(io.BytesIO(data))
     model, on_step, request = options.pop("model", None), options.pop("on_step", None), options.pop("request", None)
     settings = DecodeSettings(**options)  # type: ignore[misc]  # the rest, so an unknown keyword is a TypeError
-    return restore(source, lambda parse_id: model or _installed_model(parse_id), settings, request, on_step)
+    for name, value, kind, hint in (
+        ("model", model, DecoderModel, "what load_model returns"),
+        ("on_step", on_step, Callable, "a function of the number of a step"),
+        ("request", request, Request, "a decoder.request.Request"),
+    ):
+        if value is not None:
+            check_type(name, value, kind, hint)
+    source = data if isinstance(data, Reader) else Reader(io.BytesIO(file_bytes(data)))
+    with _undisturbed():
+        return restore(source, lambda parse_id: model or _installed_model(parse_id), settings, request, on_step)
 
 
-def _default_model() -> "Model":
-    from ldcodec.nets.model import load_model
+def _encoder_model(given: "Model | None") -> "Model":
+    from ldcodec.nets.model import Model, load_model
 
-    return load_model()
+    if given is None:
+        return load_model()
+    check_type("model", given, Model, "what load_model returns")
+    return given
+
+
+def _undisturbed() -> AbstractContextManager[object]:
+    """Keep away what the caller has set in torch for networks of its own; whoever has not loaded it has set nothing."""
+    if "torch" not in sys.modules:
+        return nullcontext()
+    from ldcodec.nets.surroundings import undisturbed
+
+    return undisturbed()
 
 
 def _installed_model(parse_id: bytes) -> "DecoderModel":

@@ -57,6 +57,17 @@ class LdcImageFile(ImageFile.ImageFile):
         self._set_tile(scale)
         return self.mode, (0, 0, width / scale, height / scale)
 
+    def verify(self) -> None:
+        """Test the checksums of the whole file, without decoding it; as in any format, the image is then closed.
+
+        Raises OSError for a damaged file, RuntimeError unless called directly after `open`.
+        """
+        if self.fp is None:
+            raise RuntimeError("verify must be called directly after open")
+        with _pillow_errors():
+            Reader(cast(BinaryIO, self.fp)).check()
+        super().verify()
+
     def load_seek(self, pos: int) -> None:
         """Nothing to seek; but the presence of this method makes ImageFile.Parser wait for the whole file."""
 
@@ -112,6 +123,7 @@ def register() -> None:
     Image.register_open(FORMAT, LdcImageFile, _accept)
     Image.register_decoder(FORMAT, LdcDecoder)
     Image.register_save(FORMAT, _save)
+    Image.register_save_all(FORMAT, _save_all)
     Image.register_extension(FORMAT, EXTENSION)
     Image.register_mime(FORMAT, MIME)
 
@@ -131,6 +143,13 @@ def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
     stream.write(data)
 
 
+def _save_all(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
+    """What `save` with save_all=True or append_images calls."""
+    if image.encoderinfo.get("append_images") or getattr(image, "is_animated", False):
+        raise ValueError("an .ldc file holds one picture; save each by itself")
+    _save(image, stream, filename)
+
+
 def _described(image: Image.Image) -> Image.Image:
     """The image with the metadata given to `save` in place of its own; an empty value removes it.
 
@@ -140,7 +159,9 @@ def _described(image: Image.Image) -> Image.Image:
     if not given:
         return image
     from ldcodec.pictures import metadata
+    from ldcodec.pictures.read import warn_of_frames
 
+    warn_of_frames(image)  # its copy knows of no others
     exif = given.pop("exif", metadata.exif_of(image))
     given["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
     described = image.copy()  # a copy has no format, so that a TIFF image's own tags are not read again

@@ -180,6 +180,35 @@ def test_damage_is_an_os_error_when_the_pixels_are_asked_for(tiny: dict[str, Any
         image.load()
 
 
+def test_verify_tests_all_checksums(tiny: dict[str, Any], tmp_path: Path) -> None:
+    data = saved(photo("RGBA"), **tiny)
+    for path in (io.BytesIO(data), tmp_path / "x.ldc"):
+        (tmp_path / "x.ldc").write_bytes(data)
+        image = Image.open(path)
+        image.verify()
+        with pytest.raises(RuntimeError, match="directly after open"):
+            image.verify()
+    for place in range(60, len(data), 13):
+        altered = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        with opened(altered) as broken, pytest.raises(OSError, match="altered"):
+            broken.verify()
+    for other in (data[:-1], data + b"x"):
+        with opened(other) as broken, pytest.raises(OSError, match=r"altered|cut short|grown"):
+            broken.verify()
+
+
+def test_several_pictures_are_refused(tiny: dict[str, Any]) -> None:
+    """One is saved whatever `save_all` says, as programs pass it for every format."""
+    for options in ({"save_all": True, "append_images": [photo()]}, {"append_images": [photo()]}):
+        with pytest.raises(ValueError, match="holds one picture"):
+            saved(photo(), **options, **tiny)
+    file = io.BytesIO()
+    photo().save(file, "GIF", save_all=True, append_images=[photo("L")])
+    with Image.open(file) as image, pytest.raises(ValueError, match="holds one picture"):
+        saved(image, save_all=True, **tiny)
+    assert saved(photo(), save_all=True, **tiny) == saved(photo(), **tiny)
+
+
 def test_truncated_images_are_restored_on_demand(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow's own switch turns salvage on: here alpha is lost and the colours are shown."""
     file = container.read(saved(photo("RGBA"), **tiny))

@@ -5,6 +5,7 @@ import zlib
 from dataclasses import dataclass
 
 from ldcodec.bitstream import chunktypes
+from ldcodec.bitstream.arguments import file_bytes
 from ldcodec.bitstream.layout import Entry, Header, describe, write_layout
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
 
@@ -48,8 +49,11 @@ def read(data: bytes) -> Container:
     return Container(reader.header, slices, tuple(reader.chunk(number) for number in range(reader.chunk_count)))
 
 
-def info(data: bytes, name: str = "") -> dict[str, object]:
-    """Describe a file as a dict that JSON can hold, as `ldcodec info` does; raises like `read`."""
-    reader = Reader(io.BytesIO(data))
+def info(data: bytes | bytearray | memoryview, name: str = "") -> dict[str, object]:
+    """Describe a file as a dict that JSON can hold, as `ldcodec info` does.
+
+    Raises like `read`, and UsageError for data that holds no bytes.
+    """
+    reader = Reader(io.BytesIO(file_bytes(data)))
     reader.check()
-    return describe(reader.layout, len(data), name)
+    return describe(reader.layout, reader.length, name)

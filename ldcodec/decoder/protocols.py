@@ -1,6 +1,6 @@
 """The model interface of the decoder, implemented with PyTorch (`nets.model`) and onnxruntime (`onnx.runtime`)."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class FloatNetworks(Protocol):
         """Picture [3, H, W] in about 0..1 → uint8 (H, W, 3), or (H, W) if grey."""
 
 
+@runtime_checkable
 class DecoderModel(Protocol):
     """Everything that a decoder needs of a model."""
 

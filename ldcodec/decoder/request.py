@@ -6,6 +6,7 @@ from typing import TypedDict
 import numpy as np
 from PIL import Image
 
+from ldcodec.bitstream.arguments import check_flag, check_number, check_type, check_whole
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.slices import VIEW_SCALES, Area
 from ldcodec.decoder.protocols import DecoderModel
@@ -27,7 +28,7 @@ class DecodeSettings:
     seed: of the noise, 0..2⁶⁴ − 1.
     draft: draw the picture as previews are, without diffusion and by the linear shortcut of the synthesis alone.
 
-    Raises UsageError for a value that is out of range, and for steps or realism of a draft.
+    Raises UsageError for a value of another type or out of range, and for steps or realism of a draft.
     """
 
     steps: int | None = None
@@ -37,14 +38,14 @@ class DecodeSettings:
     draft: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.realism <= 1:
-            raise UsageError(f"realism must be from 0 to 1, not {self.realism}")
+        check_number("realism", self.realism, 0, 1)
+        check_type("sampler", self.sampler, str, f"one of {', '.join(SAMPLERS)}")
         if self.sampler not in SAMPLERS:
             raise UsageError(f"sampler must be one of {', '.join(SAMPLERS)}, not {self.sampler!r}")
-        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
-            raise UsageError(f"steps must be from 1 to {MAX_STEPS}, not {self.steps}")
-        if not 0 <= self.seed < 2**64:
-            raise UsageError("seed must be from 0 to 2^64 - 1")
+        if self.steps is not None:
+            check_whole("steps", self.steps, 1, MAX_STEPS)
+        check_whole("seed", self.seed, 0, 2**64 - 1)
+        check_flag("draft", self.draft)
         if self.draft and (self.realism or self.steps is not None):
             raise UsageError("a draft is drawn without diffusion: give either draft, or steps and realism")
 
@@ -76,7 +77,7 @@ class Request:
     scale: 1, or 2, 4, 8 or 16 for a preview at 1/scale of the size.
     salvage: decode the intact parts of a damaged file instead of refusing it.
 
-    Raises UsageError for a value that is out of range.
+    Raises UsageError for a value of another type or out of range.
     """
 
     region: tuple[int, int, int, int] | None = None
@@ -84,9 +85,19 @@ class Request:
     salvage: bool = False
 
     def __post_init__(self) -> None:
+        check_flag("salvage", self.salvage)
+        check_whole("scale", self.scale)
         if self.scale not in VIEW_SCALES:
             raise UsageError(f"the scale must be 1/1, 1/2, 1/4, 1/8 or 1/16, not 1/{self.scale}")
-        if self.region is not None and self.scale != 1:
+        if self.region is None:
+            return
+        try:
+            x, y, width, height = self.region
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"a region is x, y, width and height, not {self.region!r}") from error
+        for name, value in {"x": x, "y": y, "width": width, "height": height}.items():
+            check_whole(f"{name} of the region", value)
+        if self.scale != 1:
             raise UsageError("a preview shows the whole picture: give either a region or a scale")
 
     def area(self, header: Header) -> Area | None:

@@ -56,8 +56,8 @@ def refined_rows(
     span: those rows; effort: 2 to 9.
     """
     rows, columns = scaled.shape[2:]
-    t = torch.tensor([quality.fraction(index)], device=scaled.device)
-    coded = torch.zeros(rows, columns, device=scaled.device)
+    t = torch.tensor([quality.fraction(index)], dtype=torch.float32, device=scaled.device)
+    coded = scaled.new_zeros(rows, columns)
     height, width = layout.coded_size(picture.shape[1], picture.shape[0])
     coded[: max(0, height - span.top), :width] = 1
     y = torch.empty_like(scaled)
@@ -65,8 +65,8 @@ def refined_rows(
     for square in _squares(rows, columns):
         seen = square.grown(REFINED_MARGIN, rows, columns)
         window = slice(seen.top, seen.bottom), slice(seen.left, seen.right)
-        pixels = pixels_of(picture, seen._replace(top=seen.top + span.top, bottom=seen.bottom + span.top))
-        patch = Patch(pixels.to(scaled.device), scaled[:, :, *window], coded[window], t)
+        area = seen._replace(top=seen.top + span.top, bottom=seen.bottom + span.top)
+        patch = Patch(pixels_of(picture, area, scaled.device), scaled[:, :, *window], coded[window], t)
         for target, result, unit in zip((y, z), refined(networks, patch, effort), (1, UNIT), strict=True):
             inner = tuple(slice(edges.start // unit, edges.stop // unit) for edges in square.inside(seen))
             top, bottom, left, right = (edge // unit for edge in square)
@@ -155,7 +155,8 @@ class Cost:
             edge = _edge(below, index)
             rest = torch.where(rest < edge, rest / (2 * edge), 1 - (1 - rest) / (2 * (1 - edge)))
         rest = rest.clamp(1e-4, 1 - 1e-4)  # atanh is infinite at 1, logit at 0 and 1
-        noise = torch.rand(values.shape, generator=self.generator, device=values.device).clamp_(1e-6, 1 - 1e-6)
+        noise = torch.rand(values.shape, generator=self.generator, dtype=values.dtype, device=values.device)
+        noise = noise.clamp_(1e-6, 1 - 1e-6)
         preference = (torch.atanh(rest) - torch.atanh(1 - rest)) / temperature
         return below, torch.sigmoid((preference + noise.logit_()) / temperature)
 

@@ -140,8 +140,8 @@ def scaled_rows(picture: Pixels, model: Model, index: int, span: Span) -> Tensor
     Halos make it equal to the analysis of the whole picture, up to float rounding.
     """
     total_rows, columns = layout.latent_size(picture.shape[1], picture.shape[0])
-    t = torch.tensor([quality.fraction(index)], device=model.device)
-    scaled = torch.empty(1, model.networks.config.latent, span.rows, columns, device=model.device)
+    t = torch.tensor([quality.fraction(index)], dtype=torch.float32, device=model.device)
+    scaled = t.new_empty(1, model.networks.config.latent, span.rows, columns)
     for top, bottom in evenly(span.top, span.bottom, TILE):
         for left, right in evenly(0, columns, TILE):
             tile = Area(top, bottom, left, right)

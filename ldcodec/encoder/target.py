@@ -3,9 +3,11 @@
 import math
 from dataclasses import dataclass
 
+from ldcodec.bitstream.arguments import ABOVE_ZERO, check_flag, check_number, check_whole
 from ldcodec.errors import UsageError
 
 EFFORTS = 9
+RANGES = {"rate": (ABOVE_ZERO, math.inf), "size": (1, math.inf), "psnr": (ABOVE_ZERO, math.inf), "quality": (0, 100)}
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,7 @@ class Target:
 
     rate: bits per pixel, > 0; size: bytes, ≥ 1; psnr: dB, > 0; quality: 0..100; lossless: every pixel is exact.
 
-    Raises UsageError for no target, several targets or a value that is out of range.
+    Raises UsageError for no target, several targets or a value of another type or out of range.
     """
 
     rate: float | None = None
@@ -24,26 +26,25 @@ class Target:
     lossless: bool = False
 
     def __post_init__(self) -> None:
-        values = [v for v in (self.rate, self.size, self.psnr, self.quality) if v is not None]
-        if self.lossless and values:
+        check_flag("lossless", self.lossless)
+        given = {name: value for name in RANGES if (value := getattr(self, name)) is not None}
+        if self.lossless and given:
             raise UsageError("give either lossless or one of rate, size, psnr and quality")
-        if self.lossless:
-            return
-        if len(values) != 1:
+        if len(given) != 1 and not self.lossless:
             raise UsageError("give exactly one of rate, size, psnr and quality")
-        if not math.isfinite(values[0]) or values[0] < 0 or (self.quality is None and values[0] <= 0):
-            raise UsageError(f"the target must be a positive number, not {values[0]}")
-        if self.quality is not None and self.quality > 100:
-            raise UsageError(f"quality must be from 0 to 100, not {self.quality}")
+        for name, value in given.items():
+            check_number(name, value, *RANGES[name])
 
     def most_bytes(self, pixels: int) -> int | None:
         """The largest file in bytes that the target allows for so many pixels; None if it sets no limit."""
-        return self.size if self.rate is None else math.floor(self.rate * pixels / 8)
+        if self.rate is not None:
+            return math.floor(self.rate * pixels / 8)
+        return None if self.size is None else math.floor(self.size)
 
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """How to encode a picture; see `codec.encode` for each field. Raises UsageError for an effort outside 1..9."""
+    """How to encode a picture; see `codec.encode` for each field. Raises UsageError."""
 
     target: Target
     strip: bool = False
@@ -51,8 +52,9 @@ class EncodeSettings:
     effort: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.effort <= EFFORTS:
-            raise UsageError(f"effort must be from 1 to {EFFORTS}, not {self.effort}")
+        check_flag("strip", self.strip)
+        check_flag("fallback", self.fallback)
+        check_whole("effort", self.effort, 1, EFFORTS)
 
 
 @dataclass(frozen=True)

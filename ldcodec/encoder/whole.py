@@ -83,13 +83,13 @@ class PictureEncoder:
             self.base: Base = model.networks.analysis.base(padded(picture, model.device))
 
     def _scaled_latent(self, index: int) -> tuple[Tensor, Tensor]:
-        t = torch.tensor([quality.fraction(index)], device=self.model.device)
+        t = torch.tensor([quality.fraction(index)], dtype=torch.float32, device=self.model.device)
         return self.model.networks.scaled_latent(self.base, t), t
 
     def rated(self, index: int) -> tuple[Rated, Tensor]:
         """What the float rate model makes of the latent at a quality index, and t [1]."""
         y, t = self._scaled_latent(index)
-        mask = torch.zeros(y.shape[2:], device=y.device)
+        mask = torch.zeros(y.shape[2:], dtype=y.dtype, device=y.device)
         mask[: self.rows, : self.columns] = 1
         rated: Rated = self.model.networks.rate(y, t, self.model.networks.scales(t).expected, mask)
         return rated, t
@@ -108,7 +108,8 @@ class PictureEncoder:
         return float(torch.log2_(steps.pow_(3).add_(1)).sum()) / share / 8 + self.overhead
 
     def _base_gain(self, index: int) -> Tensor:
-        return quality.base_gain(torch.tensor(quality.fraction(index), device=self.model.device))
+        t = torch.tensor(quality.fraction(index), dtype=torch.float32, device=self.model.device)
+        return quality.base_gain(t)
 
     @torch.no_grad()
     def estimate_size(self, index: int) -> float:

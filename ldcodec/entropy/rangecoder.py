@@ -56,6 +56,10 @@ class Coder:
     hyper: HyperPrior = field(default_factory=_no_hyper_prior)
     trellis: TrellisTables | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the tables alone: the library's objects, which are cached, allow neither."""
+        return Coder, (self.tables, self.hyper, self.trellis)
+
     @cached_property
     def models(self) -> list[Any]:
         """One categorical model of the library per table."""

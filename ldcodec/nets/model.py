@@ -8,6 +8,7 @@ the trellis are not part of it, so they may improve.
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
+from ldcodec.bitstream.arguments import check_type
 from ldcodec.bitstream.atomic import replaced
 from ldcodec.entropy import weights
 from ldcodec.entropy.config import Config
@@ -36,6 +38,7 @@ from ldcodec.entropy.weights import (
 )
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.networks import Networks
+from ldcodec.nets.surroundings import built, survive_forks, undisturbed
 from ldcodec.nets.tensors import TorchArithmetic
 
 HALVED_ABOVE = 1024  # float tensors of more elements are stored in half precision
@@ -103,8 +106,10 @@ def load_model(name_or_path: str | None = None, device: str = "auto") -> Model:
     device: "auto", "cpu" or "cuda".
 
     Raises ModelError for weights that are missing, damaged, not finite, of the wrong shape, or not those of their parse
-    id, and UsageError for a device that this machine lacks.
+    id, and UsageError for a device that this machine lacks and for what is no name.
     """
+    if name_or_path is not None:
+        check_type("the model", name_or_path, str | os.PathLike, "a name or a path")
     path = find_file(name_or_path or DEFAULT_MODEL).resolve()
     return _load(path, path.stat().st_mtime_ns, device_named(device))
 
@@ -119,7 +124,9 @@ def device_named(name: str) -> torch.device:
 
 
 @lru_cache(maxsize=4)
+@undisturbed()  # or those loaded in inference mode could never be refined with
 def _load(path: Path, _modified: int, device: torch.device) -> Model:  # a changed file is another key
+    survive_forks()
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ModelError(f"{path}: not a model of format {FORMAT}")
@@ -137,12 +144,9 @@ def _load(path: Path, _modified: int, device: torch.device) -> Model:  # a chang
 
 def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:
     check_shapes(path, tensors, outline(config))  # before networks of a claimed size are allocated
-    # Initialising draws random numbers, which must not disturb the caller's. The meta device would avoid it, but its
-    # first use takes a second of imports.
-    with torch.random.fork_rng(devices=[]):
-        networks = Networks(config)
-        if any(name.startswith("net.texture.") for name in tensors):
-            networks.add_texture()
+    networks = built(lambda: Networks(config))
+    if any(name.startswith("net.texture.") for name in tensors):
+        networks.add_texture()
     shapes = {f"net.{name}": tuple(tensor.shape) for name, tensor in networks.state_dict().items()}
     check_shapes(path, tensors, shapes)
     for name, target in networks.state_dict().items():

@@ -51,6 +51,7 @@ def from_array(array: NDArray[Any]) -> Picture:
 
     Raises PictureError for any other shape or type, and for sizes that a file cannot hold.
     """
+    array = np.asarray(array)  # a subclass may have shapes of its own
     channels = array.shape[2] if array.ndim == 3 else 1
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and channels not in (2, 3, 4)):
         raise PictureError(f"an array must be uint8 of shape (H, W) or (H, W, 2 to 4), not {array.dtype} {array.shape}")

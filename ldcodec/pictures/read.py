@@ -33,7 +33,7 @@ def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = N
             _go_to(image, frame)
         picture = _picture(image)
         if frame is None:
-            _warn_of_frames(image)
+            warn_of_frames(image)
     return picture
 
 
@@ -45,9 +45,14 @@ def as_picture(image: Image.Image | Pixels | Picture) -> Picture:
 
 
 def from_image(image: Image.Image) -> Picture:
-    """Convert a Pillow image and turn it upright. Raises and warns as `read` does."""
+    """Convert a Pillow image and turn it upright. Raises and warns as `read` does.
+
+    Of an animation, the picture that it shows; whoever has gone to a later one has chosen it and is not warned.
+    """
     with guarded("the picture"):
-        return _picture(image)
+        picture = _picture(image)
+        warn_of_frames(image)
+    return picture
 
 
 def _picture(image: Image.Image) -> Picture:
@@ -84,10 +89,10 @@ def _warn_of_depth(image: Image.Image, bits: int) -> None:
         warn(f"its {bits}-bit samples are reduced to 8 bits")
 
 
-def _warn_of_frames(image: Image.Image) -> None:
-    """Must come last: counting the frames may move the file to another one."""
+def warn_of_frames(image: Image.Image) -> None:
+    """Warn if an image is the first of several. Must come last: counting them may move the file to another one."""
     try:
-        several = getattr(image, "is_animated", False)
+        several = image.tell() == 0 and getattr(image, "is_animated", False)
     except Exception:  # a damaged later frame
         several = True
     if several:
