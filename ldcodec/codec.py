@@ -57,7 +57,7 @@ def encode(
     (dB) is reached; `quality` runs from 0 to 100; `lossless` keeps every pixel. If the model cannot meet the target,
     the result is the nearest file and an LdcodecWarning is issued.
 
-    strip: leave out Exif, XMP and the colour profile, and convert the pixels to sRGB.
+    strip: leave out all metadata and the colour profile, and convert the pixels to sRGB.
     fallback: store the picture losslessly where that takes fewer bytes.
     effort: 1 to 9. Above 1 the encoder refines the latent by gradient descent, which takes minutes at 9.
     model: the default one if None.
@@ -92,7 +92,8 @@ def encode_picture(picture: Picture, settings: EncodeSettings, find_model: "Call
 def decode(data: Data, **options: Unpack[DecodeOptions]) -> Image.Image:
     """Decode an .ldc file, given as bytes or as an open Reader, to a Pillow image of mode RGB, RGBA, L or LA.
 
-    The image's `info` holds icc_profile, exif and xmp where the file does. Keywords:
+    The image's `info` holds icc_profile, exif, xmp, iptc, dpi and texts (keyword and text) where the file does.
+    Keywords:
 
     steps: number of reverse diffusion steps; 1 by default, or 8 for realism with a model that has no second synthesis.
     realism: from 0 (default, least squared error) to 1 (natural texture; with several steps, a sample from the

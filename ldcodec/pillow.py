@@ -9,7 +9,7 @@ cannot be decoded or a picture that cannot be stored, ValueError for wrong optio
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO, cast
 
@@ -29,15 +29,23 @@ TARGETS = ("rate", "size", "psnr", "quality", "lossless")
 SETTINGS = ("strip", "fallback", "effort", "model")  # options that `save` passes on to `ldcodec.encode`
 METADATA = ("exif", "xmp", "icc_profile")  # options of `save` that replace the image's own metadata
 
-_KEYS = {chunktypes.ICC: "icc_profile", chunktypes.EXIF: "exif", chunktypes.XMP: "xmp"}
+_KEYS = {  # of `info`, and how the chunks are read
+    chunktypes.ICC: ("icc_profile", chunktypes.unpack),
+    chunktypes.EXIF: ("exif", chunktypes.unpack),
+    chunktypes.XMP: ("xmp", chunktypes.unpack),
+    chunktypes.IPTC: ("iptc", chunktypes.unpack),
+    chunktypes.TEXTS: ("texts", chunktypes.unpack_texts),
+    chunktypes.RESOLUTION: ("dpi", chunktypes.unpack_resolution),
+}
 
 
 class LdcImageFile(ImageFile.ImageFile):
     """An .ldc file as a Pillow image of mode L, LA, RGB or RGBA; its pixels are decoded when they are first used.
 
-    `info` holds icc_profile, exif and xmp if the file does. `draft`, which `thumbnail` calls, turns the image into a
-    preview at 1/2 to 1/16 of the size, decoded without diffusion. With ImageFile.LOAD_TRUNCATED_IMAGES, the intact
-    parts of a damaged file are restored. The weights that a file names must be on the search path.
+    `info` holds icc_profile, exif, xmp, iptc, texts and dpi if the file does. `draft`, which `thumbnail` calls, turns
+    the image into a preview at 1/2 to 1/16 of the size, decoded without diffusion. With
+    ImageFile.LOAD_TRUNCATED_IMAGES, the intact parts of a damaged file are restored. The weights that a file names must
+    be on the search path.
     """
 
     format = FORMAT
@@ -81,16 +89,16 @@ class LdcImageFile(ImageFile.ImageFile):
         self._size = source.header.width, source.header.height
         for number, kind in enumerate(kinds):
             if kind in _KEYS:
-                self._keep(_KEYS[kind], source, number)
+                self._keep(*_KEYS[kind], source, number)
         self._set_tile(1)
 
     def _set_tile(self, scale: int) -> None:
         self.tile = [ImageFile._Tile(FORMAT, (0, 0, *self.size), 0, (scale,))]
 
-    def _keep(self, key: str, source: Reader, number: int) -> None:
-        """Copy a chunk of text into `info`; a damaged one is left out with a warning, as the picture may be intact."""
+    def _keep(self, key: str, unpack: Callable[[bytes], Any], source: Reader, number: int) -> None:
+        """Copy a chunk into `info`; a damaged one is left out with a warning, as the picture may be intact."""
         try:
-            text = chunktypes.unpack(source.chunk(number).data)
+            text = unpack(source.chunk(number).data)
         except DamagedError:
             text = None
         if text is None:
@@ -158,14 +166,14 @@ def _described(image: Image.Image) -> Image.Image:
     given = {key: image.encoderinfo[key] for key in METADATA if key in image.encoderinfo}
     if not given:
         return image
-    from ldcodec.pictures import metadata
-    from ldcodec.pictures.read import warn_of_frames
+    from ldcodec.pictures.read import info_of, warn_of_frames
 
+    own = info_of(image)
     warn_of_frames(image)  # its copy knows of no others
-    exif = given.pop("exif", metadata.exif_of(image))
+    exif = given.pop("exif", own["exif"])
     given["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
     described = image.copy()  # a copy has no format, so that a TIFF image's own tags are not read again
-    described.info.update(given)
+    described.info.update(own | given)
     described.info = {key: value for key, value in described.info.items() if value}
     return described
 

@@ -116,3 +116,10 @@ def test_a_picture_of_several_slices_decodes(trellis_model: Model, name: str) ->
     assert found.shape == original.shape and psnr(found, original) > 19.5
     part = decode_array(data, model=trellis_model, request=Request(region=(10, 100, 40, 60)))
     assert np.abs(part.astype(int) - found[100:160, 10:50]).max() <= 1
+
+
+def test_notes_come_back() -> None:
+    found = decode_picture((GOLDEN / "notes.ldc").read_bytes()).notes
+    assert found.iptc == b"\x1c\x02\x78\x00\x08A parrot"
+    assert found.texts == (("Description", "Zoë – 名"), ("Comment", "one"), ("Comment", "two"))
+    assert found.resolution == (300.0, 299.9994)

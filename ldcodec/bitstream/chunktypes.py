@@ -1,25 +1,31 @@
-"""The chunk types of format version 1 (docs/bitstream.md), and the coding of text chunks.
+"""The chunk types of format version 1 (docs/bitstream.md), and the coding of those that hold bytes, texts or numbers.
 
 Chunks that hold pixels are coded in `pictures.chunks`.
 """
 
+import struct
 import zlib
 from collections.abc import Sequence
 
 ICC = "iccp"
 EXIF = "exif"
 XMP = "xmpp"
+IPTC = "iptc"
+TEXTS = "text"
+RESOLUTION = "dpis"
 ALPHA = "ALPH"
 WEBP = "WEBP"
 PNG = "PNGI"
 
 WHOLE_PICTURES = frozenset({WEBP, PNG})  # the whole picture, stored losslessly; the file has no latent
 CRITICAL = WHOLE_PICTURES | {ALPHA}  # a reader that does not know one of these must refuse the file
-DEFINED = CRITICAL | {ICC, EXIF, XMP}
+DEFINED = CRITICAL | {ICC, EXIF, XMP, IPTC, TEXTS, RESOLUTION}
 
 NO_MODEL = bytes(8)  # parse id of a file that needs no model
 EXIF_MARK = b"Exif\0\0"  # precedes Exif data in JPEG files and in Pillow; chunks store Exif without it
-MAX_TEXT = 1 << 24  # bytes of a profile, Exif or XMP after inflation: bounds what a hostile chunk can expand to
+MAX_TEXT = 1 << 24  # bytes of a profile, metadata or texts after inflation: bounds what a hostile chunk can expand to
+
+MAX_RESOLUTION = (1 << 32) // 10_000  # pixels per inch
 
 _PLAIN, _DEFLATED = b"\0", b"\1"
 
@@ -43,7 +49,7 @@ def problem(kinds: Sequence[str], parse_id: bytes) -> str | None:
 
 
 def pack(text: bytes) -> bytes:
-    """Code a profile, Exif or XMP as a chunk: one byte for the coding, then the data, deflated if that is smaller."""
+    """Code a profile or metadata as a chunk: one byte for the coding, then the data, deflated if that is smaller."""
     deflated = zlib.compress(text, 9)
     return _DEFLATED + deflated if len(deflated) < len(text) else _PLAIN + text
 
@@ -61,3 +67,42 @@ def unpack(data: bytes) -> bytes | None:
     except zlib.error:
         return None
     return text if inflater.eof and not inflater.unused_data else None
+
+
+def pack_texts(texts: Sequence[tuple[str, str]]) -> bytes:
+    """Code pairs of keyword and text, neither of which may hold the character 0 or half a surrogate pair."""
+    return pack(_joined(texts))
+
+
+def unpack_texts(data: bytes) -> tuple[tuple[str, str], ...] | None:
+    """The inverse of `pack_texts`; None if the chunk is invalid."""
+    joined = unpack(data)
+    try:
+        *parts, rest = (joined or b"").decode("utf-8").split("\0")
+    except UnicodeDecodeError:
+        return None
+    if joined is None or rest or len(parts) % 2:
+        return None
+    return tuple(zip(parts[::2], parts[1::2], strict=True))
+
+
+def fits(texts: Sequence[tuple[str, str]]) -> bool:
+    """Whether texts are short enough for a chunk."""
+    return len(_joined(texts)) <= MAX_TEXT
+
+
+def pack_resolution(resolution: tuple[float, float]) -> bytes:
+    """Code pixels per inch across and down, each above 0 and below `MAX_RESOLUTION`, as two u32 of ten-thousandths."""
+    return struct.pack("<II", *(round(10_000 * value) for value in resolution))
+
+
+def unpack_resolution(data: bytes) -> tuple[float, float] | None:
+    """The inverse of `pack_resolution`; None if the chunk is invalid."""
+    if len(data) != 8 or b"\0\0\0\0" in (data[:4], data[4:]):
+        return None
+    across, down = struct.unpack("<II", data)
+    return across / 10_000, down / 10_000
+
+
+def _joined(texts: Sequence[tuple[str, str]]) -> bytes:
+    return "".join(f"{keyword}\0{text}\0" for keyword, text in texts).encode("utf-8")

@@ -95,7 +95,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     "--strip",
     cls=AdvancedOption,
     is_flag=True,
-    help="Leave out Exif, XMP and colour profile; the pixels become sRGB.",
+    help="Leave out colour profile and all metadata; the pixels become sRGB.",
 )
 @click.option(
     "--frame",

@@ -32,8 +32,8 @@ _ALPHA_HEVC = b"urn:mpeg:hevc:2015:auxid:1"
 class Described:
     """What a file says of its main picture that Pillow does not tell.
 
-    bits: of a sample, 0 if unknown; turned: the orientation that Pillow applies as it decodes; parts: names of what is
-    beside the picture.
+    bits: of a sample, 0 if unknown; extended_xmp: by its GUID, in JPEG; turned: the orientation that Pillow applies as
+    it decodes; parts: names of what an .ldc file has no place for.
     """
 
     code_points: CodePoints | None = None
@@ -41,7 +41,9 @@ class Described:
     bits: int = 0
     exif: bytes | None = None
     xmp: bytes | None = None
+    extended_xmp: dict[str, bytes] = field(default_factory=dict)
     iptc: bytes | None = None
+    comments: list[bytes] = field(default_factory=list)
     turned: int = 1
     parts: list[str] = field(default_factory=list)
 

@@ -1,6 +1,8 @@
 """Pictures as chunks of a file: metadata and alpha that accompany coded pixels, or a whole lossless picture."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,7 +13,10 @@ from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.errors import DamagedError
 from ldcodec.pictures import planes
 from ldcodec.pictures.guard import warn
+from ldcodec.pictures.notes import Notes
 from ldcodec.pictures.picture import Picture, Pixels
+
+Content = TypeVar("Content")
 
 _WEBP, _PNG = b"\0", b"\1"  # the first byte of an alpha chunk says how the rest is coded
 
@@ -22,12 +27,22 @@ GAIN = 0.5  # a whole picture may take this share of what its sample predicts: m
 
 
 def pack(picture: Picture) -> tuple[Chunk, ...]:
-    """The chunks for those of profile, Exif, XMP and alpha that a picture has.
+    """The chunks for those of profile, metadata and alpha that a picture has.
 
     Raises PictureError for an alpha plane with more pixels than `planes.readable` allows.
     """
-    texts = ((chunktypes.ICC, picture.icc), (chunktypes.EXIF, picture.exif), (chunktypes.XMP, picture.xmp))
-    found = [Chunk(kind, chunktypes.pack(text)) for kind, text in texts if text is not None]
+    notes = picture.notes
+    texts = {
+        chunktypes.ICC: picture.icc,
+        chunktypes.EXIF: picture.exif,
+        chunktypes.XMP: picture.xmp,
+        chunktypes.IPTC: notes.iptc,
+    }
+    found = [Chunk(kind, chunktypes.pack(text)) for kind, text in texts.items() if text is not None]
+    if notes.texts:
+        found.append(Chunk(chunktypes.TEXTS, chunktypes.pack_texts(notes.texts)))
+    if notes.resolution is not None:
+        found.append(Chunk(chunktypes.RESOLUTION, chunktypes.pack_resolution(notes.resolution)))
     if picture.alpha is not None:
         found.append(Chunk(chunktypes.ALPHA, _packed_alpha(picture.alpha)))
     return tuple(found)
@@ -38,8 +53,11 @@ def unpack(pixels: Pixels, plane: Pixels | None, source: Container) -> Picture:
 
     Metadata that cannot be read is left out with an LdcodecWarning.
     """
-    icc, exif, xmp = (_text(source, kind) for kind in (chunktypes.ICC, chunktypes.EXIF, chunktypes.XMP))
-    return Picture(pixels, plane, icc, exif, xmp)
+    kinds = (chunktypes.ICC, chunktypes.EXIF, chunktypes.XMP, chunktypes.IPTC)
+    icc, exif, xmp, iptc = (_unpacked(source, kind, chunktypes.unpack) for kind in kinds)
+    texts = _unpacked(source, chunktypes.TEXTS, chunktypes.unpack_texts) or ()
+    resolution = _unpacked(source, chunktypes.RESOLUTION, chunktypes.unpack_resolution)
+    return Picture(pixels, plane, icc, exif, xmp, Notes(iptc, texts, resolution))
 
 
 def alpha(source: Container) -> Pixels | None:
@@ -129,12 +147,12 @@ def _packed_alpha(plane: Pixels) -> bytes:
     return min(forms, key=len)
 
 
-def _text(source: Container, kind: str) -> bytes | None:
+def _unpacked(source: Container, kind: str, unpack: Callable[[bytes], Content | None]) -> Content | None:
     data = source.chunk(kind)
-    text = None if data is None else chunktypes.unpack(data)
-    if data is not None and text is None:
+    content = None if data is None else unpack(data)
+    if data is not None and content is None:
         warn(f"chunk {kind} cannot be read and is left out")
-    return text
+    return content
 
 
 def _size(header: Header) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from ldcodec.pictures.codepoints import HLG, PQ, UNSPECIFIED, CodePoints, Primar
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.profiles import space
+from ldcodec.pictures.rawprofiles import raw_profile
 
 SPACES = {"CMYK": b"CMYK", "LAB": b"Lab "}  # Pillow's mode → the colour space in the header of its ICC profile
 STRIP = 1 << 22  # pixels that are copied at a time
@@ -47,7 +48,7 @@ def declared(image: Image.Image, file: Described, tags: bytes | None) -> Colours
     of what is damaged or not known.
     """
     grey = image.mode in GREY_MODES or image.mode.startswith("I")
-    icc = image.info.get("icc_profile") or file.icc
+    icc = image.info.get("icc_profile") or file.icc or raw_profile(image, "icc") or raw_profile(image, "icm")
     points = file.code_points
     if image.mode in SPACES:
         return Colours(icc)

@@ -11,6 +11,24 @@ from PIL import ExifTags
 ORIENTATION = ExifTags.Base.Orientation
 SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 
+# The tags of a TIFF file that describe the picture rather than how its pixels are stored.
+DESCRIPTIVE = (
+    ExifTags.Base.DocumentName,
+    ExifTags.Base.ImageDescription,
+    ExifTags.Base.Make,
+    ExifTags.Base.Model,
+    ExifTags.Base.PageName,
+    ExifTags.Base.Software,
+    ExifTags.Base.DateTime,
+    ExifTags.Base.Artist,
+    ExifTags.Base.HostComputer,
+    ExifTags.Base.Copyright,
+)
+DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+
+# Tags that say how pixels are stored or shown, of which a file has its own.
+_OF_PIXELS = frozenset((*range(254, 270), *range(273, 305), *range(317, 326), *range(512, 533))) - set(DESCRIPTIVE)
+
 _THUMBNAIL, _THUMBNAIL_LENGTH = ExifTags.Base.JpegIFOffset, ExifTags.Base.JpegIFByteCount
 _SIZE = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _COLOUR_SPACE, _ADOBE_RGB, _UNCALIBRATED = ExifTags.Base.ColorSpace, 2, 0xFFFF
@@ -100,6 +118,16 @@ def upright(exif: bytes, turned: int) -> bytes:
     if 2 <= turned <= 8:
         _drop_thumbnail(stream)
     return bytes(stream.data)
+
+
+def lost_in_tiff(exif: bytes) -> list[str]:
+    """Names of what Exif holds that cannot become tags of a TIFF file with other pixels."""
+    try:
+        stream = _Stream(exif)
+    except ExifError:
+        return []
+    lost = ["maker notes"] if ExifTags.Base.MakerNote in stream.inner(ExifTags.IFD.Exif, stream.main) else []
+    return [*lost, "other tags of Exif"] if stream.main.keys() - {*DESCRIPTIVE, *DIRECTORIES, *_OF_PIXELS} else lost
 
 
 def is_adobe_rgb(exif: bytes) -> bool:

@@ -1,32 +1,21 @@
 """Exif and XMP: taken from a Pillow image byte for byte, except for the orientation, which is applied and reset."""
 
-import re
 from dataclasses import dataclass, replace
 
 from PIL import ExifTags, Image
 
-from ldcodec.bitstream.chunktypes import EXIF_MARK, MAX_TEXT
+from ldcodec.bitstream.chunktypes import EXIF_MARK, MAX_TEXT, fits
 from ldcodec.pictures import colour
 from ldcodec.pictures import exif as exif_bytes
+from ldcodec.pictures import xmp as xmp_bytes
 from ldcodec.pictures.boxes import Described
-from ldcodec.pictures.exif import ORIENTATION, ExifError
+from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, ORIENTATION, ExifError
 from ldcodec.pictures.guard import warn
+from ldcodec.pictures.notes import Notes, notes_of
 from ldcodec.pictures.picture import Picture
-
-XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"  # precedes XMP in JPEG files
-
-# The tags of a TIFF file that describe the picture rather than how its pixels are stored.
-DESCRIPTIVE = (
-    ExifTags.Base.ImageDescription,
-    ExifTags.Base.Make,
-    ExifTags.Base.Model,
-    ExifTags.Base.Software,
-    ExifTags.Base.DateTime,
-    ExifTags.Base.Artist,
-    ExifTags.Base.HostComputer,
-    ExifTags.Base.Copyright,
-)
-DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+from ldcodec.pictures.rawprofiles import raw_profile
+from ldcodec.pictures.segments import XMP_MARK
+from ldcodec.pictures.xmp import XmpError
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,10 +30,11 @@ _TURNS = {
 
 @dataclass(frozen=True)
 class Collected:
-    """Exif, without its marker, and XMP, both with the orientation set to 1; and the one that the pixels still need."""
+    """Exif, without its marker, and XMP of the upright picture; orientation: what the pixels still need."""
 
     exif: bytes | None
     xmp: bytes | None
+    notes: Notes
     orientation: int
 
     def turned(self, image: Image.Image) -> Image.Image:
@@ -61,12 +51,13 @@ def collect(image: Image.Image, file: Described) -> Collected:
     xmp = _xmp(image) or file.xmp
     asked = _orientation(image, exif, xmp)
     turned = file.turned if image.format == "TIFF" else asked
-    return Collected(_sound("Exif", _upright_exif(exif, turned)), _sound("XMP", _upright_xmp(xmp)), asked)
+    upright_exif, upright_xmp = _upright_exif(exif, turned), _consistent_xmp(xmp, file, turned)
+    return Collected(_sound("Exif", upright_exif), _sound("XMP", upright_xmp), _sound_notes(image, file), asked)
 
 
 def strip(picture: Picture) -> Picture:
     """Drop all metadata; the pixels are converted to sRGB, since without a profile they would change colour."""
-    return replace(colour.to_srgb(picture), exif=None, xmp=None)
+    return replace(colour.to_srgb(picture), exif=None, xmp=None, notes=Notes())
 
 
 def descriptive(exif: Image.Exif) -> Image.Exif:
@@ -76,7 +67,8 @@ def descriptive(exif: Image.Exif) -> Image.Exif:
         if tag in exif:
             kept[tag] = exif[tag]
     for directory in DIRECTORIES:
-        values = exif.get_ifd(directory)
+        values = dict(exif.get_ifd(directory))
+        values.pop(ExifTags.Base.MakerNote, None)  # they refer to places in the file that they were in
         if values:
             kept.get_ifd(directory).update(values)
             kept[directory] = values  # Pillow's TIFF writer looks for the tag before it asks for the directory
@@ -85,7 +77,7 @@ def descriptive(exif: Image.Exif) -> Image.Exif:
 
 def exif_of(image: Image.Image) -> bytes | None:
     """The unchanged Exif of a loaded Pillow image, without its marker; for TIFF, made from its descriptive tags."""
-    exif = image.info.get("exif") or _raw_profile(image, "exif") or _app1(image, EXIF_MARK)
+    exif = image.info.get("exif") or raw_profile(image, "exif") or _app1(image, EXIF_MARK)
     try:
         if exif is None and image.format == "TIFF":
             found = descriptive(image.getexif())
@@ -96,28 +88,14 @@ def exif_of(image: Image.Image) -> bytes | None:
 
 
 def _xmp(image: Image.Image) -> bytes | None:
-    xmp = image.info.get("xmp") or _raw_profile(image, "xmp") or _app1(image, XMP_MARK)
+    xmp = image.info.get("xmp") or raw_profile(image, "xmp") or _app1(image, XMP_MARK)
     return xmp.removeprefix(XMP_MARK) if isinstance(xmp, bytes) else None
 
 
 def _app1(image: Image.Image, mark: bytes) -> bytes | None:
     """What ImageMagick puts into PNG as APP1, the segment of JPEG, if it begins with a mark."""
-    profile = _raw_profile(image, "APP1")
+    profile = raw_profile(image, "APP1")
     return profile if profile is not None and profile.startswith(mark) else None
-
-
-def _raw_profile(image: Image.Image, kind: str) -> bytes | None:
-    """Data that ImageMagick, exiftool and libavif put into texts of PNG: a name, a length, and hexadecimal digits."""
-    text = image.info.get(f"Raw profile type {kind}")
-    found = re.match(r"\s*\w+\s+(\d+)\s+([\da-fA-F\s]*)", text) if isinstance(text, str) else None
-    if text is None:
-        return None
-    digits = "" if found is None else "".join(found[2].split())
-    length = 0 if found is None else 2 * int(found[1])
-    if not 0 < length <= len(digits):
-        warn("its damaged metadata is ignored")
-        return None
-    return bytes.fromhex(digits[:length])  # whatever follows does not belong to it
 
 
 def _orientation(image: Image.Image, exif: bytes | None, xmp: bytes | None) -> int:
@@ -129,8 +107,15 @@ def _orientation(image: Image.Image, exif: bytes | None, xmp: bytes | None) -> i
     except Exception:  # Pillow parses a dozen kinds of metadata here, and its errors are as many
         warn("its damaged metadata is ignored")
         asked = None
-    found = re.search(rb'tiff:Orientation\s*(?:=\s*["\']|>)\s*([1-8])', xmp or b"")
-    return asked or (int(found[1]) if found else 1)
+    return asked or (xmp is not None and xmp_bytes.orientation(xmp)) or 1
+
+
+def _sound_notes(image: Image.Image, file: Described) -> Notes:
+    notes = notes_of(image, file)
+    if not fits(notes.texts):
+        warn("its texts exceed the limit of 2^24 bytes and are left out")
+        notes = replace(notes, texts=())
+    return replace(notes, iptc=_sound("IPTC", notes.iptc))
 
 
 def _sound(what: str, text: bytes | None) -> bytes | None:
@@ -148,5 +133,14 @@ def _upright_exif(exif: bytes | None, turned: int) -> bytes | None:
         return None
 
 
-def _upright_xmp(xmp: bytes | None) -> bytes | None:
-    return xmp and re.sub(rb'(tiff:Orientation\s*(?:=\s*["\']|>)\s*)[2-8]', rb"\g<1>1", xmp)
+def _consistent_xmp(xmp: bytes | None, file: Described, turned: int) -> bytes | None:
+    """XMP of the upright picture alone; what it says of other data in its file is named among the parts of the file."""
+    if xmp is None:
+        return None
+    try:
+        whole, parts = xmp_bytes.consistent(xmp, file.extended_xmp)
+        file.parts += parts
+        return xmp_bytes.upright(whole, turned)
+    except XmpError as error:
+        warn(f"its XMP is left out, because {error}")
+        return None

@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 
 from ldcodec.bitstream.layout import size_problem
 from ldcodec.errors import PictureError
+from ldcodec.pictures.notes import Notes
 
 Pixels = NDArray[np.uint8]
+
+NOTHING = Notes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +21,8 @@ class Picture:
 
     pixels: uint8 (H, W, 3) RGB or (H, W) grey, in the colour space of `icc`, or in sRGB without one.
     alpha: uint8 (H, W), 0 transparent to 255 opaque; None for an opaque picture.
-    exif: a TIFF stream without JPEG's "Exif" marker; xmp: an XML packet. Both are as they were in the file, except that
-    the orientation, which the pixels already follow, is 1.
+    exif: a TIFF stream without JPEG's "Exif" marker; xmp: an XML packet. Both are as they were in the file, except for
+    what the pixels already follow, such as the orientation, which is 1. notes: IPTC, texts and resolution.
     """
 
     pixels: Pixels
@@ -27,6 +30,7 @@ class Picture:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    notes: Notes = NOTHING
 
     @property
     def width(self) -> int:

@@ -7,7 +7,7 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -15,6 +15,7 @@ from ldcodec.bitstream.layout import size_problem
 from ldcodec.errors import PictureError
 from ldcodec.pictures import alpha, colour, kinds, metadata
 from ldcodec.pictures.guard import guarded, warn
+from ldcodec.pictures.notes import TEXTS, notes_of
 from ldcodec.pictures.picture import Picture, Pixels, from_array
 from ldcodec.pictures.survey import survey
 
@@ -55,6 +56,15 @@ def from_image(image: Image.Image) -> Picture:
     return picture
 
 
+def info_of(image: Image.Image) -> dict[str, Any]:
+    """Metadata of a Pillow image, as a plain copy of it can hold them in its `info`; None for what there is not."""
+    file = survey(image)
+    image.load()
+    exif, notes = metadata.exif_of(image), notes_of(image, file)
+    icc = colour.declared(image, file, exif).icc
+    return {"icc_profile": icc, "exif": exif, "iptc": notes.iptc, "dpi": notes.resolution, TEXTS: notes.texts}
+
+
 def _picture(image: Image.Image) -> Picture:
     problem = size_problem(*image.size)
     if problem is not None:
@@ -68,7 +78,9 @@ def _picture(image: Image.Image) -> Picture:
     colours = colour.declared(image, file, texts.exif)
     opaque, transparency = alpha.split(texts.turned(image))
     pixels, icc = colour.plain(opaque, colours)
-    return Picture(255 - pixels if inverted else pixels, transparency, icc, texts.exif, texts.xmp)
+    if file.parts:
+        warn(f"an .ldc file has no place for its {', '.join(dict.fromkeys(file.parts))}, left out")
+    return Picture(255 - pixels if inverted else pixels, transparency, icc, texts.exif, texts.xmp, texts.notes)
 
 
 def _go_to(image: Image.Image, frame: int) -> None:

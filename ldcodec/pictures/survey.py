@@ -5,20 +5,51 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-from PIL import Image
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+from PIL.TiffTags import lookup
 
-from ldcodec.pictures import boxes
+from ldcodec.pictures import boxes, resources, segments
 from ldcodec.pictures.boxes import Described
 from ldcodec.pictures.codepoints import CodePoints
-from ldcodec.pictures.exif import ORIENTATION
+from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, ORIENTATION
+from ldcodec.pictures.notes import ICC, IPTC, PHOTOSHOP, XMP
 
 MOST_BYTES = 1 << 24  # of a chunk that is read
 MOST_CHUNKS = 100_000
 
+# What is kept, or says how the pixels are coded.
+_PNG_KEPT = frozenset(b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP pHYs eXIf acTL fcTL fdAT".split())
+_PNG_PARTS = {
+    b"bKGD": "background colour",
+    b"tIME": "time of its last change",
+    b"caBX": "C2PA credentials",
+    b"hIST": "histogram of its palette",
+    b"sPLT": "suggested palette",
+    b"mDCV": "brightness of the mastering display",
+    b"cLLI": "content light levels",
+    b"oFFs": "place on a page",
+    b"sTER": "stereo layout",
+}
+_WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"))
+_TIFF_STRUCTURE = (
+    *range(254, 260), 262, 263, 264, 265, 266, 273, ORIENTATION, *range(277, 285), 290, 291, 292, 293, 296, 297, 317,
+    318, 319, *range(320, 326), 332, 334, 338, 339, 340, 341, 347, *range(512, 522), *range(529, 533),
+)  # fmt: skip
+_TIFF_KEPT = frozenset((*_TIFF_STRUCTURE, *DESCRIPTIVE, *DIRECTORIES, XMP, IPTC, PHOTOSHOP, ICC))
+_TIFF_PARTS = {
+    **dict.fromkeys((33550, 33922, 34264, 34735, 34736, 34737), "GeoTIFF tags"),
+    **dict.fromkeys((42112, 42113), "GDAL metadata"),
+    **dict.fromkeys((50838, 50839), "ImageJ metadata"),
+    301: "transfer function",
+    330: "further pictures",
+    37724: "layers of Photoshop",
+    52545: "C2PA credentials",
+}
+
 
 def survey(image: Image.Image) -> Described:
-    """Look at the file of a Pillow image, which is best not loaded yet; one without a file says nothing.
+    """Look at the file of a Pillow image, which is best not loaded yet; one without a file says little.
 
     A file that is damaged is described as far as its order can be followed.
     """
@@ -26,7 +57,7 @@ def survey(image: Image.Image) -> Described:
     if look is None:
         return Described()
     with _file_of(image) as stream:
-        return Described() if stream is None else look(image, stream)
+        return look(image, stream)
 
 
 @contextmanager
@@ -50,22 +81,92 @@ def _file_of(image: Image.Image) -> Iterator[BinaryIO | None]:
         yield again
 
 
-def _tiff(image: Image.Image, stream: BinaryIO) -> Described:
+def _iso(image: Image.Image, stream: BinaryIO | None) -> Described:
+    return Described() if stream is None else boxes.described(stream)
+
+
+def _jpeg(image: Image.Image, stream: BinaryIO | None) -> Described:
+    found = segments.described(getattr(image, "applist", ()), stream)
+    if image.format == "MPO":  # its other pictures are told of as such
+        found.parts = [part for part in found.parts if part != "second picture"]
+    if "gain map" in found.parts or segments.tells_of_gain_map(image.info.get("xmp")):
+        found.parts = ["gain map" if part == "second picture" else part for part in found.parts]
+    return _with_aspect(image, found)
+
+
+def _tiff(image: Image.Image, stream: BinaryIO | None) -> Described:
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     turned = tags.get(ORIENTATION, 1)
-    return Described(turned=turned if isinstance(turned, int) else 1)
+    found = Described(turned=turned if isinstance(turned, int) else 1)
+    names = {_TIFF_PARTS.get(tag) or f"tag {tag} ({lookup(tag).name})" for tag in tags if tag not in _TIFF_KEPT}
+    found.parts = sorted(names)
+    if stream is not None and _has_maker_notes(stream, tags.get(ExifTags.IFD.Exif)):
+        found.parts.append("maker notes")
+    photoshop = tags.get(PHOTOSHOP)
+    if isinstance(photoshop, bytes) and resources.settings_in(photoshop):
+        found.parts.append("Photoshop settings")
+    return found
 
 
-def _iso(image: Image.Image, stream: BinaryIO) -> Described:
-    return boxes.described(stream)
+def _has_maker_notes(stream: BinaryIO, place: object) -> bool:
+    """Whether the Exif directory of a TIFF file has notes of the camera's maker, which Pillow hides."""
+    if not isinstance(place, int):
+        return False
+    try:
+        directory = ImageFileDirectory_v2(stream.read(8))
+        stream.seek(place)
+        directory.load(stream)
+        return ExifTags.Base.MakerNote in directory
+    except Exception:  # on a damaged directory Pillow raises almost anything; it is told where the tags are read
+        return False
 
 
-def _png(image: Image.Image, stream: BinaryIO) -> Described:
+def _png(image: Image.Image, stream: BinaryIO | None) -> Described:
     found = Described()
-    for kind, data in _png_chunks(stream):
+    keywords = []
+    for kind, data in [] if stream is None else _png_chunks(stream):
         if kind == b"cICP" and len(data) == 4:
             found.code_points = CodePoints(data[0], data[1], bool(data[3]))
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            keywords.append(data.split(b"\0")[0])
+        elif kind not in _PNG_KEPT:
+            found.parts.append(_PNG_PARTS.get(kind) or f"chunk {_printable(kind)}")
+    if len(set(keywords)) < len(keywords):
+        found.parts.append("texts under a keyword that is there again")  # Pillow gives the last
+    return _with_aspect(image, found)
+
+
+def _webp(image: Image.Image, stream: BinaryIO | None) -> Described:
+    found = Described()
+    for kind in [] if stream is None else _riff_chunks(stream):
+        if kind not in _WEBP_KEPT:
+            found.parts.append("C2PA credentials" if kind == b"C2PA" else f"chunk {_printable(kind)}")
     return found
+
+
+def _psd(image: Image.Image, stream: BinaryIO | None) -> Described:
+    """IPTC, Exif and XMP among the resources of a Photoshop file, which Pillow lists."""
+    found = Described()
+    for number, _, data in getattr(image, "resources", ()):
+        if number == resources.IPTC:
+            found.iptc = data
+        elif number == resources.EXIF:
+            found.exif = data
+        elif number == resources.XMP:
+            found.xmp = data
+    return found
+
+
+def _with_aspect(image: Image.Image, found: Described) -> Described:
+    """Name pixels that are not square, as JPEG and PNG may say without a unit."""
+    aspect = image.info.get("jfif_density") if image.info.get("jfif_unit") == 0 else image.info.get("aspect")
+    if aspect is not None and aspect[0] != aspect[1]:
+        found.parts.append("shape of pixels that are not square")
+    return found
+
+
+def _printable(kind: bytes) -> str:
+    return "".join(chr(byte) if 32 < byte < 127 else "?" for byte in kind)
 
 
 def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -82,8 +183,25 @@ def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         yield kind, data
 
 
-_LOOKS: dict[str, Callable[[Image.Image, BinaryIO], Described]] = {
+def _riff_chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """The kinds of the chunks of a WebP file."""
+    place = 12
+    for _ in range(MOST_CHUNKS):
+        stream.seek(place)
+        head = stream.read(8)
+        if len(head) < 8:
+            return
+        yield head[:4]
+        length = int.from_bytes(head[4:], "little")
+        place += 8 + length + length % 2
+
+
+_LOOKS: dict[str, Callable[[Image.Image, BinaryIO | None], Described]] = {
+    "JPEG": _jpeg,
+    "MPO": _jpeg,
     "PNG": _png,
+    "WEBP": _webp,
+    "PSD": _psd,
     "AVIF": _iso,
     "HEIF": _iso,
     "JPEG2000": _iso,

@@ -1,19 +1,25 @@
 """`Picture` → Pillow image or picture file, with everything that the format can hold."""
 
 import io
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
+from ldcodec.bitstream import chunktypes
 from ldcodec.bitstream.chunktypes import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
+from ldcodec.pictures import resources
+from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, lost_in_tiff
 from ldcodec.pictures.guard import first_line, warn
-from ldcodec.pictures.metadata import DESCRIPTIVE, DIRECTORIES, descriptive
+from ldcodec.pictures.metadata import descriptive
+from ldcodec.pictures.notes import COMMENT, IPTC, SPECIAL, TEXTS, XMP_KEYWORD, Notes
 from ldcodec.pictures.picture import Picture
 from ldcodec.pictures.profiles import space
+from ldcodec.pictures.rawprofiles import PREFIX, as_text
 
 FORMATS = {
     ".png": "PNG",
@@ -31,28 +37,57 @@ LARGE = 1 << 24  # pixels: pictures of this size are streamed to the target
 
 @dataclass(frozen=True)
 class _Ability:
-    """What a format can hold, and the options with which Pillow writes it."""
+    """What a format can hold, and the options with which Pillow writes it.
+
+    metadata: profile, Exif and XMP; iptc: the most bytes of it; texts: whether it can hold a keyword and a text.
+    """
 
     options: dict[str, object]
     alpha: bool = True
     metadata: bool = True
+    iptc: int = 0
+    texts: Callable[[str, str], bool] | None = None
+    resolution: bool = True
+
+
+def _fits_png(keyword: str, text: str) -> bool:
+    """Whether a text may stand in PNG: with a keyword of 1 to 79 printable characters of Latin-1, and none of ours."""
+    sound = 0 < len(keyword) < 80 and keyword == keyword.strip() and keyword.isprintable() and max(keyword) < "\u0100"
+    return sound and keyword not in SPECIAL
+
+
+def _fits_jpeg(keyword: str, text: str) -> bool:
+    """Whether a text may be a comment of JPEG, which has no keyword."""
+    return keyword == COMMENT and len(text.encode()) <= JPEG_SEGMENT
 
 
 _ABILITIES = {
-    "PNG": _Ability({"compress_level": 1}),  # a third of the time of level 6; who wants small files takes WebP
-    "JPEG": _Ability({"quality": 95, "subsampling": "4:4:4", "optimize": True}, alpha=False),
-    "WEBP": _Ability({"lossless": True, "exact": True}),
-    "TIFF": _Ability({"compression": "tiff_adobe_deflate"}),
-    "PPM": _Ability({}, alpha=False, metadata=False),
+    # level 1 takes a third of the time of level 6; who wants small files takes WebP
+    "PNG": _Ability({"compress_level": 1}, iptc=chunktypes.MAX_TEXT, texts=_fits_png),
+    "JPEG": _Ability(
+        {"quality": 95, "subsampling": "4:4:4", "optimize": True},
+        alpha=False,
+        iptc=JPEG_SEGMENT - 28,  # less what stands around it
+        texts=_fits_jpeg,
+    ),
+    "WEBP": _Ability({"lossless": True, "exact": True}, resolution=False),
+    "TIFF": _Ability({"compression": "tiff_adobe_deflate"}, iptc=chunktypes.MAX_TEXT),
+    "PPM": _Ability({}, alpha=False, metadata=False, resolution=False),
     "BMP": _Ability({}, alpha=False, metadata=False),
 }
+_NOTES = {"iptc": "IPTC", "texts": "comments and other texts", "resolution": "resolution"}
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """A Pillow image of mode L, LA, RGB or RGBA, with icc_profile, exif and xmp in `info`, where Pillow keeps them."""
+    """A Pillow image of mode L, LA, RGB or RGBA, with its metadata in `info`.
+
+    icc_profile, exif, xmp and dpi stand where Pillow has them; iptc is bytes, and texts pairs of keyword and text.
+    """
     image = Image.fromarray(np.ascontiguousarray(picture.array()))
+    notes = picture.notes
     exif = picture.exif and EXIF_MARK + picture.exif
-    found = {"icc_profile": picture.icc, "exif": exif, "xmp": picture.xmp}
+    found: dict[str, object] = {"icc_profile": picture.icc, "exif": exif, "xmp": picture.xmp, "iptc": notes.iptc}
+    found |= {"dpi": notes.resolution, TEXTS: notes.texts or None}
     image.info.update({key: value for key, value in found.items() if value is not None})
     return image
 
@@ -126,16 +161,31 @@ def _holdable(picture: Picture, format: str) -> Picture:
     if picture.alpha is not None and not ability.alpha:
         warn(f"{format} cannot hold transparency: the picture is laid onto white")
         picture = _on_white(picture)
-    lost = _unholdable(picture, format)
-    if lost:
-        names = {"icc": "colour profile", "exif": "Exif", "xmp": "XMP"}
-        warn(f"{format} cannot hold its {', '.join(names[field] for field in lost)}, left out")
+    lost, notes = _unholdable(picture, format), _holdable_notes(picture.notes, format)
+    names = [{"icc": "colour profile", "exif": "Exif", "xmp": "XMP"}[field] for field in lost]
+    names += [_NOTES[field.name] for field in fields(notes) if _differ(notes, picture.notes, field.name)]
+    if format == "TIFF" and picture.exif is not None:
+        names += lost_in_tiff(picture.exif)
+    if names:
+        warn(f"{format} cannot hold its {', '.join(names)}, left out")
     nothing: dict[str, Any] = dict.fromkeys(lost)
-    return replace(picture, **nothing)
+    return replace(picture, notes=notes, **nothing)
+
+
+def _differ(notes: Notes, others: Notes, field: str) -> bool:
+    return bool(getattr(notes, field) != getattr(others, field))
+
+
+def _holdable_notes(notes: Notes, format: str) -> Notes:
+    """The notes that a format can hold."""
+    ability = _ABILITIES[format]
+    texts = tuple(text for text in notes.texts if ability.texts is not None and ability.texts(*text))
+    iptc = notes.iptc if ability.iptc and len(notes.iptc or b"") <= ability.iptc else None
+    return Notes(iptc, texts, notes.resolution if ability.resolution else None)
 
 
 def _unholdable(picture: Picture, format: str) -> list[str]:
-    """The names of the metadata fields that the format cannot hold."""
+    """The names of the fields of profile, Exif and XMP that the format cannot hold."""
     given = [field for field in ("icc", "exif", "xmp") if getattr(picture, field) is not None]
     if not _ABILITIES[format].metadata:
         return given
@@ -169,24 +219,46 @@ def _on_white(picture: Picture) -> Picture:
 def _metadata_options(picture: Picture, format: str) -> dict[str, object]:
     """The options with which Pillow's `save` takes metadata."""
     options: dict[str, object] = {"icc_profile": picture.icc} if picture.icc else {}
+    if picture.notes.resolution is not None:
+        options["dpi"] = picture.notes.resolution
     if format == "TIFF":
         return options | _tiff_options(picture)
     if picture.exif is not None:
         options["exif"] = EXIF_MARK + picture.exif
-    if picture.xmp is not None and format == "PNG":
-        text = PngImagePlugin.PngInfo()
-        text.add_itxt("XML:com.adobe.xmp", picture.xmp.decode("utf-8"))
-        options["pnginfo"] = text
-    elif picture.xmp is not None:
+    if format == "PNG":
+        return options | {"pnginfo": _png_texts(picture)}
+    if picture.xmp is not None:
         options["xmp"] = picture.xmp
-    return options
+    return options | ({"extra": _jpeg_segments(picture.notes)} if format == "JPEG" else {})
+
+
+def _png_texts(picture: Picture) -> PngImagePlugin.PngInfo:
+    """XMP, IPTC and texts as chunks of PNG."""
+    chunks = PngImagePlugin.PngInfo()
+    if picture.xmp is not None:
+        chunks.add_itxt(XMP_KEYWORD, picture.xmp.decode("utf-8"))
+    if picture.notes.iptc is not None:
+        chunks.add_text(f"{PREFIX}iptc", as_text("iptc", resources.around(picture.notes.iptc)), zip=True)
+    for keyword, text in picture.notes.texts:
+        chunks.add_text(keyword, text)  # becomes an iTXt chunk where it is not Latin-1
+    return chunks
+
+
+def _jpeg_segments(notes: Notes) -> bytes:
+    """IPTC and comments as segments of JPEG."""
+    segments = [(b"\xfe", text.encode()) for _, text in notes.texts]
+    if notes.iptc is not None:
+        segments.append((b"\xed", resources.MARK + resources.around(notes.iptc)))
+    return b"".join(b"\xff" + kind + (len(data) + 2).to_bytes(2, "big") + data for kind, data in segments)
 
 
 def _tiff_options(picture: Picture) -> dict[str, object]:
-    """Exif and XMP as TIFF tags; Pillow can write nested directories only into uncompressed files."""
+    """Exif, XMP and IPTC as TIFF tags; Pillow can write nested directories only into uncompressed files."""
     tags = Image.Exif() if picture.exif is None else _tiff_tags(picture.exif)
     if picture.xmp is not None:
         tags[ExifTags.Base.XMLPacket] = picture.xmp
+    if picture.notes.iptc is not None:
+        tags[IPTC] = picture.notes.iptc
     options: dict[str, object] = {"exif": tags} if len(tags) else {}
     return options | ({"compression": None} if any(directory in tags for directory in DIRECTORIES) else {})
 
