@@ -355,3 +355,51 @@ def test_changed_boxes_are_read_or_refused() -> None:
         changed = data[:place] + bytes([int(rng.integers(0, 256))]) + data[place + 1 :]
         with contextlib.suppress(PictureError):
             assert read(io.BytesIO(changed)).pixels.ndim == 3
+
+
+@pytest.mark.parametrize("form", ["PPM", "BMP"])
+def test_formats_without_profiles_get_srgb(form: str) -> None:
+    picture = Picture(coded(PICTURE, "P3", srgb_curve), None, made(CURVES[13], PRIMARIES[12], "P3"))
+    with pytest.warns(LdcodecWarning, match=f"{form} cannot hold its colour profile"):
+        write(picture, file := io.BytesIO(), form)
+    assert far(read(io.BytesIO(file.getvalue())).pixels, PICTURE) < 1
+
+
+def test_profile_of_bmp() -> None:
+    icc = made(CURVES[13], PRIMARIES[12], "P3")
+    file = io.BytesIO()
+    Image.fromarray(coded(PICTURE, "P3", srgb_curve)).save(file, "BMP")
+    fields, pixels = file.getvalue()[14:54], file.getvalue()[54:]
+    header = b"\x7c\0\0\0" + fields[4:40] + bytes(16) + b"DEBM" + bytes(48)
+    header += struct.pack("<IIII", 4, 124 + len(pixels), len(icc), 0)
+    start = 14 + len(header)
+    head = b"BM" + struct.pack("<IHHI", start + len(pixels) + len(icc), 0, 0, start)
+    found = read(io.BytesIO(head + header + pixels + icc))
+    assert found.icc == icc
+    assert far(shown(found), PICTURE) < 1
+
+
+def test_damaged_profiles_are_told() -> None:
+    """One that PNG cannot inflate, and one of JPEG of which a part is missing."""
+    with pytest.warns(LdcodecWarning, match="damaged colour profile"):
+        read(io.BytesIO(with_chunks(colours(), (b"iCCP", b"name\0\0nonsense"))))
+    file = io.BytesIO()
+    Image.fromarray(colours()).save(file, "JPEG", icc_profile=SRGB)
+    with pytest.warns(LdcodecWarning, match="damaged colour profile"):
+        read(io.BytesIO(file.getvalue().replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\1\2")))
+
+
+def test_profile_of_jpeg_2000() -> None:
+    icc = made(CURVES[13], PRIMARIES[12], "P3")
+    file = io.BytesIO()
+    Image.fromarray(coded(PICTURE, "P3", srgb_curve)).save(file, "JPEG2000")
+    data = file.getvalue()
+    colour = data.index(b"colr") - 4
+    length = int.from_bytes(data[colour : colour + 4], "big")
+    box = (11 + len(icc)).to_bytes(4, "big") + b"colr\2\0\0" + icc
+    header = data.index(b"jp2h") - 4
+    whole = int.from_bytes(data[header : header + 4], "big") + len(box) - length
+    data = data[:colour] + box + data[colour + length :]
+    found = read(io.BytesIO(data[:header] + whole.to_bytes(4, "big") + data[header + 4 :]))
+    assert found.icc == icc
+    assert far(shown(found), PICTURE) < 1

@@ -177,3 +177,85 @@ def test_missing_pillow_heif_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(PictureError, match=r"HEIC picture, which needs pillow-heif: pip install 'ldcodec\[heic\]'"):
         read(io.BytesIO(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60)))
+
+
+def deep_files() -> dict[int, bytes]:
+    """Files whose samples have so many bits."""
+    values = (np.arange(48) * 20).astype(np.uint16)
+    sgi = io.BytesIO()
+    Image.fromarray(grey()).save(sgi, "SGI", bpc=2)
+    return {
+        10: b"P6\n# a comment 1 2 3\n4 4\n1023\n" + values.astype(">u2").tobytes(),
+        12: b"P5\n4 4 4095\n" + values[:16].astype(">u2").tobytes(),
+        16: sgi.getvalue(),
+    }
+
+
+@pytest.mark.parametrize("bits", deep_files())
+def test_depths_above_8_bits_are_told(bits: int) -> None:
+    with pytest.warns(LdcodecWarning, match=f"its {bits}-bit samples are reduced to 8 bits"):
+        read(io.BytesIO(deep_files()[bits]))
+
+
+@pytest.mark.parametrize("no_jp2", [True, False])
+def test_depth_of_jpeg_2000(no_jp2: bool) -> None:
+    file = io.BytesIO()
+    Image.fromarray(grey(16, 16).astype(np.uint16) * 257).save(file, "JPEG2000", no_jp2=no_jp2)
+    with pytest.warns(LdcodecWarning, match="16-bit"):
+        read(io.BytesIO(file.getvalue()))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_integers_are_refused(bits: int) -> None:
+    values = np.zeros((4, 5), np.uint8 if bits == 8 else np.uint16)
+    with pytest.raises(PictureError, match="signed integers"):
+        read(io.BytesIO(tiff(values, "<", bits, 1, sample_format=2)))
+
+
+def test_white_is_zero_beside_alpha() -> None:
+    both = np.stack([255 - grey(), colours()[:, :, 1]], 2)
+    found = read(io.BytesIO(tiff(both, "<", 8, 0)))
+    assert np.array_equal(found.array(), np.stack([grey(), colours()[:, :, 1]], 2))
+
+
+def test_kinds_of_tiff_that_pillow_does_not_know_are_named() -> None:
+    with pytest.raises(PictureError, match=r"kind that is not read \(channels of 16, 16 bits\)"):
+        read(io.BytesIO(tiff(np.zeros((4, 5, 2), np.uint16), "<", 16, 1)))
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [(b"PF\n4 4\n-1\n", "map of floats"), (b"#?RADIANCE\n", "Radiance"), (b"\0\0\0\x18ftypmp42", "film")],
+)
+def test_files_of_other_kinds_are_named(head: bytes, name: str) -> None:
+    with pytest.raises(PictureError, match=f"a .*{name}.*which is not read"):
+        read(io.BytesIO(head + bytes(100)))
+
+
+def test_exif_of_heic_follows_what_its_decoder_turned() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0xA002], exif.get_ifd(0x8769)[0xA003] = 96, 64
+    heif = pillow_heif.from_bytes("RGB", (96, 64), texture(64, 96).tobytes())
+    file = io.BytesIO()
+    heif.save(file, quality=90, exif=exif.tobytes())
+    picture = read(io.BytesIO(file.getvalue()))
+    tags = Image.Exif()
+    tags.load(picture.exif or b"")
+    assert tags[0x0112] == 1
+    size = tags.get_ifd(0x8769)
+    assert (size[0xA002], size[0xA003]) == (picture.width, picture.height) == (64, 96)
+
+
+def test_first_picture_of_a_sequence() -> None:
+    first, second = (Image.fromarray(texture(32, 48, seed)) for seed in (1, 2))
+    file = io.BytesIO()
+    first.save(file, "AVIF", save_all=True, append_images=[second], quality=90)
+    with pytest.warns(LdcodecWarning, match="several pictures; only the first is kept"):
+        assert psnr(read(io.BytesIO(file.getvalue())).pixels, texture(32, 48, 1)) > 28
+    file = io.BytesIO()
+    first.save(file, "MPO", save_all=True, append_images=[second], quality=95)
+    with pytest.warns(LdcodecWarning, match="several pictures; only the first is kept") as caught:
+        assert psnr(read(io.BytesIO(file.getvalue())).pixels, texture(32, 48, 1)) > 28
+    assert len(caught) == 1

@@ -150,6 +150,10 @@ def _properties(found_boxes: list[tuple[bytes, bytes]], found: Described) -> Non
             found.bits = max(data[5 : 5 + data[4]], default=0)
         elif kind == b"hvcC" and len(data) > 18:
             found.bits = found.bits or 8 + (data[17] & 7)
+        elif kind == b"irot" and data:
+            found.turned = (1, 8, 3, 6)[data[0] & 3]
+        elif kind == b"imir" and found.turned == 1:
+            found.turned = 2
         elif kind == b"ihdr" and len(data) > 10:
             found.bits = 0 if data[10] == 255 else 1 + (data[10] & 0x7F)
         elif kind == b"bpcc" and data:

@@ -10,12 +10,12 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 from ldcodec.errors import PictureError
 
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}  # brands of HEIF files with HEVC
-TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0")
 WHITE_IS_ZERO = "white is zero"  # key in an image's `info`: its values rise from white to black
 DEEP_GREY = "I;16"  # how Pillow's modes of 16 bits begin
 
 _REDUCED, _PHOTOMETRIC, _BITS, _SUB_DIRECTORIES, _SAMPLE_FORMAT, _DNG = 254, 262, 258, 330, 339, 50706  # tags of TIFF
-_FLOATS = 3  # of the sample formats
+_SIGNED, _FLOATS = 2, 3  # of the sample formats
 _SENSOR = {32803, 34892}  # photometric interpretations: behind a filter of colours, and linear
 _RAW = (  # names of raw files that are no plain TIFF, and what stands where in their first bytes
     ("CR2", 8, b"CR\2"),
@@ -28,6 +28,20 @@ _RAW = (  # names of raw files that are no plain TIFF, and what stands where in 
     ("ORF", 0, b"MMOR"),
     ("MRW", 0, b"\0MRM"),
     ("X3F", 0, b"FOVb"),
+)
+_KNOWN = (  # names of files that Pillow does not know, and what stands where in their first bytes
+    ("a JPEG XL picture", 0, b"\xff\x0a"),
+    ("a JPEG XL picture", 4, b"JXL "),
+    ("an OpenEXR picture of floats", 0, b"\x76\x2f\x31\1"),
+    ("a Radiance picture of floats", 0, b"#?RADIANCE"),
+    ("a Radiance picture of floats", 0, b"#?RGBE"),
+    ("a portable map of floats", 0, b"PF\n"),
+    ("a BigTIFF picture in big-endian order", 0, b"MM\0+"),
+    ("a JPEG XR picture", 0, b"II\xbc\1"),
+    ("a film", 4, b"ftypqt  "),
+    ("a film", 4, b"ftypisom"),
+    ("a film", 4, b"ftypmp4"),
+    ("a PDF document", 0, b"%PDF-"),
 )
 
 
@@ -54,9 +68,14 @@ def opened(stream: BinaryIO) -> Image.Image:
 
 
 def check(image: Image.Image) -> None:
-    """Raise PictureError for a raw file: Pillow opens those that look like TIFF, and shows their small preview."""
+    """Raise PictureError for what Pillow opens and shows wrongly.
+
+    Of raw files that look like TIFF it shows the small preview, and signed integers of 8 bits as if they had no sign.
+    """
     if isinstance(image, TiffImageFile):
         _check_raw(image.tag_v2)
+        if _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()):
+            raise PictureError("its samples are signed integers; convert it to unsigned ones of 8 or 16 bits first")
 
 
 def is_white_zero(image: Image.Image) -> bool:
@@ -104,36 +123,49 @@ def _opened_tiff(stream: BinaryIO) -> Image.Image:
     tags.load(stream)
     _check_raw(tags)
     bits = tags.get(_BITS, (1,))
-    if _FLOATS in tags.get(_SAMPLE_FORMAT, ()):
-        raise PictureError(f"its samples are floats of {bits[0]} bits; convert it to integers of 8 or 16 bits first")
-    if max(bits) > 16:
-        raise PictureError(f"its samples are integers of {max(bits)} bits; convert it to 8 or 16 bits first")
-    stream.seek(0)
-    if tags.get(_PHOTOMETRIC) == 0 and max(bits) > 8:
-        image = Image.open(_black_is_zero(stream.read()))
+    kind = "floats" if _FLOATS in tags.get(_SAMPLE_FORMAT, ()) else "integers"
+    if kind == "floats" or max(bits) > 16:
+        raise PictureError(f"its samples are {kind} of {max(bits)} bits; convert it to integers of 8 or 16 bits first")
+    if tags.get(_PHOTOMETRIC) == 0:
+        stream.seek(0)
+        try:
+            image = Image.open(_black_is_zero(stream.read()))
+        except UnidentifiedImageError:
+            _refuse_tiff(tags)
         image.info[WHITE_IS_ZERO] = True
         return image
-    raise UnidentifiedImageError
+    _refuse_tiff(tags)
+
+
+def _refuse_tiff(tags: ImageFileDirectory_v2) -> NoReturn:
+    bits = tags.get(_BITS, (1,))
+    if not 0 < len(bits) < 10:  # so it is damaged
+        raise UnidentifiedImageError
+    depths = ", ".join(map(str, bits))
+    raise PictureError(f"a TIFF picture of a kind that is not read (channels of {depths} bits), or damaged")
 
 
 def _black_is_zero(data: bytes) -> io.BytesIO:
     """The TIFF file with its photometric interpretation set to 1. Raises struct.error for one that ends too early."""
     order = "<" if data[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(f"{order}I", data, 4)
-    (count,) = struct.unpack_from(f"{order}H", data, start)
+    big = b"+" in data[2:4]
+    (start,) = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)
+    (count,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, start)
+    first, size, value = (start + 8, 20, 12) if big else (start + 2, 12, 8)
     changed = bytearray(data)
-    for place in range(start + 2, start + 2 + 12 * count, 12):
+    for place in range(first, min(first + size * count, len(data)), size):
         (tag,) = struct.unpack_from(f"{order}H", data, place)
         if tag == _PHOTOMETRIC:
-            struct.pack_into(f"{order}HH", changed, place + 8, 1, 0)
+            struct.pack_into(f"{order}H", changed, place + value, 1)
     return io.BytesIO(bytes(changed))
 
 
 def _refuse_known(head: bytes, stream: BinaryIO) -> None:
-    if head[:2] == b"\xff\x0a" or head[4:8] == b"JXL ":
-        raise PictureError("a JPEG XL picture, which Pillow does not read; convert it to PNG first, as with djxl")
+    for name, place, mark in _KNOWN:
+        if head[place : place + len(mark)] == mark:
+            raise PictureError(f"{name}, which is not read; give it as PNG, TIFF or JPEG")
     if head[:3] == b"\xff\xd8\xff" and (bits := _jpeg_bits(stream)) not in (None, 8):
-        raise PictureError(f"a JPEG picture of {bits} bits a sample, which Pillow does not read; convert it first")
+        raise PictureError(f"a JPEG picture of {bits} bits a sample, which is not read; give it as PNG or TIFF")
 
 
 def _jpeg_bits(stream: BinaryIO) -> int | None:

@@ -45,12 +45,12 @@ class Collected:
 def collect(image: Image.Image, file: Described) -> Collected:
     """The metadata of a loaded Pillow image; file: what its file says besides. Damaged metadata is left out, and told.
 
-    The pixels of a TIFF file have been turned by Pillow.
+    The pixels of TIFF and HEIC have been turned as they were decoded.
     """
     exif = exif_of(image) or file.exif
     xmp = _xmp(image) or file.xmp
     asked = _orientation(image, exif, xmp)
-    turned = file.turned if image.format == "TIFF" else asked
+    turned = file.turned if image.format in ("TIFF", "HEIF") else asked
     upright_exif, upright_xmp = _upright_exif(exif, turned), _consistent_xmp(xmp, file, turned)
     return Collected(_sound("Exif", upright_exif), _sound("XMP", upright_xmp), _sound_notes(image, file), asked)
 

@@ -96,7 +96,7 @@ def _warn_of_depth(image: Image.Image, bits: int) -> None:
     bits: of a sample, as its file says; 0 if only Pillow can tell.
     """
     if image.mode.startswith("I") or re.search(r";16[BLN]", str(getattr(image, "tile", ""))):
-        bits = 16
+        bits = max(bits, 9) if bits else 16
     if bits > 8:
         warn(f"its {bits}-bit samples are reduced to 8 bits")
 

@@ -1,5 +1,6 @@
 """What a picture file says that Pillow does not tell: code points, depth, and what an .ldc file cannot hold."""
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from ldcodec.pictures.codepoints import CodePoints
 from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, ORIENTATION
 from ldcodec.pictures.notes import ICC, IPTC, PHOTOSHOP, XMP
 
+_BMP_HEADER = 14  # bytes of the file header, before that of the picture
+BITS = ExifTags.Base.BitsPerSample
 MOST_BYTES = 1 << 24  # of a chunk that is read
 MOST_CHUNKS = 100_000
 
@@ -86,18 +89,21 @@ def _iso(image: Image.Image, stream: BinaryIO | None) -> Described:
 
 
 def _jpeg(image: Image.Image, stream: BinaryIO | None) -> Described:
-    found = segments.described(getattr(image, "applist", ()), stream)
+    applied = getattr(image, "applist", ())
+    found = segments.described(applied, stream)
     if image.format == "MPO":  # its other pictures are told of as such
         found.parts = [part for part in found.parts if part != "second picture"]
     if "gain map" in found.parts or segments.tells_of_gain_map(image.info.get("xmp")):
         found.parts = ["gain map" if part == "second picture" else part for part in found.parts]
+    if image.info.get("icc_profile") is None and any(data[:11] == b"ICC_PROFILE" for _, data in applied):
+        found.parts.append("damaged colour profile")
     return _with_aspect(image, found)
 
 
 def _tiff(image: Image.Image, stream: BinaryIO | None) -> Described:
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     turned = tags.get(ORIENTATION, 1)
-    found = Described(turned=turned if isinstance(turned, int) else 1)
+    found = Described(turned=turned if isinstance(turned, int) else 1, bits=max(tags.get(BITS, (0,))))
     names = {_TIFF_PARTS.get(tag) or f"tag {tag} ({lookup(tag).name})" for tag in tags if tag not in _TIFF_KEPT}
     found.parts = sorted(names)
     if stream is not None and _has_maker_notes(stream, tags.get(ExifTags.IFD.Exif)):
@@ -127,6 +133,8 @@ def _png(image: Image.Image, stream: BinaryIO | None) -> Described:
     for kind, data in [] if stream is None else _png_chunks(stream):
         if kind == b"cICP" and len(data) == 4:
             found.code_points = CodePoints(data[0], data[1], bool(data[3]))
+        elif kind == b"iCCP" and not image.info.get("icc_profile"):
+            found.parts.append("damaged colour profile")
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             keywords.append(data.split(b"\0")[0])
         elif kind not in _PNG_KEPT:
@@ -142,6 +150,36 @@ def _webp(image: Image.Image, stream: BinaryIO | None) -> Described:
         if kind not in _WEBP_KEPT:
             found.parts.append("C2PA credentials" if kind == b"C2PA" else f"chunk {_printable(kind)}")
     return found
+
+
+def _bitmap(image: Image.Image, stream: BinaryIO | None) -> Described:
+    """The profile in a BMP file of version 5, whose header names where it begins, counted from itself."""
+    head = b"" if stream is None else stream.read(_BMP_HEADER + 124)
+    if stream is None or head[_BMP_HEADER : _BMP_HEADER + 4] != b"\x7c\0\0\0" or head[70:74] != b"DEBM":
+        return Described()
+    place, length = struct.unpack_from("<II", head, _BMP_HEADER + 112)
+    stream.seek(_BMP_HEADER + place)
+    return Described(icc=stream.read(min(length, MOST_BYTES)))
+
+
+def _pixmap(image: Image.Image, stream: BinaryIO | None) -> Described:
+    """The largest value of a PPM or PGM file, which Pillow scales to 255 or 65535."""
+    header = b"" if stream is None else re.sub(rb"#[^\n]*", b"", stream.read(1024)).split()
+    largest = int(header[3]) if len(header) > 3 and header[0] in (b"P2", b"P3", b"P5", b"P6") else 0
+    return Described(bits=largest.bit_length())
+
+
+def _silicon(image: Image.Image, stream: BinaryIO | None) -> Described:
+    """An SGI file says in its fourth byte how many bytes a sample takes."""
+    return Described(bits=0 if stream is None else 8 * stream.read(4)[3])
+
+
+def _jpeg_2000(image: Image.Image, stream: BinaryIO | None) -> Described:
+    """Boxes, or a bare codestream, which begins with its sizes (ISO/IEC 15444-1, A.5.1)."""
+    head = b"" if stream is None else stream.read(44)
+    if head[:2] == b"\xff\x4f" and len(head) > 42:
+        return Described(bits=1 + (head[42] & 0x7F))
+    return _iso(image, stream)
 
 
 def _psd(image: Image.Image, stream: BinaryIO | None) -> Described:
@@ -204,6 +242,9 @@ _LOOKS: dict[str, Callable[[Image.Image, BinaryIO | None], Described]] = {
     "PSD": _psd,
     "AVIF": _iso,
     "HEIF": _iso,
-    "JPEG2000": _iso,
+    "JPEG2000": _jpeg_2000,
+    "BMP": _bitmap,
+    "PPM": _pixmap,
+    "SGI": _silicon,
     "TIFF": _tiff,
 }

@@ -13,6 +13,7 @@ from ldcodec.bitstream import chunktypes
 from ldcodec.bitstream.chunktypes import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
 from ldcodec.pictures import resources
+from ldcodec.pictures.colour import to_srgb
 from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, lost_in_tiff
 from ldcodec.pictures.guard import first_line, warn
 from ldcodec.pictures.metadata import descriptive
@@ -168,6 +169,8 @@ def _holdable(picture: Picture, format: str) -> Picture:
         names += lost_in_tiff(picture.exif)
     if names:
         warn(f"{format} cannot hold its {', '.join(names)}, left out")
+    if "icc" in lost:  # or its colours would be others
+        picture = to_srgb(picture)
     nothing: dict[str, Any] = dict.fromkeys(lost)
     return replace(picture, notes=notes, **nothing)
 

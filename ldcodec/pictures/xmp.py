@@ -47,7 +47,7 @@ def upright(xmp: bytes, turned: int) -> bytes:
     if turned == 1 or not _TURNED.search(xmp):
         return xmp
     document = _parsed(xmp)
-    changed = _remove(document, lambda space, name: (space, name) == (_BASIC, "Thumbnails"))
+    changed = _remove(document, lambda space, name, _: (space, name) == (_BASIC, "Thumbnails"))
     if turned in SIDEWAYS:
         changed = [*changed, *(kind for kind in _SIZES if _exchange(document, *kind))]
     return _bytes(document) if changed else xmp
@@ -72,14 +72,14 @@ def consistent(xmp: bytes, extended: dict[str, bytes]) -> tuple[bytes, list[str]
     return (_bytes(document) if removed else xmp), parts
 
 
-def _is_promise(space: str, name: str) -> bool:
+def _is_promise(space: str, name: str, text: str = "") -> bool:
     """Whether a property speaks of data that stand beside the picture in its file."""
     return (
         space in _GAIN_MAPS
         or (space in _CONTAINERS and name == "Directory")
         or (space == _CAMERA and name.startswith(("MotionPhoto", "MicroVideo")))
         or (space, name) == (_NOTE, "HasExtendedXMP")
-        or (space, name) == (_DUBLIN_CORE, "provenance")
+        or ((space, name) == (_DUBLIN_CORE, "provenance") and not text.startswith(("http:", "https:")))
     )
 
 
@@ -139,17 +139,18 @@ def _local(node: Element | Attr) -> str:
     return str(node.localName or node.nodeName)
 
 
-def _remove(document: Document, wanted: Callable[[str, str], bool]) -> list[tuple[str, str, str]]:
+def _remove(document: Document, wanted: Callable[[str, str, str], bool]) -> list[tuple[str, str, str]]:
     """Remove properties, as attributes or elements; returns namespace, name and text of each that was there."""
     removed = []
     for element in list(_elements(document)):
         space, name = element.namespaceURI or "", _local(element)
-        if wanted(space, name) and element.parentNode is not None:
-            removed.append((space, name, _content(element)))
+        text = _content(element)
+        if wanted(space, name, text) and element.parentNode is not None:
+            removed.append((space, name, text))
             element.parentNode.removeChild(element)
         for attribute in _attributes(element):
             space, name = attribute.namespaceURI or "", _local(attribute)
-            if space != _XMLNS and wanted(space, name):
+            if space != _XMLNS and wanted(space, name, attribute.value):
                 removed.append((space, name, attribute.value))
                 element.removeAttributeNode(attribute)
     return removed
