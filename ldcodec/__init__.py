@@ -11,7 +11,16 @@ Everything except the errors is imported on first use, which keeps `import ldcod
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, ModelError, PictureError, UsageError
+from ldcodec.errors import (
+    DamagedError,
+    FormatError,
+    LdcodecError,
+    LdcodecWarning,
+    ModelError,
+    PictureError,
+    TargetError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from ldcodec.bitstream.container import info
@@ -28,6 +37,7 @@ __all__ = [
     "LdcodecWarning",
     "ModelError",
     "PictureError",
+    "TargetError",
     "UsageError",
     "__version__",
     "decode",

@@ -8,7 +8,6 @@ torch is imported inside functions, because lossless files and ONNX models do wi
 
 import io
 import sys
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Unpack
@@ -22,9 +21,9 @@ from ldcodec.bitstream.reader import Reader
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeOptions, DecodeSettings, Request
 from ldcodec.decoder.restore import restore
-from ldcodec.encoder.ratecontrol import encode_to, out_of_reach
+from ldcodec.encoder.ratecontrol import Coded, encode_to, out_of_reach
 from ldcodec.encoder.target import Encoded, EncodeSettings, Target
-from ldcodec.errors import LdcodecWarning
+from ldcodec.errors import TargetError
 from ldcodec.pictures import chunks, metadata
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.read import as_picture
@@ -54,15 +53,15 @@ def encode(
     image: a Pillow image, or a uint8 array: (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
 
     Pass exactly one target. `rate` (bits per pixel of the whole file) and `size` (bytes) are never exceeded, `psnr`
-    (dB) is reached; `quality` runs from 0 to 100; `lossless` keeps every pixel. If the model cannot meet the target,
-    the result is the nearest file and an LdcodecWarning is issued.
+    (dB) is reached; `quality` runs from 0 to 100; `lossless` keeps every pixel. Where the model cannot meet a target,
+    the picture is stored losslessly if that does.
 
     strip: leave out all metadata and the colour profile, and convert the pixels to sRGB.
-    fallback: store the picture losslessly where that takes fewer bytes.
+    fallback: store the picture losslessly where that takes fewer bytes, or alone meets the target.
     effort: 1 to 9. Above 1 the encoder refines the latent by gradient descent, which takes minutes at 9.
     model: the default one if None.
 
-    Raises UsageError, PictureError or ModelError.
+    Raises UsageError, PictureError or ModelError, and TargetError where no file meets the target.
     """
     settings = EncodeSettings(Target(rate, size, psnr, quality, lossless), strip, fallback, effort)
     if not isinstance(image, Image.Image | np.ndarray | Picture):
@@ -80,13 +79,27 @@ def encode_picture(picture: Picture, settings: EncodeSettings, find_model: "Call
 
     with _undisturbed():
         coded, complaint = encode_to(encoder_for(picture, model, settings.effort), settings.target)
-    exact = chunks.smaller_lossless(picture, coded.payload, coded.size) if settings.fallback else None
-    if exact is not None:
-        limit = settings.target.most_bytes(picture.width * picture.height)  # the complaint was about the other file
-        complaint = out_of_reach(limit, len(exact)) if limit is not None and len(exact) > limit else None
     if complaint is not None:
-        warnings.warn(complaint, LdcodecWarning, stacklevel=3)  # blames the caller of `encode`
+        return Encoded(_exact_instead(picture, settings, coded, complaint), True)
+    exact = chunks.smaller_lossless(picture, coded.payload, coded.size) if settings.fallback else None
     return Encoded(coded.data if exact is None else exact, exact is not None)
+
+
+def _exact_instead(picture: Picture, settings: EncodeSettings, nearest: Coded, complaint: str) -> bytes:
+    """A lossless file that meets a target which the model cannot meet.
+
+    nearest: what the model can do; complaint: what is wrong with it. Raises TargetError.
+    """
+    exact = chunks.visible_lossless(picture) if settings.fallback else None
+    limit = settings.target.most_bytes(picture.width * picture.height)
+    if exact is not None and (limit is None or len(exact) <= limit):
+        return exact
+    if limit is None:
+        raise TargetError(complaint if settings.fallback else f"{complaint}; only a lossless file would reach it")
+    if exact is not None and len(exact) < nearest.size:
+        complaint = out_of_reach(limit, len(exact))
+    beside = sum(len(chunk.data) for chunk in nearest.container.chunks if chunk.kind[0].islower())
+    raise TargetError(f"{complaint}, of which {beside} are metadata that strip leaves out" if beside else complaint)
 
 
 def decode(data: Data, **options: Unpack[DecodeOptions]) -> Image.Image:

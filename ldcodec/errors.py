@@ -3,6 +3,7 @@
 LdcodecError                 1
 ├── PictureError             1   a picture cannot be read, has an unsupported format, or cannot be written
 │   └── TooManyPixelsError   1   a picture claims more pixels than the caller allows
+├── TargetError              1   no file that the options allow meets the target
 ├── FormatError              1   not an .ldc file, or one that this version cannot read
 │   └── DamagedError         1   an .ldc file that is truncated or altered
 │       └── SalvageableError 1   … part of which can still be restored
@@ -27,6 +28,10 @@ class PictureError(LdcodecError):
 
 class TooManyPixelsError(PictureError):
     """A picture claims more pixels than the caller allows."""
+
+
+class TargetError(LdcodecError):
+    """No file that the options allow is as small, or its picture as exact, as the target demands."""
 
 
 class FormatError(LdcodecError):
@@ -56,7 +61,7 @@ class UsageError(LdcodecError):
 
 
 class LdcodecWarning(UserWarning):
-    """Something that the user should know but that did not stop the work, such as an unreachable target rate."""
+    """Something that the user should know but that did not stop the work, such as a profile that is left out."""
 
 
 class SalvageWarning(LdcodecWarning):

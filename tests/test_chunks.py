@@ -17,7 +17,15 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.codec import decode_array, decode_picture, encode
-from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarning, PictureError, UsageError
+from ldcodec.errors import (
+    DamagedError,
+    FormatError,
+    LdcodecError,
+    LdcodecWarning,
+    PictureError,
+    TargetError,
+    UsageError,
+)
 from ldcodec.nets.model import Model
 from ldcodec.pictures import chunks, planes
 from ldcodec.pictures.picture import Picture
@@ -73,8 +81,9 @@ def test_chunks_count_towards_the_target(model: Model) -> None:
     for size in (len(alone) + 150, len(alone) + 300):
         data = encode(picture, size=size, fallback=False, model=model)
         assert size - 0.01 * size <= len(data) <= size
-    with pytest.warns(LdcodecWarning, match=f"2000 bytes is out of reach; the nearest has {len(alone)}"):
-        assert encode(picture, size=2000, fallback=False, model=model) == alone
+    message = rf"2000 bytes is out of reach; the smallest has {len(alone)}, of which \d+ are metadata that strip leaves"
+    with pytest.raises(TargetError, match=message):
+        encode(picture, size=2000, fallback=False, model=model)
 
 
 def lossless_pictures() -> dict[str, Picture]:

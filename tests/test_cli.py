@@ -457,7 +457,8 @@ def whole_picture(path: Path) -> Image.Image:
 @pytest.mark.parametrize("target", [["--lossless"], TARGET], ids=["lossless", "lossy"])
 def test_all_of_a_picture_comes_back(target: list[str], call: Call, tmp_path: Path) -> None:
     upright = whole_picture(tmp_path / "w.webp")
-    assert call("compress", "w.webp", *target, *TINY)[::2] == (0, "")
+    code, _, err = call("compress", "w.webp", *target, *TINY)
+    assert code == 0 and re.fullmatch(r"(warning: w\.webp: the output is larger than the input: .*\n)?", err)
     assert call("decompress", "w.ldc", "-o", "w.png")[::2] == (0, "")
     with Image.open(tmp_path / "w.png") as restored:
         assert (restored.mode, restored.size) == ("RGBA", (24, 40))
@@ -601,10 +602,39 @@ def test_a_picture_is_read_without_standard_error(sound: Path) -> None:
     assert (sound / "a.ldc").is_file()
 
 
-def test_a_target_out_of_reach_is_reported(call: Call, sound: Path) -> None:
-    code, _, err = call("compress", "a.png", "--size", "1", *TINY)
-    assert code == 0
-    assert re.fullmatch(r"warning: a\.png: [^\n]*out of reach[^\n]*\n", err)
+def test_a_target_out_of_reach_leaves_no_file(call: Call, unchanged: Path) -> None:
+    for target in (["--size", "1"], ["--rate", "0.001"], ["--psnr", "60", "--no-fallback"]):
+        code, out, err = call("compress", "a.png", *target, *TINY)
+        assert (code, out) == (1, "")
+        assert "a.png: " in error_line(err) and "out of reach; the " in err
+
+
+def test_a_psnr_out_of_the_models_reach_is_reached(call: Call, sound: Path) -> None:
+    """A board of single pixels, among others, for which the model has no more than some 10 dB."""
+    board = 255 * (np.indices((64, 96)).sum(0) % 2).astype(np.uint8)
+    Image.fromarray(board).save(sound / "board.png")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(sound / "noise.png", compress_level=0)
+    for name in ("board", "noise"):
+        code, out, _ = call("compress", f"{name}.png", "--psnr", "35", *TINY)
+        assert code == 0 and out.rstrip().endswith("lossless")
+        assert call("decompress", f"{name}.ldc", "-o", "back.png", "-f")[0] == 0
+        with Image.open(sound / "back.png") as back, Image.open(sound / f"{name}.png") as original:
+            assert back.tobytes() == original.tobytes()
+
+
+def test_an_output_larger_than_its_input_is_told(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    photo(160, 120).save(tmp_path / "in" / "small.jpg", quality=5)
+    before = (tmp_path / "in" / "small.jpg").stat().st_size
+    pattern = rf"warning: in/small\.jpg: the output is larger than the input: (\d+) instead of {before} bytes\n"
+    for target, more in ((["--lossless"], []), (["--quality", "100", *TINY], ["-r", "-o", "out", "--jobs", "1"])):
+        code, _, err = call("compress", "in" if more else "in/small.jpg", *target, *more)
+        found = re.fullmatch(pattern, err)
+        assert code == 0 and found and int(found[1]) > before
+    assert call("compress", "in/small.jpg", "--lossless", "-f", "-q") == (0, "", "")
+    photo(160, 120).save(tmp_path / "large.bmp")
+    assert call("compress", "large.bmp", "--lossless")[2] == ""
 
 
 def test_realism_without_a_second_synthesis_is_reported(call: Call, sound: Path) -> None:

@@ -25,9 +25,11 @@ from ldcodec.decoder.parse import parse, read_slice
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, reverse_diffusion
 from ldcodec.diffusion.samplers import SAMPLERS
+from ldcodec.encoder.ratecontrol import Coded, encode_to
+from ldcodec.encoder.target import Target
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.trellis import Quantised
-from ldcodec.errors import DamagedError, LdcodecError, LdcodecWarning, PictureError, UsageError
+from ldcodec.errors import DamagedError, LdcodecError, LdcodecWarning, PictureError, TargetError, UsageError
 from ldcodec.nets.denoiser import Denoiser
 from ldcodec.nets.model import Model
 from tests.conftest import without_trellis
@@ -147,31 +149,68 @@ def test_quality_sets_the_index_and_more_of_it_costs_more(model: Model) -> None:
     assert all(len(first) < len(second) for first, second in pairwise(files))
 
 
-@pytest.mark.parametrize(
-    "target, end, warning",
-    [
-        ({"rate": 1e-3}, 0, "out of reach"),
-        ({"size": 1}, 0, "out of reach"),
-        ({"size": 10**6}, 100, "the highest quality takes .* of 1000000 bytes"),
-        ({"psnr": 5}, 0, "the lowest quality has .* dB, more than 5.00"),
-        ({"psnr": 90}, 100, "out of reach"),
-    ],
-)
-def test_a_target_out_of_range_gives_the_nearest_end_and_a_warning(
-    model: Model, target: dict, end: float, warning: str
-) -> None:
+@pytest.mark.parametrize("target, end", [({"size": 10**6}, 100), ({"rate": 99}, 100), ({"psnr": 5}, 0)])
+def test_a_target_that_is_met_is_met_in_silence(model: Model, target: dict, end: float) -> None:
+    """However far the model stays below a size or above a PSNR at the end of its range."""
     pixels = PICTURES["grey texture"]
-    with pytest.warns(LdcodecWarning, match=warning) as caught:
-        data = encode(pixels, **target, model=model)
-    assert data == encode(pixels, quality=end, model=model)
-    assert len(caught) == 1 and caught[0].filename == __file__
+    assert encode(pixels, **target, model=model) == encode(pixels, quality=end, model=model)
+
+
+@pytest.mark.parametrize("name", ["grey texture", "noise", "texture"])
+def test_a_psnr_beyond_the_model_is_reached_without_loss(model: Model, name: str) -> None:
+    """It has at most 20 to 30 dB on these. With the fallback forbidden no file is made."""
+    data = encode(PICTURES[name], psnr=45, model=model)
+    assert container.read(data).lossless and np.array_equal(decode_array(data), PICTURES[name])
+    with pytest.raises(TargetError, match=r"45.00 dB are out of reach; the nearest is .* only a lossless file"):
+        encode(PICTURES[name], psnr=45, model=model, fallback=False)
+
+
+def test_a_psnr_beyond_the_model_counts_what_alpha_shows(model: Model) -> None:
+    alpha = np.zeros(PICTURES["noise"].shape[:2], np.uint8)
+    alpha[:40] = 255
+    restored = decode_array(encode(np.dstack([PICTURES["noise"], alpha]), psnr=45, model=model))
+    assert np.array_equal(restored[:40, :, :3], PICTURES["noise"][:40]) and np.array_equal(restored[:, :, 3], alpha)
+
+
+@pytest.mark.parametrize("target", [{"rate": 1e-3}, {"size": 1}])
+@pytest.mark.parametrize("fallback", [True, False])
+def test_a_size_that_no_file_has_is_an_error(model: Model, target: dict, fallback: bool) -> None:
+    smallest = len(encode(PICTURES["grey texture"], quality=0, model=model))
+    with pytest.raises(TargetError, match=f"out of reach; the smallest has {smallest}$"):
+        encode(PICTURES["grey texture"], **target, model=model, fallback=fallback)
+
+
+@pytest.mark.parametrize("target", [{"psnr": 24.0}, {"size": 900}])
+def test_nothing_is_out_of_reach_before_the_end_was_tried(target: dict) -> None:
+    """A picture whose estimates lie: only the last index meets the target, and they point to the other end."""
+
+    class Liar:
+        width = height = 100
+
+        def guess_size(self, index: int) -> float:
+            return 900.0
+
+        def estimate_size(self, index: int) -> float:
+            return 900.0
+
+        def estimate_psnr(self, index: int) -> float:
+            return 24.0
+
+        def code(self, index: int) -> Coded:
+            header = layout.Header(100, 100, index, False, bytes(8))
+            good = index == (4095 if "psnr" in target else 0)
+            return Coded(Container(header, ()), bytes(500 if good else 2000))
+
+        def psnr(self, coded: Coded) -> float:
+            return 30.0 if coded.size == 500 else 20.0
+
+    file, complaint = encode_to(Liar(), Target(**target))
+    assert (file.size, complaint) == (500, None)
 
 
 def test_a_point_has_a_file_for_every_target(model: Model) -> None:
-    for target in ({"rate": 0.5}, {"size": 40}, {"psnr": 60.0}, {"rate": 10000.0}):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LdcodecWarning)
-            data = encode(PICTURES["point"], **target, model=model)
+    for target in ({"rate": 400}, {"size": 70}, {"psnr": 60.0}, {"rate": 10000.0}):
+        data = encode(PICTURES["point"], **target, model=model)
         assert decode_array(data, model=model).shape == (1, 1, 3)
 
 

@@ -1,12 +1,12 @@
 """The codecs of a bench by name: ldcodec itself, at constant quality or constant rate, and the others."""
 
-import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ldcodec import __version__
 from ldcodec.bench.codecs import OTHERS, Codec, MissingCodecError
-from ldcodec.errors import LdcodecWarning, UsageError
+from ldcodec.errors import TargetError, UsageError
 from ldcodec.pictures.picture import Pixels
 
 OWN, OWN_RATE = "ldcodec", "ldcodec-rate"
@@ -71,12 +71,12 @@ def _own_codec(own: OwnOptions, name: str, title: str, target: str, scale: tuple
     model = load_model(own.model, own.device)
 
     def to_bytes(pixels: Pixels, setting: float) -> bytes:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LdcodecWarning)  # a rate out of reach: the row holds the actual one
-            # Without fallback: a lossless file that happens to be smaller says nothing about this codec.
-            if target == "rate":
+        # Without fallback: a lossless file that happens to be smaller says nothing about this codec.
+        if target == "rate":
+            with suppress(TargetError):  # of which the smallest file, whose row holds the actual rate, comes nearest
                 return encode(pixels, rate=setting, fallback=False, effort=own.effort, model=model)
-            return encode(pixels, quality=setting, fallback=False, effort=own.effort, model=model)
+        quality = 0.0 if target == "rate" else setting
+        return encode(pixels, quality=quality, fallback=False, effort=own.effort, model=model)
 
     def to_pixels(data: bytes) -> Pixels:
         return decode_array(data, steps=own.steps, realism=own.realism, model=model)

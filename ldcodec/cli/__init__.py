@@ -16,7 +16,7 @@ COMMANDS = ("compress", "decompress", "info", "verify", "view", "export", "bench
 EPILOG = """\b
 Exit codes:
   0    everything was done
-  1    a file is missing, damaged, unknown or could not be written; with several inputs the rest was done
+  1    a file is missing, damaged, unknown, cannot be written or meet its target; with several inputs the rest was done
   2    wrong use: options that are unknown, missing, out of range or contradictory
   3    decompress --salvage: a damaged file was restored in part
   130  stopped by Ctrl-C (143 by SIGTERM); no unfinished file is left

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
@@ -9,10 +10,11 @@ import click
 
 from ldcodec.cli.options import EFFORT, POSITIVE, AdvancedOption, CodingOptions, TieredCommand, coding_options
 from ldcodec.encoder.target import EncodeSettings, Target
+from ldcodec.errors import LdcodecWarning
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult, library_output_as_warnings
 from ldcodec.jobs.models import Models
-from ldcodec.jobs.paths import Job, created, opened, times_of
+from ldcodec.jobs.paths import Job, created, length_of, opened, times_of
 from ldcodec.jobs.work import Work
 
 # What --recursive takes: extensions of formats that Pillow opens by itself and that hold pictures.
@@ -136,11 +138,15 @@ def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits
     settings = options.settings()
     with opened(job.source) as stream, library_output_as_warnings():
         limits.check_picture(stream, settings, models.weights())
+        length = length_of(stream)
         picture = read(stream, job.source_name, options.frame)
     start = models.clock()
     encoded = encode_picture(picture, settings, models.chosen)
     seconds = models.clock() - start
     with created(job.target, times, job.unfinished) as stream:
         stream.write(encoded.data)
+    if length is not None and len(encoded.data) > length:  # as of a small JPEG at a high quality, or without loss
+        text = f"the output is larger than the input: {len(encoded.data)} instead of {length} bytes"
+        warnings.warn(text, LdcodecWarning, stacklevel=2)
     size = picture.width, picture.height
     return JobResult(*size, len(encoded.data), picture.width * picture.height, seconds, encoded.lossless)

@@ -68,7 +68,10 @@ class Encoder(Protocol[File]):
 
 
 def encode_to(encoder: Encoder[File], target: Target) -> tuple[File, str | None]:
-    """Code a picture to meet a target. Also returns a warning for the user if the target is out of reach, or None."""
+    """Code a picture to meet a target. Also returns what is wrong where that is out of reach, or None.
+
+    Then the file is the nearest one: the smallest, or that with the least error.
+    """
     if target.quality is not None:
         return encoder.code(quality.nearest_index(target.quality / 100)), None
     if target.psnr is not None:
@@ -77,8 +80,8 @@ def encode_to(encoder: Encoder[File], target: Target) -> tuple[File, str | None]
 
 
 def out_of_reach(size: int, nearest: int) -> str:
-    """The warning that no file of at most `size` bytes exists."""
-    return f"a file of {size} bytes is out of reach; the nearest has {nearest}"
+    """The complaint that no file of at most `size` bytes exists."""
+    return f"a file of {size} bytes is out of reach; the smallest has {nearest}"
 
 
 def _encode_to_size(encoder: Encoder[File], size: int) -> tuple[File, str | None]:
@@ -87,11 +90,11 @@ def _encode_to_size(encoder: Encoder[File], size: int) -> tuple[File, str | None
     search = find_index(lambda i: math.log(encoder.estimate_size(i)), replace(goal, slope=slope), start)
     files = _confirm(encoder, search, lambda coded: math.log(coded.size))
     fitting = [coded for coded in files if coded.size <= size]
+    if not fitting:  # nothing is called out of reach before its end of the range was tried
+        files = _with_index(encoder, files, 0)
+        fitting = [coded for coded in files if coded.size <= size]
     best = max(fitting or files, key=lambda coded: coded.size if fitting else -coded.size)
-    # Warn of a file far below its target only where no higher quality is left.
-    at_end = best.container.header.quality == TOP_INDEX and not goal.reached(math.log(best.size))
-    unused = f"the highest quality takes {best.size} of {size} bytes" if at_end else None
-    return best, unused if fitting else out_of_reach(size, best.size)
+    return best, None if fitting else out_of_reach(size, best.size)
 
 
 def _encode_to_psnr(encoder: Encoder[File], psnr: float) -> tuple[File, str | None]:
@@ -99,12 +102,19 @@ def _encode_to_psnr(encoder: Encoder[File], psnr: float) -> tuple[File, str | No
     t, typical = TYPICAL_POINT
     start = t + (psnr - typical) / (goal.slope * TOP_INDEX)
     search = find_index(encoder.estimate_psnr, goal, quality.nearest_index(start))
-    files = {encoder.psnr(coded): coded for coded in _confirm(encoder, search, encoder.psnr)}
+    coded = _confirm(encoder, search, encoder.psnr)
+    files = {encoder.psnr(file): file for file in coded}
+    if max(files) < psnr:  # as above
+        files |= {encoder.psnr(file): file for file in _with_index(encoder, coded, TOP_INDEX)[len(coded) :]}
     reached = [value for value in files if value >= psnr]
     value = min(reached) if reached else max(files)
-    at_end = value > goal.high and files[value].container.header.quality == 0
-    exceeded = f"the lowest quality has {value:.2f} dB, more than {psnr:.2f}" if at_end else None
-    return files[value], exceeded if reached else f"{psnr:.2f} dB are out of reach; the nearest is {value:.2f} dB"
+    return files[value], None if reached else f"{psnr:.2f} dB are out of reach; the nearest is {value:.2f} dB"
+
+
+def _with_index(encoder: Encoder[File], files: list[File], index: int) -> list[File]:
+    """Coded files, and the one at a quality index unless that is among them."""
+    known = any(coded.container.header.quality == index for coded in files)
+    return files if known else [*files, encoder.code(index)]
 
 
 def _confirm(encoder: Encoder[File], search: "Search", measure: Callable[[File], float]) -> list[File]:

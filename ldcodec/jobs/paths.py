@@ -139,6 +139,15 @@ def size_of(path: str) -> int:
     return remote.size_of(path) if remote.is_remote(path) else os.stat(path).st_size
 
 
+def length_of(stream: BinaryIO) -> int | None:
+    """Bytes of a stream, which is left at its beginning; None for a pipe."""
+    if not stream.seekable():
+        return None
+    length = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    return length
+
+
 def times_of(source: str) -> tuple[int, int] | None:
     """When a regular file was last read and changed, in nanoseconds since 1970; None for anything else.
 

@@ -102,14 +102,19 @@ def smaller_lossless(picture: Picture, payload: int, size: int) -> bytes | None:
     """The picture as the bytes of a lossless file if that is smaller than its coded file, else None.
 
     payload: bytes of the coded slices; size: of the whole coded file.
+    """
+    promising = planes.readable(picture.width, picture.height) and may_beat(picture.pixels, payload)
+    exact = visible_lossless(picture) if promising else None
+    return exact if exact is not None and len(exact) < size else None
+
+
+def visible_lossless(picture: Picture) -> bytes | None:
+    """The picture as the bytes of a lossless file, None if it has too many pixels for one.
+
     Fully transparent pixels become black in it, as a coded file does not keep their colours either.
     """
-    if not planes.readable(picture.width, picture.height):
-        return None
-    if not may_beat(picture.pixels, payload):
-        return None
-    exact = container.write(lossless(_blackened(picture)))
-    return exact if len(exact) < size else None
+    readable = planes.readable(picture.width, picture.height)
+    return container.write(lossless(_blackened(picture))) if readable else None
 
 
 def may_beat(pixels: Pixels, size: int) -> bool:
