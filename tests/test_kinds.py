@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from ldcodec.errors import LdcodecWarning, PictureError
 from ldcodec.pictures.picture import Pixels
 from ldcodec.pictures.read import from_image, read
+from tests.commands import Call
 from tests.pictures import colours, grey, psnr, texture
 
 
@@ -259,3 +260,15 @@ def test_first_picture_of_a_sequence() -> None:
     with pytest.warns(LdcodecWarning, match="several pictures; only the first is kept") as caught:
         assert psnr(read(io.BytesIO(file.getvalue())).pixels, texture(32, 48, 1)) > 28
     assert len(caught) == 1
+
+
+def test_folders_leave_no_picture_out_in_silence(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.CR2").write_bytes(RAW_FILES["CR2"])
+    (tmp_path / "in" / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(60))
+    Image.fromarray(colours()).save(tmp_path / "in" / "c.png")
+    code, _, errors = call("compress", "-r", "-q", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--lossless")
+    assert code == 1
+    assert "a.CR2: a camera's raw file" in errors
+    assert "b.heic: " in errors
+    assert (tmp_path / "out" / "c.ldc").exists()

@@ -17,9 +17,26 @@ from ldcodec.jobs.models import Models
 from ldcodec.jobs.paths import Job, created, length_of, opened, times_of
 from ldcodec.jobs.work import Work
 
-# What --recursive takes: extensions of formats that Pillow opens by itself and that hold pictures.
+# What --recursive takes: extensions of formats that are read and hold pictures, and of some that are refused: who
+# archives a folder must learn, by the exit code too, that it leaves out pictures of a camera.
 PHOTOGRAPHS = {".avif", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".webp"}
 RASTERS = {".bmp", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif", ".tiff"}
+UNREAD = {
+    ".arw",
+    ".cr2",
+    ".cr3",
+    ".crw",
+    ".dng",
+    ".exr",
+    ".hdr",
+    ".jxl",
+    ".nef",
+    ".nrw",
+    ".orf",
+    ".pef",
+    ".raf",
+    ".rw2",
+}
 UNITS = {"": 1, "k": 1000, "m": 1000_000}
 
 
@@ -124,7 +141,7 @@ def compress(
         raise click.UsageError("--no-fallback and --lossless contradict each other")
     options = CompressOptions(cast(TargetOptions, given), strip, not no_fallback, effort, frame, not common.no_preserve)
     work = Work(_compress, options, common.model, common.device, common.max_pixels)
-    return common.run(work, frozenset(PHOTOGRAPHS | RASTERS), ".ldc")
+    return common.run(work, frozenset(PHOTOGRAPHS | RASTERS | UNREAD), ".ldc")
 
 
 def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits) -> JobResult:

@@ -22,7 +22,8 @@ from ldcodec.pictures.rawprofiles import raw_profile
 
 SPACES = {"CMYK": b"CMYK", "LAB": b"Lab "}  # Pillow's mode → the colour space in the header of its ICC profile
 STRIP = 1 << 22  # pixels that are copied at a time
-EXIF_DECIDES = {"JPEG", "MPO", "TIFF", "HEIF"}  # formats in which Exif may say Adobe RGB (DCF 2.0)
+# Formats in which Exif may say Adobe RGB (DCF 2.0); an image without a format most likely was made of one of them.
+EXIF_DECIDES = {"JPEG", "MPO", "TIFF", "HEIF", None}
 WHITE_POINT, PRIMARY_CHROMATICITIES = 318, 319  # tags of TIFF
 GAMMA_SRGB, GAMMA_SHARE = 1 / 2.2, 0.05  # PNG's gAMA means sRGB within this share of it, as libpng takes it
 POINT_SRGB = 0.002  # chromaticities that differ by less from those of sRGB are those of sRGB
