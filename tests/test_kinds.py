@@ -272,3 +272,16 @@ def test_folders_leave_no_picture_out_in_silence(call: Call, tmp_path: Path) -> 
     assert "a.CR2: a camera's raw file" in errors
     assert "b.heic: " in errors
     assert (tmp_path / "out" / "c.ldc").exists()
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_12_bits_of_tiff_reach_white(photometric: int) -> None:
+    """Pillow reads these in little-endian order alone, and leaves white at 4095."""
+    values = np.linspace(0, 4095, 24).astype(int).reshape(1, 12, 2)
+    pairs = [values[:, :, 0] >> 4, (values[:, :, 0] & 15) << 4 | values[:, :, 1] >> 8, values[:, :, 1] & 255]
+    data = tiff(np.stack(pairs, 2).reshape(1, 36).astype(np.uint8), "<", 12, photometric)
+    data = data.replace(struct.pack("<HHIH", 256, 3, 1, 36), struct.pack("<HHIH", 256, 3, 1, 24))
+    with pytest.warns(LdcodecWarning, match="12-bit"):
+        found = read(io.BytesIO(data)).pixels
+    expected = values.reshape(1, 24) / 4095 * 255
+    assert np.abs(found - (expected if photometric else 255 - expected)).max() <= 0.51

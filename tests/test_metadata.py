@@ -444,3 +444,20 @@ def test_tags_of_exif_that_tiff_cannot_take_are_told() -> None:
     exif[0x010F], exif[0x4746] = "Maker", 5
     with pytest.warns(LdcodecWarning, match="TIFF cannot hold its other tags of Exif, left out"):
         written(Picture(colours(), exif=exif.tobytes()[6:]), "TIFF")
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM"])
+@pytest.mark.parametrize("resolution", [(0.01, 0.01), (1.0, 429_000.0), (70_000.0, 300.0)])
+@pytest.mark.parametrize("iptc", [b"\x1c", b"\x1c" + bytes(70_000), b"not IPTC"])
+def test_strange_notes_of_files_are_written_or_told(format: str, resolution: tuple[float, float], iptc: bytes) -> None:
+    """A file may hold notes that no picture had."""
+    texts = (
+        ("Comment", ""),
+        ("Comment", "x" * 70_000),
+        ("a\x7f", "b"),
+        ("Comment", "\x01\r\n\ud7ff"),
+        ("é" * 79, "\xff"),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LdcodecWarning)
+        assert read(io.BytesIO(written(Picture(colours(16, 16), notes=Notes(iptc, texts, resolution)), format)))

@@ -67,14 +67,15 @@ def declared(image: Image.Image, file: Described, tags: bytes | None) -> Colours
     return Colours()
 
 
-def plain(image: Image.Image, colours: Colours) -> tuple[Pixels, bytes | None]:
+def plain(image: Image.Image, colours: Colours, white: int) -> tuple[Pixels, bytes | None]:
     """Convert an opaque Pillow image to uint8 (H, W, 3) RGB or (H, W) grey, with the profile that applies to them.
 
-    Raises PictureError for modes without a defined range of values (I, F); warns when a profile is left out.
+    white: its value in an image of 16 bits. Raises PictureError for modes without a defined range of values (I, F);
+    warns when a profile is left out.
     """
     if image.mode in SPACES:
         return np.array(_converted(image, colours.icc)), None
-    pixels = _samples(image)
+    pixels = _samples(image, white)
     if colours.narrow:
         pixels = np.rint(np.clip((np.arange(256) - 16) * (255 / 219), 0, 255)).astype(np.uint8)[pixels]
     if colours.bright is None:
@@ -143,11 +144,11 @@ def _made(curve: TransferCurve, primaries: Primaries, grey: bool, name: str) -> 
         return None
 
 
-def _samples(image: Image.Image) -> Pixels:
+def _samples(image: Image.Image, white: int) -> Pixels:
     """The values of an image of RGB or grey as uint8 (H, W, 3) or (H, W). Raises PictureError as `plain` does."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         values = np.asarray(image).astype(np.uint32)
-        return ((values + 128) // 257).astype(np.uint8)  # value / 257, rounded
+        return np.minimum((510 * values + white) // (2 * white), 255).astype(np.uint8)  # 255 · value / white, rounded
     if image.mode in ("I", "F"):
         kind = "floats" if image.mode == "F" else "integers of 32 bits"
         raise PictureError(f"its samples are {kind} (Pillow's mode {image.mode}); convert it to 8 or 16 bits first")

@@ -33,6 +33,7 @@ FORMATS = {
     ".bmp": "BMP",
 }
 JPEG_SEGMENT = 65533  # bytes: the most Exif or XMP that JPEG can hold, including its marker
+NO_RESOLUTION = (1, 0)  # least and most
 LARGE = 1 << 24  # pixels: pictures of this size are streamed to the target
 
 
@@ -40,7 +41,8 @@ LARGE = 1 << 24  # pixels: pictures of this size are streamed to the target
 class _Ability:
     """What a format can hold, and the options with which Pillow writes it.
 
-    metadata: profile, Exif and XMP; iptc: the most bytes of it; texts: whether it can hold a keyword and a text.
+    metadata: profile, Exif and XMP; iptc: the most bytes of it; texts: whether it can hold a keyword and a text;
+    resolution: the least and the most pixels per inch.
     """
 
     options: dict[str, object]
@@ -48,7 +50,7 @@ class _Ability:
     metadata: bool = True
     iptc: int = 0
     texts: Callable[[str, str], bool] | None = None
-    resolution: bool = True
+    resolution: tuple[float, float] = (0, chunktypes.MAX_RESOLUTION)
 
 
 def _fits_png(keyword: str, text: str) -> bool:
@@ -70,10 +72,11 @@ _ABILITIES = {
         alpha=False,
         iptc=JPEG_SEGMENT - 28,  # less what stands around it
         texts=_fits_jpeg,
+        resolution=(0.51, 0xFFFF),  # whole numbers above 0
     ),
-    "WEBP": _Ability({"lossless": True, "exact": True}, resolution=False),
+    "WEBP": _Ability({"lossless": True, "exact": True}, resolution=NO_RESOLUTION),
     "TIFF": _Ability({"compression": "tiff_adobe_deflate"}, iptc=chunktypes.MAX_TEXT),
-    "PPM": _Ability({}, alpha=False, metadata=False, resolution=False),
+    "PPM": _Ability({}, alpha=False, metadata=False, resolution=NO_RESOLUTION),
     "BMP": _Ability({}, alpha=False, metadata=False),
 }
 _NOTES = {"iptc": "IPTC", "texts": "comments and other texts", "resolution": "resolution"}
@@ -184,7 +187,9 @@ def _holdable_notes(notes: Notes, format: str) -> Notes:
     ability = _ABILITIES[format]
     texts = tuple(text for text in notes.texts if ability.texts is not None and ability.texts(*text))
     iptc = notes.iptc if ability.iptc and len(notes.iptc or b"") <= ability.iptc else None
-    return Notes(iptc, texts, notes.resolution if ability.resolution else None)
+    least, most = ability.resolution
+    fits = notes.resolution is not None and least <= min(notes.resolution) and max(notes.resolution) <= most
+    return Notes(iptc, texts, notes.resolution if fits else None)
 
 
 def _unholdable(picture: Picture, format: str) -> list[str]:
