@@ -285,3 +285,13 @@ def test_12_bits_of_tiff_reach_white(photometric: int) -> None:
         found = read(io.BytesIO(data)).pixels
     expected = values.reshape(1, 24) / 4095 * 255
     assert np.abs(found - (expected if photometric else 255 - expected)).max() <= 0.51
+
+
+def test_colours_of_heic_outlive_its_file() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    heif = pillow_heif.from_bytes("RGB", (96, 64), texture(64, 96).tobytes())
+    heif.save(file, save_nclx_profile=True, color_primaries=12, transfer_characteristics=13, matrix_coefficients=6)
+    image = pillow_heif.HeifImageFile(io.BytesIO(file.getvalue()))
+    image.load()
+    assert from_image(image).icc == read(io.BytesIO(file.getvalue())).icc is not None

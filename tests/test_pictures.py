@@ -514,3 +514,15 @@ def test_damaged_texts_of_exif_are_told(content: str) -> None:
     Image.fromarray(colours()).save(file, "PNG", pnginfo=text)
     with pytest.warns(LdcodecWarning, match="damaged metadata is ignored"):
         assert read(io.BytesIO(file.getvalue())).exif is None
+
+
+def test_sizes_in_exif_of_tiff_follow_the_pixels() -> None:
+    """Pillow turns these as it loads them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8769)[0xA002], exif.get_ifd(0x8769)[0xA003] = 7, 5
+    file = io.BytesIO()
+    Image.fromarray(colours()).save(file, "TIFF", exif=exif.tobytes())
+    found = read(io.BytesIO(file.getvalue()))
+    size = tags_of(found).get_ifd(0x8769)
+    assert (size[0xA002], size[0xA003]) == (found.width, found.height) == (5, 7)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 import ldcodec
 import ldcodec.pillow
@@ -272,3 +272,16 @@ def test_imageio(tiny: dict[str, Any], tmp_path: Path) -> None:
     assert np.array_equal(iio.imread(path), np.asarray(opened(path.read_bytes())))
     iio.imwrite(path, pixels[:, :, 0], lossless=True)
     assert np.array_equal(iio.imread(path), pixels[:, :, 0])
+
+
+def test_notes_are_there_before_pixels_are(tiny: dict[str, Any]) -> None:
+    """Those of a file, also where `save` replaces others."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Author", "someone")
+    file = io.BytesIO()
+    photo().save(file, "PNG", pnginfo=text, dpi=(300, 300))
+    for options in ({}, {"xmp": b"<xmp/>"}):
+        info = opened(saved(opened(file.getvalue()), **tiny, **options)).info
+        assert info["texts"] == (("Author", "someone"),)
+        assert info["dpi"] == pytest.approx((300, 300), rel=1e-4)
+        assert info.get("xmp") == options.get("xmp")

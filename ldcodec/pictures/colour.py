@@ -50,7 +50,7 @@ def declared(image: Image.Image, file: Described, tags: bytes | None) -> Colours
     """
     grey = image.mode in GREY_MODES or image.mode.startswith("I")
     icc = image.info.get("icc_profile") or file.icc or raw_profile(image, "icc") or raw_profile(image, "icm")
-    points = file.code_points
+    points = file.code_points or _nclx(image)
     if image.mode in SPACES:
         return Colours(icc)
     if points is not None and points.known and (image.format == "PNG" or not icc):
@@ -97,6 +97,14 @@ def to_srgb(picture: Picture) -> Picture:
         warn("its colour profile is damaged and is not applied")
         return replace(picture, icc=None)
     return replace(picture, pixels=converted[:, :, 1].copy() if picture.grey else converted, icc=None)
+
+
+def _nclx(image: Image.Image) -> CodePoints | None:
+    """The code points that pillow-heif gives an image, whose file may be closed."""
+    nclx = image.info.get("nclx_profile")
+    if not isinstance(nclx, dict):
+        return None
+    return CodePoints(int(nclx["color_primaries"]), int(nclx["transfer_characteristics"]))
 
 
 def _of_code_points(points: CodePoints, grey: bool, narrow: bool) -> Colours:

@@ -160,7 +160,7 @@ def _exchange_sizes(stream: _Stream) -> None:
 
 
 def _drop_thumbnail(stream: _Stream) -> None:
-    """Cut the second directory off, which describes the thumbnail, and blank its picture."""
+    """Cut the second directory off, which describes the thumbnail, and blank its picture, or cut it off at the end."""
     try:
         thumbnail, _ = stream.directory(stream.number("I", stream.after))
         start, length = (stream.value(thumbnail[tag]) for tag in (_THUMBNAIL, _THUMBNAIL_LENGTH))
@@ -168,6 +168,6 @@ def _drop_thumbnail(stream: _Stream) -> None:
         start = length = 0
     if stream.data[start : start + 2] == b"\xff\xd8":  # nothing but a JPEG file is overwritten
         end = min(start + length, len(stream.data))
-        stream.data[start:end] = bytes(end - start)
+        stream.data[start:end] = b"" if end == len(stream.data) else bytes(end - start)
     if stream.after + 4 <= len(stream.data):
         stream.data[stream.after : stream.after + 4] = bytes(4)
