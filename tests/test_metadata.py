@@ -367,6 +367,7 @@ PARTS = {
     "place": (lambda: tiff({286: (5, 2.0)}), r"tag 286 \(XPosition\)"),
     "time": (lambda: png((b"tIME", bytes(7))), "time of its last change"),
     "background": (lambda: png((b"bKGD", bytes(6))), "background colour"),
+    "language": (lambda: png((b"iTXt", b"Title\0\0\0de\0Titel\0Papagei")), "languages of texts"),
     "private": (lambda: png((b"prVt", b"")), "chunk prVt"),
 }
 

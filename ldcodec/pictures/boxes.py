@@ -5,10 +5,10 @@ Lengths come from the file and are not trusted: a box that reaches beyond what h
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from ldcodec.pictures.codepoints import CodePoints
+from ldcodec.pictures.findings import Findings
 
 MOST_BYTES = 1 << 24  # of a box that is read
 MOST_BOXES = 10_000  # in a file or a box: more are not looked at
@@ -28,29 +28,9 @@ _ALPHA = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
 _ALPHA_HEVC = b"urn:mpeg:hevc:2015:auxid:1"
 
 
-@dataclass
-class Described:
-    """What a file says of its main picture that Pillow does not tell.
-
-    bits: of a sample, 0 if unknown; extended_xmp: by its GUID, in JPEG; turned: the orientation that Pillow applies as
-    it decodes; parts: names of what an .ldc file has no place for.
-    """
-
-    code_points: CodePoints | None = None
-    icc: bytes | None = None
-    bits: int = 0
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    extended_xmp: dict[str, bytes] = field(default_factory=dict)
-    iptc: bytes | None = None
-    comments: list[bytes] = field(default_factory=list)
-    turned: int = 1
-    parts: list[str] = field(default_factory=list)
-
-
-def described(stream: BinaryIO) -> Described:
+def described(stream: BinaryIO) -> Findings:
     """Read the boxes of a whole file."""
-    found = Described()
+    found = Findings()
     for kind, data in _boxes_of(stream):
         if kind == b"meta":
             _item(data[4:], found)
@@ -103,7 +83,7 @@ def _boxes_of(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         place += length
 
 
-def _item(data: bytes, found: Described) -> None:
+def _item(data: bytes, found: Findings) -> None:
     """The main item of a `meta` box (ISO/IEC 23008-12) and its properties."""
     inner = dict(boxes(data))
     primary = inner.get(b"pitm", b"")
@@ -140,7 +120,7 @@ def _associated(data: bytes, number: int) -> list[int]:
     return []
 
 
-def _properties(found_boxes: list[tuple[bytes, bytes]], found: Described) -> None:
+def _properties(found_boxes: list[tuple[bytes, bytes]], found: Findings) -> None:
     for kind, data in found_boxes:
         if kind == b"colr":
             _colour(data, found)
@@ -160,7 +140,7 @@ def _properties(found_boxes: list[tuple[bytes, bytes]], found: Described) -> Non
             found.bits = 1 + max(byte & 0x7F for byte in data)
 
 
-def _colour(data: bytes, found: Described) -> None:
+def _colour(data: bytes, found: Findings) -> None:
     """A `colr` box of ISO/IEC 14496-12, or of JPEG 2000, which begins with a byte for its method."""
     if data[:4] == b"nclx" and len(data) >= 11:
         primaries, transfer, _, full = struct.unpack_from(">HHHB", data, 4)
@@ -171,7 +151,7 @@ def _colour(data: bytes, found: Described) -> None:
         found.icc = data[3:]
 
 
-def _neighbours(items: bytes, properties: list[tuple[bytes, bytes]], found: Described) -> None:
+def _neighbours(items: bytes, properties: list[tuple[bytes, bytes]], found: Findings) -> None:
     """Name the items beside the picture, from `iinf` and the kinds of auxiliary pictures among all properties."""
     kinds = {content[8:12] for kind, content in boxes(items[6:]) if kind == b"infe" and content[:1] == b"\2"}
     auxiliary = {content[4:].split(b"\0")[0] for kind, content in properties if kind == b"auxC"}
@@ -183,7 +163,7 @@ def _neighbours(items: bytes, properties: list[tuple[bytes, bytes]], found: Desc
         found.parts.append("auxiliary pictures such as depth")
 
 
-def _track(data: bytes, found: Described, path: tuple[bytes, ...] = _TO_SAMPLES) -> None:
+def _track(data: bytes, found: Findings, path: tuple[bytes, ...] = _TO_SAMPLES) -> None:
     """The sample description of the first picture track of a sequence, where there is no main item."""
     for kind, content in boxes(data):
         if kind != path[0]:
@@ -195,7 +175,7 @@ def _track(data: bytes, found: Described, path: tuple[bytes, ...] = _TO_SAMPLES)
                 _properties(list(boxes(entry[78:])), found)  # after the fixed fields of a picture's description
 
 
-def _uuid(data: bytes, found: Described) -> None:
+def _uuid(data: bytes, found: Findings) -> None:
     name, content = data[:16], data[16:]
     if name == _UUID_XMP:
         found.xmp = content

@@ -13,8 +13,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from ldcodec.errors import PictureError
 from ldcodec.pictures import brightness, codepoints, exif, profiles
 from ldcodec.pictures.alpha import GREY_MODES
-from ldcodec.pictures.boxes import Described
 from ldcodec.pictures.codepoints import HLG, PQ, UNSPECIFIED, CodePoints, Primaries, TransferCurve
+from ldcodec.pictures.findings import Findings
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.profiles import space
@@ -41,7 +41,7 @@ class Colours:
     narrow: bool = False
 
 
-def declared(image: Image.Image, file: Described, tags: bytes | None) -> Colours:
+def declared(image: Image.Image, file: Findings, tags: bytes | None) -> Colours:
     """What the colours of a Pillow image are: the one place that decides.
 
     file: what its file says beside what Pillow tells; tags: its Exif. In this order: PNG's cICP; an ICC profile; nclx;

@@ -8,8 +8,8 @@ from ldcodec.bitstream.chunktypes import EXIF_MARK, MAX_TEXT, fits
 from ldcodec.pictures import colour
 from ldcodec.pictures import exif as exif_bytes
 from ldcodec.pictures import xmp as xmp_bytes
-from ldcodec.pictures.boxes import Described
 from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, ORIENTATION, ExifError
+from ldcodec.pictures.findings import Findings
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.notes import Notes, notes_of
 from ldcodec.pictures.picture import Picture
@@ -42,7 +42,7 @@ class Collected:
         return image.transpose(_TURNS[self.orientation]) if self.orientation in _TURNS else image
 
 
-def collect(image: Image.Image, file: Described) -> Collected:
+def collect(image: Image.Image, file: Findings) -> Collected:
     """The metadata of a loaded Pillow image; file: what its file says besides. Damaged metadata is left out, and told.
 
     The pixels of TIFF and HEIC have been turned as they were decoded.
@@ -110,7 +110,7 @@ def _orientation(image: Image.Image, exif: bytes | None, xmp: bytes | None) -> i
     return asked or (xmp is not None and xmp_bytes.orientation(xmp)) or 1
 
 
-def _sound_notes(image: Image.Image, file: Described) -> Notes:
+def _sound_notes(image: Image.Image, file: Findings) -> Notes:
     notes = notes_of(image, file)
     if not fits(notes.texts):
         warn("its texts exceed the limit of 2^24 bytes and are left out")
@@ -133,7 +133,7 @@ def _upright_exif(exif: bytes | None, turned: int) -> bytes | None:
         return None
 
 
-def _consistent_xmp(xmp: bytes | None, file: Described, turned: int) -> bytes | None:
+def _consistent_xmp(xmp: bytes | None, file: Findings, turned: int) -> bytes | None:
     """XMP of the upright picture alone; what it says of other data in its file is named among the parts of the file."""
     if xmp is None:
         return None

@@ -9,7 +9,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from ldcodec.bitstream.chunktypes import MAX_RESOLUTION
 from ldcodec.pictures import resources
-from ldcodec.pictures.boxes import Described
+from ldcodec.pictures.findings import Findings
 from ldcodec.pictures.rawprofiles import PREFIX, raw_profile
 
 Text = tuple[str, str]
@@ -31,12 +31,12 @@ class Notes:
     resolution: tuple[float, float] | None = None
 
 
-def notes_of(image: Image.Image, file: Described) -> Notes:
+def notes_of(image: Image.Image, file: Findings) -> Notes:
     """The notes of a loaded Pillow image; file: what its file says besides."""
     return Notes(_iptc(image, file), _texts(image, file), _resolution(image))
 
 
-def _iptc(image: Image.Image, file: Described) -> bytes | None:
+def _iptc(image: Image.Image, file: Findings) -> bytes | None:
     given: list[bytes | None] = [_bytes(image.info.get("iptc")), file.iptc]
     given += [resources.iptc_in(raw) for kind in ("iptc", "8bim") if (raw := raw_profile(image, kind)) is not None]
     if isinstance(image, TiffImageFile):
@@ -48,7 +48,7 @@ def _bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _texts(image: Image.Image, file: Described) -> tuple[Text, ...]:
+def _texts(image: Image.Image, file: Findings) -> tuple[Text, ...]:
     """Texts of PNG, comments of JPEG and GIF, and those that a decoded .ldc file gives an image."""
     found: list[Text] = list(image.info.get(TEXTS, ()))
     if isinstance(image, PngImagePlugin.PngImageFile):

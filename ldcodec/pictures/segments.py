@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from ldcodec.bitstream.chunktypes import EXIF_MARK
 from ldcodec.pictures import resources
-from ldcodec.pictures.boxes import Described
+from ldcodec.pictures.findings import Findings
 
 XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
@@ -33,9 +33,9 @@ def tells_of_gain_map(xmp: object) -> bool:
     return isinstance(xmp, bytes) and b"hdr-gain-map/1.0" in xmp
 
 
-def described(segments: Sequence[tuple[str, bytes]], stream: BinaryIO | None) -> Described:
+def described(segments: Sequence[tuple[str, bytes]], stream: BinaryIO | None) -> Findings:
     """What the segments that Pillow lists, and the bytes after the picture, hold beside it."""
-    found = Described()
+    found = Findings()
     photoshop = b"".join(data.removeprefix(resources.MARK) for name, data in segments if _is_photoshop(name, data))
     found.iptc = resources.iptc_in(photoshop)
     found.comments = [data for name, data in segments if name == "COM"]

@@ -11,9 +11,9 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 from PIL.TiffTags import lookup
 
 from ldcodec.pictures import boxes, resources, segments
-from ldcodec.pictures.boxes import Described
 from ldcodec.pictures.codepoints import CodePoints
 from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, ORIENTATION
+from ldcodec.pictures.findings import Findings
 from ldcodec.pictures.notes import ICC, IPTC, PHOTOSHOP, XMP
 
 _BMP_HEADER = 14  # bytes of the file header, before that of the picture
@@ -51,14 +51,14 @@ _TIFF_PARTS = {
 }
 
 
-def survey(image: Image.Image) -> Described:
+def survey(image: Image.Image) -> Findings:
     """Look at the file of a Pillow image, which is best not loaded yet; one without a file says little.
 
     A file that is damaged is described as far as its order can be followed.
     """
     look = _LOOKS.get(image.format or "")
     if look is None:
-        return Described()
+        return Findings()
     with _file_of(image) as stream:
         return look(image, stream)
 
@@ -84,11 +84,11 @@ def _file_of(image: Image.Image) -> Iterator[BinaryIO | None]:
         yield again
 
 
-def _iso(image: Image.Image, stream: BinaryIO | None) -> Described:
-    return Described() if stream is None else boxes.described(stream)
+def _iso(image: Image.Image, stream: BinaryIO | None) -> Findings:
+    return Findings() if stream is None else boxes.described(stream)
 
 
-def _jpeg(image: Image.Image, stream: BinaryIO | None) -> Described:
+def _jpeg(image: Image.Image, stream: BinaryIO | None) -> Findings:
     applied = getattr(image, "applist", ())
     found = segments.described(applied, stream)
     if image.format == "MPO":  # its other pictures are told of as such
@@ -100,10 +100,10 @@ def _jpeg(image: Image.Image, stream: BinaryIO | None) -> Described:
     return _with_aspect(image, found)
 
 
-def _tiff(image: Image.Image, stream: BinaryIO | None) -> Described:
+def _tiff(image: Image.Image, stream: BinaryIO | None) -> Findings:
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     turned = tags.get(ORIENTATION, 1)
-    found = Described(turned=turned if isinstance(turned, int) else 1, bits=max(tags.get(BITS, (0,))))
+    found = Findings(turned=turned if isinstance(turned, int) else 1, bits=max(tags.get(BITS, (0,))))
     names = {_TIFF_PARTS.get(tag) or f"tag {tag} ({lookup(tag).name})" for tag in tags if tag not in _TIFF_KEPT}
     found.parts = sorted(names)
     if stream is not None and _has_maker_notes(stream, tags.get(ExifTags.IFD.Exif)):
@@ -127,8 +127,8 @@ def _has_maker_notes(stream: BinaryIO, place: object) -> bool:
         return False
 
 
-def _png(image: Image.Image, stream: BinaryIO | None) -> Described:
-    found = Described()
+def _png(image: Image.Image, stream: BinaryIO | None) -> Findings:
+    found = Findings()
     keywords = []
     for kind, data in [] if stream is None else _png_chunks(stream):
         if kind == b"cICP" and len(data) == 4:
@@ -137,6 +137,8 @@ def _png(image: Image.Image, stream: BinaryIO | None) -> Described:
             found.parts.append("damaged colour profile")
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             keywords.append(data.split(b"\0")[0])
+            if kind == b"iTXt" and _has_language(data):
+                found.parts.append("languages of texts")
         elif kind not in _PNG_KEPT:
             found.parts.append(_PNG_PARTS.get(kind) or f"chunk {_printable(kind)}")
     if len(set(keywords)) < len(keywords):
@@ -144,47 +146,53 @@ def _png(image: Image.Image, stream: BinaryIO | None) -> Described:
     return _with_aspect(image, found)
 
 
-def _webp(image: Image.Image, stream: BinaryIO | None) -> Described:
-    found = Described()
+def _has_language(data: bytes) -> bool:
+    """Whether an iTXt chunk names a language, or the keyword in it: keyword, 0, two bytes, language, 0, keyword, 0."""
+    _, _, rest = data.partition(b"\0")
+    return rest[2:4] != b"\0\0" and len(rest) >= 4
+
+
+def _webp(image: Image.Image, stream: BinaryIO | None) -> Findings:
+    found = Findings()
     for kind in [] if stream is None else _riff_chunks(stream):
         if kind not in _WEBP_KEPT:
             found.parts.append("C2PA credentials" if kind == b"C2PA" else f"chunk {_printable(kind)}")
     return found
 
 
-def _bitmap(image: Image.Image, stream: BinaryIO | None) -> Described:
+def _bitmap(image: Image.Image, stream: BinaryIO | None) -> Findings:
     """The profile in a BMP file of version 5, whose header names where it begins, counted from itself."""
     head = b"" if stream is None else stream.read(_BMP_HEADER + 124)
     if stream is None or head[_BMP_HEADER : _BMP_HEADER + 4] != b"\x7c\0\0\0" or head[70:74] != b"DEBM":
-        return Described()
+        return Findings()
     place, length = struct.unpack_from("<II", head, _BMP_HEADER + 112)
     stream.seek(_BMP_HEADER + place)
-    return Described(icc=stream.read(min(length, MOST_BYTES)))
+    return Findings(icc=stream.read(min(length, MOST_BYTES)))
 
 
-def _pixmap(image: Image.Image, stream: BinaryIO | None) -> Described:
+def _pixmap(image: Image.Image, stream: BinaryIO | None) -> Findings:
     """The largest value of a PPM or PGM file, which Pillow scales to 255 or 65535."""
     header = b"" if stream is None else re.sub(rb"#[^\n]*", b"", stream.read(1024)).split()
     largest = int(header[3]) if len(header) > 3 and header[0] in (b"P2", b"P3", b"P5", b"P6") else 0
-    return Described(bits=largest.bit_length())
+    return Findings(bits=largest.bit_length())
 
 
-def _silicon(image: Image.Image, stream: BinaryIO | None) -> Described:
+def _silicon(image: Image.Image, stream: BinaryIO | None) -> Findings:
     """An SGI file says in its fourth byte how many bytes a sample takes."""
-    return Described(bits=0 if stream is None else 8 * stream.read(4)[3])
+    return Findings(bits=0 if stream is None else 8 * stream.read(4)[3])
 
 
-def _jpeg_2000(image: Image.Image, stream: BinaryIO | None) -> Described:
+def _jpeg_2000(image: Image.Image, stream: BinaryIO | None) -> Findings:
     """Boxes, or a bare codestream, which begins with its sizes (ISO/IEC 15444-1, A.5.1)."""
     head = b"" if stream is None else stream.read(44)
     if head[:2] == b"\xff\x4f" and len(head) > 42:
-        return Described(bits=1 + (head[42] & 0x7F))
+        return Findings(bits=1 + (head[42] & 0x7F))
     return _iso(image, stream)
 
 
-def _psd(image: Image.Image, stream: BinaryIO | None) -> Described:
+def _psd(image: Image.Image, stream: BinaryIO | None) -> Findings:
     """IPTC, Exif and XMP among the resources of a Photoshop file, which Pillow lists."""
-    found = Described()
+    found = Findings()
     for number, _, data in getattr(image, "resources", ()):
         if number == resources.IPTC:
             found.iptc = data
@@ -195,7 +203,7 @@ def _psd(image: Image.Image, stream: BinaryIO | None) -> Described:
     return found
 
 
-def _with_aspect(image: Image.Image, found: Described) -> Described:
+def _with_aspect(image: Image.Image, found: Findings) -> Findings:
     """Name pixels that are not square, as JPEG and PNG may say without a unit."""
     aspect = image.info.get("jfif_density") if image.info.get("jfif_unit") == 0 else image.info.get("aspect")
     if aspect is not None and aspect[0] != aspect[1]:
@@ -234,7 +242,7 @@ def _riff_chunks(stream: BinaryIO) -> Iterator[bytes]:
         place += 8 + length + length % 2
 
 
-_LOOKS: dict[str, Callable[[Image.Image, BinaryIO | None], Described]] = {
+_LOOKS: dict[str, Callable[[Image.Image, BinaryIO | None], Findings]] = {
     "JPEG": _jpeg,
     "MPO": _jpeg,
     "PNG": _png,
