@@ -28,6 +28,7 @@ from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, save_model
 from ldcodec.nets.networks import Networks
 from ldcodec.training.codebook import first_tables, trellis_tensors
 from ldcodec.training.counting import counted
+from ldcodec.training.fitting import analysed, fitted, neighbour_tensors
 from ldcodec.training.release import integer_tensors
 from ldcodec.training.start import fresh_networks
 from tests.browser import BROWSER, Page
@@ -91,8 +92,9 @@ def patterns(seed: int, count: int = 6) -> list[NDArray[np.uint8]]:
 
 
 def tiny_integers(networks: Networks) -> dict[str, Tensor]:
-    """The integer tensors of the tiny model: counted tables for the hyper-latent, ideal ones for the trellis."""
-    return integer_tensors(networks, counted(networks, patterns(0))) | trellis_tensors(first_tables())
+    """The integer tensors of the tiny model: the hyper-latent's own, and ideal tables for the trellis."""
+    neighbours = neighbour_tensors(fitted(analysed(networks, patterns(0)), hidden=8))
+    return integer_tensors(networks, counted(networks, patterns(0))) | trellis_tensors(first_tables()) | neighbours
 
 
 @pytest.fixture(scope="session")
@@ -117,14 +119,20 @@ def model(tiny_model_folder: Path) -> Model:
 
 
 def without_trellis(model: Model) -> Model:
-    """The same model as which it writes files of the scalar quantiser, as models did before."""
-    return replace(model, parse_id=model.scalar_id, coder=replace(model.coder, trellis=None))
+    """The same model as which it writes files of the scalar quantiser, as the first models did."""
+    return replace(model, parse_id=list(model.coders)[-1])
 
 
 @pytest.fixture(scope="session")
 def scalar_model(model: Model) -> Model:
-    """The model `tiny` without its trellis."""
+    """The model `tiny` without its trellis and its network of the hyper-latent."""
     return without_trellis(model)
+
+
+@pytest.fixture(scope="session")
+def older_model(model: Model) -> Model:
+    """The model `tiny` without its network of the hyper-latent."""
+    return replace(model, parse_id=list(model.coders)[1])
 
 
 @pytest.fixture(scope="session")
@@ -171,13 +179,13 @@ def browser(chromium: Page) -> Page:
     return chromium
 
 
-QUANTISERS = {"trellis": "model", "scalar": "scalar_model"}  # the models of either
+AGES = {"newest": "model", "trellis": "older_model", "scalar": "scalar_model"}  # of what a model writes
 
 
-@pytest.fixture(params=QUANTISERS)
+@pytest.fixture(params=AGES)
 def either(request: pytest.FixtureRequest) -> Model:
-    """The model `tiny` with its trellis, and without."""
-    found: Model = request.getfixturevalue(QUANTISERS[request.param])
+    """The model `tiny` with all that it has, without the network of the hyper-latent, and without a trellis too."""
+    found: Model = request.getfixturevalue(AGES[request.param])
     return found
 
 

@@ -81,7 +81,7 @@ def _file(data: bytes, model: Model, salvage: bool) -> None:
     source.damage()
     header = source.header
     if header.width <= LARGEST_SIDE and header.height <= LARGEST_SIDE:
-        named = replace(header, parse_id=_id_of(model, header.trellis))
+        named = replace(header, parse_id=_id_of(model, header))
         if source.lossless:
             decode_picture(data)
         else:
@@ -90,19 +90,24 @@ def _file(data: bytes, model: Model, salvage: bool) -> None:
             decode_picture(coded, model=model, request=Request(salvage=salvage, scale=8 if salvage else 1))
 
 
-def _id_of(model: Model, trellis: bool) -> bytes:
-    return model.parse_id if trellis else model.scalar_id
+def _id_of(model: Model, header: Header) -> bytes:
+    """The id in a header if the model knows it, otherwise one that goes with the quantiser."""
+    known = [identity for identity, coder in model.coders.items() if header.trellis == (coder.trellis is not None)]
+    return header.parse_id if header.parse_id in known else known[0]
 
 
 def _header(part: Any, model: Model) -> Header:
     """A header made of the last bytes of an input; `_last_bytes` is the inverse."""
     size = part.ConsumeIntInRange(1, LARGEST_SIDE), part.ConsumeIntInRange(1, LARGEST_SIDE)
-    quality, grey, trellis = (part.ConsumeIntInRange(0, most) for most in (4095, 1, 1))
-    return Header(*size, quality, bool(grey), _id_of(model, bool(trellis)), bool(trellis))
+    quality, grey, number = (part.ConsumeIntInRange(0, most) for most in (4095, 1, len(model.coders) - 1))
+    identity, coder = list(model.coders.items())[number]
+    return Header(*size, quality, bool(grey), identity, coder.trellis is not None)
 
 
-def _last_bytes(header: Header, height: int) -> bytes:
-    fields = [header.trellis, header.grey, header.quality & 255, header.quality >> 8, height - 1, header.width - 1]
+def _last_bytes(header: Header, height: int, model: Model) -> bytes:
+    known = list(model.coders)
+    number = known.index(header.parse_id) if header.parse_id in known else 0
+    fields = [number, header.grey, header.quality & 255, header.quality >> 8, height - 1, header.width - 1]
     return bytes(fields)
 
 
@@ -124,7 +129,7 @@ def _chunk(part: Any, model: Model) -> None:
     decode_picture(file, model=model, request=Request(scale=1 if exact else 16))
 
 
-def seeds(folder: Path) -> None:
+def seeds(folder: Path, model: Model) -> None:
     """Write the first inputs: the golden files, their payloads and their chunks."""
     for path in GOLDEN.rglob("*.ldc"):
         data = path.read_bytes()
@@ -133,7 +138,7 @@ def seeds(folder: Path) -> None:
         spans = Reader(io.BytesIO(data)).spans
         heights = [min(PIXELS * span.rows, source.header.height - PIXELS * span.top) for span in spans]
         parts += [
-            bytes([PAYLOAD]) + piece.payload + _last_bytes(source.header, height)
+            bytes([PAYLOAD]) + piece.payload + _last_bytes(source.header, height, model)
             for piece, height in zip(source.slices, heights, strict=True)
         ]
         parts += [bytes([CHUNK]) + chunk.data + bytes(8) for chunk in source.chunks]
@@ -149,8 +154,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.corpus or Path(tempfile.mkdtemp(prefix="ldcodec-fuzz-"))
     folder.mkdir(parents=True, exist_ok=True)
-    seeds(folder)
-    model = load_model(str(GOLDEN / "trellis"), "cpu")
+    model = load_model(str(GOLDEN / "neighbours"), "cpu")
+    seeds(folder, model)
     zlib.crc32 = crc32  # type: ignore[assignment]
     limits = ["-rss_limit_mb=2048", "-timeout=20", "-max_len=4096", f"-artifact_prefix={folder}/finding-"]
     clock = [f"-max_total_time={round(60 * options.minutes)}", f"-seed={options.seed}", "-print_final_stats=1"]

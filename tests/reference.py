@@ -51,6 +51,13 @@ def parse_id(entries: Entries, *prefixes: str) -> bytes:
     return digest.digest()[:8]
 
 
+def entries_of(identity: bytes, entries: Entries) -> Entries:
+    """The tensors that say how files with this parse id are parsed."""
+    kinds = ("integer.", "coder.", "trellis.", "neighbours.")
+    known = next(kinds[:count] for count in (4, 3, 2) if parse_id(entries, *kinds[:count]) == identity)
+    return {name: array for name, array in entries.items() if name.startswith(known)}
+
+
 class Networks:
     """Features and steps; entries: the tensors `integer.*`, named without that prefix."""
 
@@ -73,10 +80,7 @@ class Networks:
         return np.clip(np.maximum(y, y >> 3), -TOP, TOP)
 
     def row(self, table: str, index: int) -> Array:
-        knot, rest = divmod(index * 64, 4095)
-        rows = self.entries[f"table.{table}"].tolist()
-        pairs = zip(rows[knot], rows[min(knot + 1, 64)], strict=True)
-        return np.array([(a * (4095 - rest) + b * rest) // 4095 for a, b in pairs])[:, None, None]
+        return interpolated(self.entries[f"table.{table}"], index)[:, None, None]
 
     def features(self, hyper: Array, index: int) -> Array:
         x = doubled(self.hidden("hyper.0", np.clip(hyper, -TOP, TOP)))
@@ -230,7 +234,7 @@ class Found:
 
 
 class Parser:
-    """A model: the tensors of a weights file but for those of the float networks."""
+    """What parses the files with one parse id, from its tensors of a weights file."""
 
     def __init__(self, entries: Entries) -> None:
         self.entries = entries
@@ -238,8 +242,9 @@ class Parser:
             {name.removeprefix("integer."): array for name, array in entries.items() if name.startswith("integer.")}
         )
         self.tables = list(mirrored(entries["coder.counts"], entries["coder.reach"]))
-        if "coder.hyper_counts" in entries:
-            self.tables += [list(accumulate(row)) for row in entries["coder.hyper_counts"].tolist()]
+        self.predicted = "neighbours.counts" in entries
+        own = "neighbours.counts" if self.predicted else "coder.hyper_counts"
+        self.tables += [list(accumulate(row)) for row in entries[own].tolist()] if own in entries else []
         none = np.zeros(0, np.int32)
         counts, reach, odd = (entries.get(f"trellis.{name}", none) for name in ("counts", "reach", "odd"))
         self.halves, self.odd = list(mirrored(counts, reach)), odd.tolist()
@@ -270,6 +275,8 @@ class Parser:
     def hyper_latent(self, words: Words, quality: int, size: tuple[int, int]) -> Array:
         (height, width), channels = size, len(self.entries["integer.z_index"])
         found = np.zeros((channels, height, width), np.int64)
+        if self.predicted:
+            return self.from_neighbours(words, quality, found)
         if "coder.hyper_choice" not in self.entries:
             numbers = [int(number) for number in self.entries["integer.z_index"] for _ in range(height * width)]
             found.flat[:] = words.listed(self.tables, numbers)
@@ -283,6 +290,47 @@ class Parser:
             for place, symbol in zip(places, words.listed(self.tables, numbers), strict=True):
                 found[place] = symbol
         return found
+
+    def from_neighbours(self, words: Words, quality: int, found: Array) -> Array:
+        """The hyper-latent of a model with `neighbours.*`, given zeros of its shape."""
+        channels, height, width = found.shape
+        for diagonal in range(height + width - 1):
+            rows = [row for row in range(height) if 0 <= diagonal - row < width]
+            for group in range(4):
+                own = [channel for channel in range(channels) if 4 * channel // channels == group]
+                places = [(channel, row, diagonal - row) for channel in own for row in rows]
+                guesses = {row: self.guess(found, row, diagonal - row, own, quality) for row in rows}
+                pairs = [guesses[row][channel] for channel, row, _ in places]
+                differences = words.listed(self.tables, [number for _, number in pairs])
+                for place, (whole_mean, _), difference in zip(places, pairs, differences, strict=True):
+                    found[place] = whole_mean + difference
+                    if abs(found[place]) > 32767:
+                        refuse("a symbol too large")
+        return found
+
+    def guess(self, found: Array, row: int, column: int, own: list[int], quality: int) -> dict[int, tuple[int, int]]:
+        """The whole mean and the table number of each of a group's channels at a position."""
+        entries = {
+            name.removeprefix("neighbours."): np.asarray(array, np.int64)
+            for name, array in self.entries.items()
+            if name.startswith("neighbours.")
+        }
+        seen = np.clip(found, -8, 8)
+        zeros, channels = np.zeros(len(found), np.int64), len(found)
+        left = seen[:, row, column - 1] if column else zeros
+        above = seen[:, row - 1, column] if row else zeros
+        here = np.where(np.arange(channels) < min(own, default=0), seen[:, row, column], 0)
+        hidden = entries["near"] @ np.concatenate([left, above, abs(left), abs(above)])
+        hidden += entries["here"] @ np.concatenate([here, abs(here)]) + interpolated(entries["quality"], quality)
+        hidden = np.clip(np.maximum(hidden, hidden >> 3), -TOP, TOP)
+        out = (entries["weight"] @ hidden + entries["bias"]) >> int(entries["shift"])
+        guesses = {}
+        for channel in own:
+            mean = max(-128, min(128, int(out[channel])))
+            scale = max(int(entries["floor"][channel]), min(23, int(out[channels + channel])))
+            whole_mean = (mean + 4) >> 3
+            guesses[channel] = whole_mean, 64 + 24 * (mean + 4 - 8 * whole_mean) + scale
+        return guesses
 
     def step(self, words: Words, scales: list[int], trellis: bool) -> list[tuple[int, int]]:
         """Symbol and value of each coded element of a step, given their scale indices."""
@@ -313,6 +361,13 @@ class Parser:
         halves = words.listed(self.halves, numbers)
         symbols = [whole(half, parity) for half, parity in zip(halves, parities, strict=True)]
         return [(symbol, value_of(symbol, quantiser)) for symbol, quantiser in zip(symbols, quantisers, strict=True)]
+
+
+def interpolated(table: Array, index: int) -> Array:
+    """The row of a table at a quality index."""
+    knot, rest = divmod(index * 64, 4095)
+    pairs = zip(table[knot].tolist(), table[min(knot + 1, 64)].tolist(), strict=True)
+    return np.array([(a * (4095 - rest) + b * rest) // 4095 for a, b in pairs])
 
 
 def context(symbols: Array, place: tuple[int, int, int]) -> int:

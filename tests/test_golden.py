@@ -10,7 +10,9 @@ The sliced one is `texture(200, 70, 7)`, likewise at quality 55 and without fall
 where a picture of this size would be one.
 
 Files with a trellis lie in `trellis/`: the same pictures, written in the same way, by the same model with the tensors
-`trellis_tensors(first_tables())` of `ldcodec.training.codebook`.
+`trellis_tensors(first_tables())` of `ldcodec.training.codebook`. Those in `neighbours/` were written by that model with
+`neighbour_tensors(fitted(analysed(networks, patterns(0)), hidden=8))` of `ldcodec.training.fitting`, on the pictures
+of `tests.conftest.patterns`.
 """
 
 import io
@@ -35,10 +37,13 @@ FILES: dict[str, tuple[Pixels, str]] = {
     "grey.ldc": (texture(33, 50, 4)[:, :, 1], "0209be51"),
     "trellis/rgb.ldc": (texture(45, 70, 3), "493fdce9"),
     "trellis/grey.ldc": (texture(33, 50, 4)[:, :, 1], "5bf358c4"),
+    "neighbours/rgb.ldc": (texture(45, 70, 3), "493fdce9"),
+    "neighbours/grey.ldc": (texture(33, 50, 4)[:, :, 1], "5bf358c4"),
 }
 SLICES = {
     "sliced.ldc": ["5fd661d3", "02e5c265", "814df048", "6d792c16"],
     "trellis/sliced.ldc": ["11f5adea", "d93098a1", "4b853e14", "3acf25eb"],
+    "neighbours/sliced.ldc": ["11f5adea", "d93098a1", "4b853e14", "3acf25eb"],
 }
 TEXTS = (b"profile " * 9, b"II*\0\x08\0\0\0\0\0\0\0\0\0", b"<x:xmpmeta/>")
 
@@ -58,27 +63,34 @@ def trellis_model() -> Model:
     return load_model(str(GOLDEN / "trellis"), "cpu")
 
 
+@pytest.fixture(scope="module")
+def newest_model() -> Model:
+    return load_model(str(GOLDEN / "neighbours"), "cpu")
+
+
 @pytest.mark.parametrize("name", FILES)
-def test_files_decode(trellis_model: Model, name: str) -> None:
-    """The model with a trellis decodes both kinds."""
+def test_files_decode(newest_model: Model, name: str) -> None:
+    """The model with all that there is decodes every kind."""
     original, symbols = FILES[name]
     data = (GOLDEN / name).read_bytes()
     source = container.read(data)
-    assert source.header.trellis == name.startswith("trellis")
-    parse(source, trellis_model)
+    assert source.header.trellis == ("/" in name)
+    parse(source, newest_model)
     assert f"{source.slices[0].symbols_crc:08x}" == symbols
-    found = decode_array(data, model=trellis_model)
+    found = decode_array(data, model=newest_model)
     assert found.shape == original.shape and found.dtype == np.uint8
     assert psnr(found, original) > 19.5
 
 
-@pytest.mark.parametrize("name", ["rgb.ldc", "grey.ldc"])
+@pytest.mark.parametrize("name", ["rgb.ldc", "grey.ldc", "trellis/rgb.ldc", "trellis/grey.ldc"])
 def test_the_model_that_wrote_them_gives_the_same_pictures(
-    golden_model: Model, trellis_model: Model, name: str
+    golden_model: Model, trellis_model: Model, newest_model: Model, name: str
 ) -> None:
-    assert golden_model.parse_id == golden_model.scalar_id == trellis_model.scalar_id
+    writer = trellis_model if name.startswith("trellis") else golden_model
+    assert [golden_model.parse_id] == list(golden_model.coders) == list(trellis_model.coders)[1:]
+    assert list(trellis_model.coders) == list(newest_model.coders)[1:]
     data = (GOLDEN / name).read_bytes()
-    assert np.array_equal(decode_array(data, model=golden_model), decode_array(data, model=trellis_model))
+    assert np.array_equal(decode_array(data, model=writer), decode_array(data, model=newest_model))
 
 
 def test_a_whole_picture_decodes(golden_model: Model) -> None:
@@ -105,16 +117,16 @@ def test_an_exact_picture_decodes() -> None:
 
 
 @pytest.mark.parametrize("name", SLICES)
-def test_a_picture_of_several_slices_decodes(trellis_model: Model, name: str) -> None:
+def test_a_picture_of_several_slices_decodes(newest_model: Model, name: str) -> None:
     original, data = texture(200, 70, 7), (GOLDEN / name).read_bytes()
     source = Reader(io.BytesIO(data))
-    latent = Latent(source, trellis_model)
+    latent = Latent(source, newest_model)
     list(latent.each(range(len(source.spans)), lambda parsed: None))
     found_crcs = [f"{source.slice(number).symbols_crc:08x}" for number in range(len(source.spans))]
     assert found_crcs == SLICES[name]
-    found = decode_array(data, model=trellis_model)
+    found = decode_array(data, model=newest_model)
     assert found.shape == original.shape and psnr(found, original) > 19.5
-    part = decode_array(data, model=trellis_model, request=Request(region=(10, 100, 40, 60)))
+    part = decode_array(data, model=newest_model, request=Request(region=(10, 100, 40, 60)))
     assert np.abs(part.astype(int) - found[100:160, 10:50]).max() <= 1
 
 

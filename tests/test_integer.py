@@ -250,6 +250,6 @@ def test_a_machine_that_computes_otherwise_is_detected(model: Model, tiny_model_
     other = load_model(str(altered_model(tiny_model_folder / "tiny", tmp_path, every_mean, honest=True)), "cpu")
     written = PictureEncoder(picture(), model).code(3000)
     assert np.array_equal(parse.parse(written.container, model).symbols, written.parsed.symbols)
-    liar = replace(other, parse_id=model.parse_id)
+    liar = replace(other, parse_id=model.parse_id, coders={model.parse_id: other.coder})
     with pytest.raises(DamagedError):
         parse.parse(container.read(container.write(written.container)), liar)

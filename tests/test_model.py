@@ -20,7 +20,7 @@ from torch import Tensor
 from ldcodec.codec import decode_array, encode
 from ldcodec.entropy.config import BASE
 from ldcodec.entropy.modelfiles import FILE_NAME, SEARCH_VARIABLE, find_file, known_models
-from ldcodec.entropy.weights import scalar_id
+from ldcodec.entropy.weights import parse_ids
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, find_model, load_model, parse_id, save_model
 from ldcodec.training.release import integer_tensors
@@ -56,9 +56,7 @@ def saved(folder: Path, tensors: Tensors, metadata: Metadata) -> Path:
 
 def honest(tensors: Tensors, metadata: Metadata) -> Metadata:
     """Metadata with the parse ids of the tensors, so that something else must get the file refused."""
-    return metadata | {
-        name: found.hex() for name, found in zip(("parse_id", "scalar_id"), ids_of(tensors), strict=True)
-    }
+    return metadata | {name: found.hex() for name, found in ids_of(tensors).items()}
 
 
 def test_a_model_comes_back_as_it_was_saved(tiny_model_folder: Path, model: Model) -> None:
@@ -103,7 +101,7 @@ def test_values_that_are_not_finite_are_refused(sound: tuple[Tensors, Metadata],
 @pytest.mark.slow
 def test_every_tensor_is_needed(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
     tensors, metadata = sound
-    tables = [name for name in tensors if name.startswith(("trellis.", "moments."))]
+    tables = [name for name in tensors if name.startswith(LATER)]
     for name in ["coder.counts", "coder.reach", *tables, *list(tensors)[::5]]:
         rest = {k: v for k, v in tensors.items() if k != name}
         refused(saved(tmp_path, rest, honest(rest, metadata)), f"{name} is missing")
@@ -117,12 +115,13 @@ def test_a_wrong_shape_is_refused(sound: tuple[Tensors, Metadata], tmp_path: Pat
         refused(saved(tmp_path, spoilt, honest(spoilt, metadata)), f"{name} has shape")
 
 
-def test_a_model_without_the_newer_id_is_read(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
+def test_a_model_without_the_newer_ids_is_read(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
     tensors, metadata = sound
-    rest = {k: v for k, v in tensors.items() if not k.startswith(("trellis.", "moments."))}
-    older = {k: v for k, v in honest(rest, metadata).items() if k != "scalar_id"}
-    found = load_model(str(saved(tmp_path, rest, older)), "cpu")
-    assert found.coder.trellis is None and found.parse_id == found.scalar_id
+    for missing, keys in (("neighbours.", ["trellis_id"]), (LATER, ["trellis_id", "scalar_id"])):
+        rest = {k: v for k, v in tensors.items() if not k.startswith(missing)}
+        older = {k: v for k, v in honest(rest, metadata).items() if k not in keys}
+        found = load_model(str(saved(tmp_path, rest, older)), "cpu")
+        assert (found.coder.trellis is None) == (missing == LATER) and len(found.coders) == 3 - len(keys)
 
 
 def test_frequency_tables_of_a_wrong_shape_are_refused(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
@@ -184,7 +183,8 @@ def test_metadata_that_lie_are_refused(sound: tuple[Tensors, Metadata], tmp_path
     tensors, metadata = sound
     lies: list[tuple[str, str | None, str]] = [("format", "ldcodec-weights-0", "format"), ("format", None, "format")]
     lies += [("config", None, "configuration"), ("parse_id", None, "parse id"), ("parse_id", "00" * 8, "parse id")]
-    lies += [("scalar_id", "00" * 8, "parse id"), ("scalar_id", metadata["parse_id"], "parse id")]
+    for older in ("trellis_id", "scalar_id"):
+        lies += [(older, "00" * 8, "parse id"), (older, metadata["parse_id"], "parse id")]
     for field, value, message in lies:
         entries = {name: text for name, text in (metadata | {field: value}).items() if text is not None}
         refused(saved(tmp_path, tensors, entries), message)
@@ -251,18 +251,23 @@ def test_names_are_looked_up_along_the_search_path(
 
 
 def test_a_file_finds_its_model_by_the_parse_id(
-    model: Model, scalar_model: Model, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model,
+    older_model: Model,
+    scalar_model: Model,
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(tiny_model_folder / "tiny", tmp_path / "renamed")
     for junk in (b"", no_header(64), struct.pack("<Q", 100_000) + b"[" * 100_000, no_header(2) + b"[]"):
         (tmp_path / "a").mkdir(exist_ok=True)
         (tmp_path / "a" / FILE_NAME).write_bytes(junk)
         monkeypatch.setenv(SEARCH_VARIABLE, str(tmp_path))
-        known = {model.parse_id.hex(), model.scalar_id.hex()}
-        assert (tmp_path / "renamed" / FILE_NAME, known) in list(known_models())
-        assert find_model(model.parse_id, "cpu").name == find_model(model.scalar_id, "cpu").name == "renamed"
+        known = {identity.hex() for identity in model.coders}
+        assert len(known) == 3 and (tmp_path / "renamed" / FILE_NAME, known) in list(known_models())
+        assert {find_model(identity, "cpu").name for identity in model.coders} == {"renamed"}
     picture = np.full((20, 30, 3), 77, np.uint8)
-    for writer in (model, scalar_model):
+    for writer in (model, older_model, scalar_model):
         data = encode(picture, quality=50, model=writer)
         assert np.array_equal(decode_array(data), decode_array(data, model=writer))
 
@@ -273,41 +278,49 @@ def test_an_unknown_parse_id_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         find_model(bytes.fromhex("0123456789abcdef"))
 
 
-def ids_of(tensors: Tensors) -> tuple[bytes, bytes]:
-    """The parse ids of files with a trellis and without."""
-    integers = {name: tensor for name, tensor in tensors.items() if not name.startswith("net.")}
-    return parse_id(tensors), scalar_id({name: tensor.numpy() for name, tensor in integers.items()})
+def ids_of(tensors: Tensors) -> dict[str, bytes]:
+    """The parse ids of the newest files and of older ones, by their keys in the metadata."""
+    return parse_ids({name: tensor.numpy() for name, tensor in tensors.items() if not name.startswith("net.")})
 
 
 UNPARSED = ("net.", "moments.")
+LATER = ("neighbours.", "trellis.", "moments.")  # what the first models do not have
 
 
 def test_the_parse_ids_are_those_of_the_integers_alone(sound: tuple[Tensors, Metadata]) -> None:
     tensors, metadata = sound
     ids = ids_of(tensors)
-    assert [identity.hex() for identity in ids] == [metadata["parse_id"], metadata["scalar_id"]]
-    assert ids[0] != ids[1] and {len(identity) for identity in ids} == {8}
+    assert {key: identity.hex() for key, identity in ids.items()}.items() <= metadata.items()
+    assert ids["parse_id"] == parse_id(tensors)
+    assert len(set(ids.values())) == 3 and {len(identity) for identity in ids.values()} == {8}
     assert ids_of(dict(reversed(tensors.items()))) == ids
     assert ids_of({k: v for k, v in tensors.items() if not k.startswith(UNPARSED)}) == ids
     rendering = {k: v + 1 if k.startswith(UNPARSED) else v for k, v in tensors.items()}
     assert ids_of(rendering) == ids
 
 
-def test_without_a_trellis_both_parse_ids_are_the_same(sound: tuple[Tensors, Metadata]) -> None:
+def test_without_what_tells_them_apart_parse_ids_are_the_same(sound: tuple[Tensors, Metadata]) -> None:
     tensors, metadata = sound
-    rest = {k: v for k, v in tensors.items() if not k.startswith(("trellis.", "moments."))}
-    assert [identity.hex() for identity in ids_of(rest)] == [metadata["scalar_id"]] * 2
+    first = {k: v for k, v in tensors.items() if not k.startswith(LATER)}
+    assert {identity.hex() for identity in ids_of(first).values()} == {metadata["scalar_id"]}
+    second = {k: v for k, v in tensors.items() if not k.startswith("neighbours.")}
+    assert [identity.hex() for identity in ids_of(second).values()] == [
+        metadata["trellis_id"],
+        metadata["trellis_id"],
+        metadata["scalar_id"],
+    ]
 
 
 def test_the_parse_ids_cover_every_integer(sound: tuple[Tensors, Metadata]) -> None:
-    """That is, the value, type, shape and name of each tensor; one of them leaves out the tables of the trellis."""
+    """That is, the value, type, shape and name of each tensor; those of older files leave out what came later."""
     tensors, _ = sound
     changed = [(name, ids_of(other)) for name, other in one_change_each(tensors)]
-    seen = {ids_of(tensors)[0], *(ids[0] for _, ids in changed)}
-    assert len(seen) == len(changed) + 1 and len(changed) > 100
-    scalar = {ids_of(tensors)[1], *(ids[1] for name, ids in changed if not name.startswith("trellis."))}
-    of_trellis = [ids[1] for name, ids in changed if name.startswith("trellis.")]
-    assert len(scalar) == len(changed) - len(of_trellis) + 1 and set(of_trellis) == {ids_of(tensors)[1]} != set()
+    assert len(changed) > 100
+    for key, later in (("parse_id", ()), ("trellis_id", ("neighbours.",)), ("scalar_id", ("neighbours.", "trellis."))):
+        unchanged = ids_of(tensors)[key]
+        covered = [ids[key] for name, ids in changed if not name.startswith(later)]
+        assert len({unchanged, *covered}) == len(covered) + 1
+        assert {ids[key] for name, ids in changed if name.startswith(later)} == ({unchanged} if later else set())
 
 
 def one_change_each(tensors: Tensors) -> Iterator[tuple[str, Tensors]]:

@@ -35,9 +35,10 @@ from ldcodec.onnx.folder import DESCRIPTION, INTEGERS, describe, graph_names
 from ldcodec.onnx.runtime import Graphs, OnnxModel, load
 from ldcodec.pictures.picture import Picture
 from ldcodec.training.codebook import first_tables, trellis_tensors
+from ldcodec.training.fitting import analysed, fitted, neighbour_tensors
 from ldcodec.training.release import integer_tensors
 from tests.commands import Call, environment, error_line
-from tests.conftest import TINY, tiny_networks, without_trellis
+from tests.conftest import TINY, patterns, tiny_networks, without_trellis
 from tests.pictures import texture
 
 pytestmark = pytest.mark.slow
@@ -85,6 +86,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, config in (("tiny", TINY), ("other", OTHER)):
         networks = textured(tiny_networks(config))
         integers = integer_tensors(networks) | trellis_tensors(first_tables())
+        integers |= neighbour_tensors(fitted(analysed(networks, patterns(0, 1)), hidden=8))
         save_model(folder / name / "model.safetensors", networks, integers)
         export(str(folder / name), folder / name / "onnx")
     return folder
@@ -164,9 +166,8 @@ def test_pictures_of_the_scalar_quantiser_are_those_of_torch(original: Model, ex
 
 
 def test_the_ids_are_those_of_torch(place: Path, original: Model, exported: OnnxModel) -> None:
-    assert (exported.parse_id, exported.scalar_id) == (original.parse_id, original.scalar_id)
-    described = describe(place / "tiny" / "onnx")
-    assert (described.parse_id, described.scalar_id) == (original.parse_id.hex(), original.scalar_id.hex())
+    assert exported.parse_id == original.parse_id and list(exported.coders) == list(original.coders)
+    assert describe(place / "tiny" / "onnx").identities == [identity.hex() for identity in original.coders]
 
 
 HEUN = SETTINGS[6]
@@ -388,7 +389,7 @@ def test_networks_beside_the_weights_are_found(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By either parse id of theirs."""
+    """By any parse id of theirs."""
     assert "no ONNX networks of the model" in refusal("--backend", "onnx")
     monkeypatch.setenv("LDCODEC_MODELS", str(place))
     assert call("decompress", "k.ldc", "-o", "k.png", "--backend", "onnx")[0] == 0

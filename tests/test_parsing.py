@@ -16,14 +16,14 @@ from ldcodec.decoder.parse import parse, parse_slice
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.whole import Latents, code_slice
 from ldcodec.entropy import trellis
-from ldcodec.entropy.modelfiles import FILE_NAME, find_file, metadata
+from ldcodec.entropy.modelfiles import FILE_NAME, find_file
 from ldcodec.entropy.tables import SKIPPED_SCALES
 from ldcodec.entropy.trellis import EVEN, LANE, ODD, SCALAR
 from ldcodec.entropy.weights import read_integers
 from ldcodec.errors import DamagedError
 from ldcodec.nets.model import DEFAULT_MODEL, Model
 from tests.pictures import Pixels, noise, texture
-from tests.reference import CONSTANTS, Found, Parser, Unreadable, parse_id
+from tests.reference import CONSTANTS, Found, Parser, Unreadable, entries_of, parse_id
 from tests.test_layout import Layout, layout_of
 
 PICTURES: dict[str, tuple[Pixels, int]] = {  # and their quality
@@ -35,10 +35,11 @@ PICTURES: dict[str, tuple[Pixels, int]] = {  # and their quality
 }
 
 
-@pytest.fixture(scope="module")
-def parser(tiny_model_folder: Path) -> Parser:
-    """The model `tiny`, with its trellis."""
-    return Parser(read_integers(tiny_model_folder / "tiny" / FILE_NAME)[0])
+@pytest.fixture
+def parser(tiny_model_folder: Path, either: Model) -> Parser:
+    """That of the files which `either` writes."""
+    entries = read_integers(tiny_model_folder / "tiny" / FILE_NAME)[0]
+    return Parser(entries_of(either.parse_id, entries))
 
 
 def parsed(parser: Parser, layout: Layout) -> list[Found]:
@@ -57,12 +58,12 @@ def test_the_constants_are_those_of_the_document() -> None:
     assert {name: getattr(trellis, name) for name in CONSTANTS} == CONSTANTS
 
 
-def test_the_parse_ids_are_those_of_the_document(parser: Parser, model: Model, tiny_model_folder: Path) -> None:
-    entries = parser.entries
-    assert parse_id(entries, "integer.", "coder.", "trellis.") == model.parse_id
-    assert parse_id(entries, "integer.", "coder.") == model.scalar_id != model.parse_id
-    noted = metadata(tiny_model_folder / "tiny" / FILE_NAME)
-    assert (noted["parse_id"], noted["scalar_id"]) == (model.parse_id.hex(), model.scalar_id.hex())
+def test_the_parse_ids_are_those_of_the_document(model: Model, tiny_model_folder: Path) -> None:
+    entries, noted = read_integers(tiny_model_folder / "tiny" / FILE_NAME)
+    kinds = ("integer.", "coder.", "trellis.", "neighbours.")
+    found = [parse_id(entries, *kinds[:count]) for count in (4, 3, 2)]
+    assert found == list(model.coders) and found[0] == model.parse_id
+    assert [noted[key] for key in ("parse_id", "trellis_id", "scalar_id")] == [identity.hex() for identity in found]
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -135,5 +136,6 @@ def test_slices_are_read_one_by_one(either: Model, parser: Parser) -> None:
 
 def test_files_of_the_shipped_model_are_read(shipped_model: Model) -> None:
     layout = layout_of(encode(texture(48, 64), quality=50, fallback=False, model=shipped_model))
-    (found,) = parsed(Parser(read_integers(find_file(DEFAULT_MODEL))[0]), layout)
+    entries = read_integers(find_file(DEFAULT_MODEL))[0]
+    (found,) = parsed(Parser(entries_of(shipped_model.parse_id, entries)), layout)
     assert zlib.crc32(found.stored) == layout.slices[0].symbols_crc

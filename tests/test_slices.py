@@ -313,7 +313,9 @@ def test_the_least_size_of_a_payload_is_right(model: Model, tiny_model: str, mon
     path = find_identity(model.parse_id)
     assert path is not None
     coder = read_coder(path)
-    assert coder.hyper.least(coder.least_bits) == model.coder.hyper.least(model.coder.least_bits)
+    for identity, known in model.coders.items():
+        found = read_coder(path, identity)
+        assert found.hyper.least(found.least_bits) == known.hyper.least(known.least_bits)
     for pixels in (np.full((640, 640, 3), 127, np.uint8), texture(200, 200), np.zeros((64, 64), np.uint8)):
         source = PictureEncoder(pixels, model).code(0).container
         positions = source.slices[0].rows // 4 * (layout.latent_size(*pixels.shape[1::-1])[1] // 4)

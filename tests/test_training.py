@@ -588,9 +588,15 @@ def test_integers_can_be_kept(tmp_path: Path, tiny_model_folder: Path, model: Mo
     tiny = tiny_model_folder / "tiny" / "model.safetensors"
     assert export_model(tmp_path / WEIGHTS, tmp_path / "a.safetensors") != model.parse_id
     assert export_model(tmp_path / WEIGHTS, tmp_path / "b.safetensors", integers_of=tiny) == model.parse_id
+    scalar = {list(model.coders)[-1]}  # only the trellis is counted anew
     counted = export_model(tmp_path / WEIGHTS, tmp_path / "d.safetensors", None, tiny, made_pictures(1, (60, 80)))
     other = load_model(str(tmp_path / "d.safetensors"), "cpu")
-    assert other.parse_id == counted != model.parse_id and other.scalar_id == model.scalar_id  # only of the trellis
+    assert other.parse_id == counted != model.parse_id and set(other.coders) & set(model.coders) == scalar
+    fitted = export_model(
+        tmp_path / WEIGHTS, tmp_path / "e.safetensors", None, tiny, made_pictures(1, (60, 80)), "neighbours"
+    )
+    other = load_model(str(tmp_path / "e.safetensors"), "cpu")
+    assert other.parse_id == fitted and list(other.coders)[1:] == list(model.coders)[1:]
     with pytest.raises(ModelError, match="no integers"):
         export_model(tmp_path / WEIGHTS, tmp_path / "c.safetensors", integers_of=tmp_path / WEIGHTS)
 

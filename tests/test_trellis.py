@@ -17,7 +17,7 @@ from PIL import Image
 
 from ldcodec.bitstream import container, layout
 from ldcodec.codec import decode_array, encode
-from ldcodec.decoder.parse import check_model, parse
+from ldcodec.decoder.parse import coder_of, parse
 from ldcodec.diffusion.posterior import known_of, moments_of
 from ldcodec.encoder.viterbi import WEIGHT, best_path, chosen, prices
 from ldcodec.encoder.whole import PictureEncoder
@@ -454,19 +454,22 @@ def test_longer_lists_are_chosen_lane_by_lane(coder: Coder) -> None:
 def test_a_trellis_without_tables_is_one_clear_error(model: Model, scalar_model: Model) -> None:
     source = container.read(encode(texture(40, 50), quality=50, fallback=False, model=model))
     named = replace(source, header=replace(source.header, parse_id=scalar_model.parse_id))
-    for wrong in (named, replace(named, header=replace(named.header, trellis=True))):
-        with pytest.raises(ModelError, match=r"written with a trellis, which model .* does not have"):
-            parse(wrong, scalar_model)
+    with pytest.raises(ModelError, match=r"written with a trellis, which model .* does not have"):
+        parse(named, scalar_model)
+    with pytest.raises(ModelError, match=r"written without a trellis, which model .* has"):
+        parse(replace(source, header=replace(source.header, trellis=False)), model)
 
 
-def test_a_file_names_the_id_of_its_quantiser(model: Model, scalar_model: Model) -> None:
-    """The other id of the same model is refused."""
-    for writer in (model, scalar_model):
+def test_a_file_names_the_id_of_its_coder(model: Model, older_model: Model, scalar_model: Model) -> None:
+    """An id that does not go with its quantiser is refused, and one of another model."""
+    for writer in (model, older_model, scalar_model):
         header = container.read(encode(texture(40, 50), quality=50, fallback=False, model=writer)).header
-        assert header.parse_id == writer.parse_id and header.trellis == (writer is model)
-        check_model(header, model)
-        with pytest.raises(ModelError, match="written with model"):
-            check_model(replace(header, trellis=not header.trellis), model)
+        assert header.parse_id == writer.parse_id and header.trellis == (writer is not scalar_model)
+        assert coder_of(header, model) is model.coders[header.parse_id]
+        with pytest.raises(ModelError, match="trellis, which model"):
+            coder_of(replace(header, trellis=not header.trellis), model)
+        with pytest.raises(ModelError, match="written with model 0000000000000000"):
+            coder_of(replace(header, parse_id=bytes(8)), model)
 
 
 def test_a_model_with_a_trellis_decodes_scalar_files_as_before(model: Model, scalar_model: Model) -> None:
@@ -501,7 +504,7 @@ def spent(model: Model, pixels: NDArray[np.uint8], index: int) -> float:
 def test_designed_tables_cost_less_than_the_first(model: Model) -> None:
     """On other pictures of the same kind too."""
     tables = designed(model, patterns(0, 2))
-    other = replace(model, coder=replace(model.coder, trellis=tables))
+    other = replace(model, coders={model.parse_id: replace(model.coder, trellis=tables)})
     for seed in (0, 5):
         for pixels in patterns(seed, 2):
             for index in (500, 2000, 3500):

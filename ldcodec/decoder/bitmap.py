@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ldcodec.bitstream.layout import coded_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import PIXELS, UNIT, Span, coded_rows
-from ldcodec.decoder.parse import check_model, read_slice
+from ldcodec.decoder.parse import coder_of, read_slice
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.entropy.trellis import Quantised
 
@@ -38,7 +38,7 @@ def block_bits(source: Reader, model: DecoderModel, slices: Sequence[int] | None
 
     Raises DamagedError, and ModelError for a file of another model.
     """
-    check_model(source.header, model)
+    coder_of(source.header, model)
     latent, hyper = np.zeros((2, *coded_size(source.header.width, source.header.height)))
     for number in range(len(source.spans)) if slices is None else slices:
         span = source.spans[number]
@@ -71,8 +71,9 @@ def _slice_bits(source: Reader, number: int, span: Span, model: DecoderModel) ->
     hyper, parsed = read_slice(source.slice(number), header, span, model)
     rows, columns = coded_rows(span, header.width, header.height)
     coded = np.s_[:, :rows, :columns]
-    latent = model.coder.latent_bits(Quantised(parsed.symbols[coded], parsed.kind[coded]), parsed.index[coded])
-    shared = _shared(model.coder.hyper_bits(hyper, header.quality).sum(0), rows, columns)
+    coder = coder_of(header, model)
+    latent = coder.latent_bits(Quantised(parsed.symbols[coded], parsed.kind[coded]), parsed.index[coded])
+    shared = _shared(coder.hyper_bits(hyper, header.quality).sum(0), rows, columns)
     return latent.sum(0), shared
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ldcodec.bitstream.layout import latent_size
 from ldcodec.bitstream.reader import Damage, Reader, Slice
 from ldcodec.bitstream.slices import PARSED_AT_ONCE, Area, meeting
-from ldcodec.decoder.parse import blank_slice, check_model, parse_slice
+from ldcodec.decoder.parse import blank_slice, coder_of, parse_slice
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.threads import map_in_threads, thread_count
 from ldcodec.entropy.integer import Parsed
@@ -49,7 +49,7 @@ class Latent:
 
         Raises ModelError for a file of another model.
         """
-        check_model(source.header, model)
+        coder_of(source.header, model)
         self.source, self.model, self.header = source, model, source.header
         self.rows, self.columns = latent_size(source.header.width, source.header.height)
         self.damaged: list[Damage] = []

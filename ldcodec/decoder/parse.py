@@ -11,17 +11,20 @@ from ldcodec.bitstream.reader import Slice
 from ldcodec.bitstream.slices import UNIT, Span, coded_rows
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.entropy.integer import Parsed, Prior
+from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.trellis import Quantised
 from ldcodec.errors import DamagedError, FormatError, ModelError
 
 
-def check_model(header: Header, model: DecoderModel) -> None:
-    """Raise ModelError unless the model is the one that a file was written with."""
-    known = model.parse_id if header.trellis else model.scalar_id
-    if header.parse_id != known:
-        raise ModelError(f"the file was written with model {header.parse_id.hex()}, not {known.hex()} ({model.name})")
-    if header.trellis and model.coder.trellis is None:
-        raise ModelError(f"the file was written with a trellis, which model {known.hex()} ({model.name}) does not have")
+def coder_of(header: Header, model: DecoderModel) -> Coder:
+    """The coder of a model for a file. Raises ModelError unless the model is the one that the file was written with."""
+    coder, named = model.coders.get(header.parse_id), header.parse_id.hex()
+    if coder is None:
+        raise ModelError(f"the file was written with model {named}, not {model.parse_id.hex()} ({model.name})")
+    if header.trellis != (coder.trellis is not None):
+        written, has = ("with", "does not have") if header.trellis else ("without", "has")
+        raise ModelError(f"the file was written {written} a trellis, which model {named} ({model.name}) {has}")
+    return coder
 
 
 def parse(source: Container, model: DecoderModel) -> Parsed:
@@ -29,7 +32,7 @@ def parse(source: Container, model: DecoderModel) -> Parsed:
 
     Raises FormatError for several slices, ModelError for a file of another model, and DamagedError like `parse_slice`.
     """
-    check_model(source.header, model)
+    coder_of(source.header, model)
     if len(source.slices) != 1:
         raise FormatError("the file has several slices, which are parsed one by one")
     rows = latent_size(source.header.width, source.header.height)[0]
@@ -45,10 +48,13 @@ def read_slice(piece: Slice, header: Header, span: Span, model: DecoderModel) ->
     """Parse the symbols of a slice's hyper-latent, [hyper, h/4, w/4], and its latent. Raises like `parse_slice`."""
     hyper_shape = _hyper_shape(header, span, model)
     # A lying header could claim many rows for a few bytes: compare before arrays of that size are allocated.
-    if model.coder.is_too_small(len(piece.payload), hyper_shape[1] * hyper_shape[2]):
+    coder = coder_of(header, model)
+    if coder.is_too_small(len(piece.payload), hyper_shape[1] * hyper_shape[2]):
         raise DamagedError(f"{len(piece.payload)} bytes of payload cannot hold the symbols of {span.rows} latent rows")
-    decoder = model.coder.decoder(piece.payload)
-    hyper = model.coder.hyper.fill(hyper_shape[1:], header.quality, lambda indices, _: decoder.decode(indices))
+    decoder = coder.decoder(piece.payload)
+    hyper = coder.hyper.fill(
+        hyper_shape[1:], header.quality, lambda indices, predicted, _: decoder.decode_hyper(indices, predicted)
+    )
 
     def read(prior: Prior) -> Quantised:
         return decoder.decode_latent(prior.index, header.trellis)

@@ -1,5 +1,6 @@
 """The model interface of the decoder, implemented with PyTorch (`nets.model`) and onnxruntime (`onnx.runtime`)."""
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -56,17 +57,18 @@ class DecoderModel(Protocol):
 
     @property
     def parse_id(self) -> bytes:
-        """The 8 bytes by which files name the model."""
+        """The 8 bytes by which new files name the model."""
 
     @property
-    def scalar_id(self) -> bytes:
-        """The same for files of the scalar quantiser."""
+    def coders(self) -> Mapping[bytes, Coder]:
+        """The coders of new files and of older ones, by the parse id that a file names."""
+
+    @property
+    def coder(self) -> Coder:
+        """That of new files, which has all tables of the model."""
 
     @property
     def integers(self) -> IntegerRateModel: ...
-
-    @property
-    def coder(self) -> Coder: ...
 
     @property
     def networks(self) -> FloatNetworks: ...

@@ -25,7 +25,7 @@ from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.encoder.refine import refined_rows
 from ldcodec.encoder.viterbi import chosen
 from ldcodec.entropy.integer import LATENT_BITS, Parsed, Prior
-from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT
+from ldcodec.entropy.tables import HYPER_LIMIT, SKIPPED_SCALES
 from ldcodec.entropy.trellis import Quantised
 from ldcodec.nets.analysis import Base
 from ldcodec.nets.blocks import padded
@@ -191,7 +191,7 @@ def latents_of(scaled: Tensor, index: int, model: Model, hyper: Tensor | None = 
     scaled: the latent in steps, [1, M, h, w]; hyper: [1, hyper, h/4, w/4], not yet rounded.
     """
     z = torch.round(model.networks.rate.hyper_latent(scaled) if hyper is None else hyper)[0]
-    z = z.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+    z = z.clamp(-HYPER_LIMIT, HYPER_LIMIT)
     return Latents(index, z.cpu().numpy().astype(np.int32), scaled[0].cpu().numpy())
 
 
@@ -222,9 +222,9 @@ def lost_blocks(latents: Latents, coded: tuple[int, int], parsed: Parsed) -> NDA
 def _coded_once(latents: Latents, coded: tuple[int, int], model: Model) -> tuple[Slice, Parsed]:
     hyper, coder = latents.hyper, model.coder.encoder()
 
-    def write(indices: NDArray[np.uint8], places: NDArray[np.intp]) -> NDArray[np.int32]:
+    def write(indices: NDArray[np.uint8], predicted: NDArray[np.int32], places: NDArray[np.intp]) -> NDArray[np.int32]:
         symbols = hyper.ravel()[places]
-        coder.encode(symbols, indices)
+        coder.encode(symbols - predicted, indices)
         return symbols
 
     model.coder.hyper.fill(hyper.shape[1:], latents.index, write)

@@ -1,4 +1,4 @@
-"""The context model of the hyper-latent: which frequency table codes each of its symbols.
+"""The context model of the hyper-latent in older models: which frequency table codes each of its symbols.
 
 Neighbouring symbols are alike, and their spread depends on the quality. So the table is chosen by channel, quality and
 a context: the sum of the same channel's symbols to the left and above. The contexts of an anti-diagonal lie on the one
@@ -25,7 +25,7 @@ ENTRIES = 2 * REACH + 2
 MOST_TABLES = 256 - SCALE_COUNT  # a table index is one byte, and the first 64 are the latent's
 
 Symbols = NDArray[np.int32]
-CodeSymbols = Callable[[NDArray[np.uint8], NDArray[np.intp]], Symbols]
+CodeSymbols = Callable[[NDArray[np.uint8], Symbols, NDArray[np.intp]], Symbols]
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,21 @@ class HyperPrior:
     def fill(self, size: tuple[int, int], quality: int, code: CodeSymbols) -> Symbols:
         """Code the symbols [hyper, *size] at a quality index in bitstream order, and return them.
 
-        `code` takes the table indices of a list of symbols and their positions in the flattened array, and returns the
-        symbols: an encoder writes them, a decoder reads them.
+        `code` takes the table indices of a list of symbols, whole numbers that were predicted for them, here zeros, and
+        their positions in the flattened array, and returns the symbols: an encoder writes their differences from the
+        predictions, a decoder reads these.
         """
         bands, channels, contexts = self.choice.shape
         tables = self.choice[quality * bands // (TOP_INDEX + 1)]
         if contexts == 1:
             indices = np.repeat(tables[:, 0], size[0] * size[1])
-            return code(indices, np.arange(len(indices))).reshape(channels, *size)
+            return code(indices, np.zeros(len(indices), np.int32), np.arange(len(indices))).reshape(channels, *size)
         padded = np.zeros((channels, size[0] + 1, size[1] + 1), np.int32)  # a zero row above and column to the left
         planes = np.arange(channels)[:, None]
-        for row, column in _diagonals(*size):
+        for row, column in diagonals(*size):
             context = context_of(padded[:, row + 1, column], padded[:, row, column + 1])
             places = (planes * size[0] + row) * size[1] + column
-            symbols = code(tables[planes, context].ravel(), places.ravel())
+            symbols = code(tables[planes, context].ravel(), np.zeros(places.size, np.int32), places.ravel())
             padded[:, row + 1, column + 1] = symbols.reshape(places.shape)
         return np.ascontiguousarray(padded[:, 1:, 1:])
 
@@ -88,7 +89,7 @@ def channelwise(index: NDArray[np.uint8]) -> HyperPrior:
     return HyperPrior(np.zeros((0, ENTRIES), np.int64), index[None, :, None])
 
 
-def _diagonals(rows: int, columns: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def diagonals(rows: int, columns: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Rows and columns of the positions on each anti-diagonal, from the upper left corner."""
     diagonals = []
     for number in range(rows + columns - 1):

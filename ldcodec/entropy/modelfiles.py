@@ -15,6 +15,7 @@ from ldcodec.errors import ModelError
 DEFAULT_MODEL = "base"
 FILE_NAME = "model.safetensors"
 CHECK_FILE = "check.ldc"  # next to the weights: a file whose symbols are known, for `ldcodec verify --self`
+ID_KEYS = ("parse_id", "trellis_id", "scalar_id")  # of the metadata: that of new files, and those of older ones
 SEARCH_VARIABLE = "LDCODEC_MODELS"
 HEADER_LIMIT = 1 << 20  # bytes of JSON; the first 8 bytes of any other file may claim far more
 
@@ -43,7 +44,7 @@ def known_models() -> Iterator[tuple[Path, set[str]]]:
     for folder in search_path():
         for path in sorted(folder.glob(f"*/{FILE_NAME}")):
             found = metadata(path)
-            identities = {found[key] for key in ("parse_id", "scalar_id") if found.get(key)}
+            identities = {found[key] for key in ID_KEYS if found.get(key)}
             if identities:
                 yield path, identities
 

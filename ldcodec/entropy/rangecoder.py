@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldcodec.entropy.hyperprior import REACH, HyperPrior, channelwise
+from ldcodec.entropy.neighbours import NeighbourPrior
 from ldcodec.entropy.tables import PRECISION, SCALE_COUNT, SKIPPED_SCALES, SYMBOL_LIMIT, Tables
 from ldcodec.entropy.trellis import (
     EVEN,
@@ -53,7 +54,7 @@ class Coder:
     """
 
     tables: Tables
-    hyper: HyperPrior = field(default_factory=_no_hyper_prior)
+    hyper: HyperPrior | NeighbourPrior = field(default_factory=_no_hyper_prior)
     trellis: TrellisTables | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -128,9 +129,11 @@ class Coder:
         """Bits that each symbol of a hyper-latent [hyper, h/4, w/4] takes at a quality index."""
         bits = np.zeros(symbols.size)
 
-        def weigh(indices: NDArray[np.uint8], places: NDArray[np.intp]) -> NDArray[np.int32]:
+        def weigh(
+            indices: NDArray[np.uint8], predicted: NDArray[np.int32], places: NDArray[np.intp]
+        ) -> NDArray[np.int32]:
             listed = symbols.ravel()[places]
-            bits[places] = self.bits(listed, indices)
+            bits[places] = self.bits(listed - predicted, indices)
             return listed
 
         self.hyper.fill((symbols.shape[1], symbols.shape[2]), quality, weigh)
@@ -272,10 +275,18 @@ class SymbolDecoder:
             reach = int(self._coder.reach[index])
             group = self._entries(self._coder.models[index], len(places)) - reach
             symbols[places] = group
-            escaped += [(reach, places[group > reach])] if (group > reach).any() else []
+            if (outside := group > reach).any():
+                escaped.append((reach, places[outside]))
         for reach, places in escaped:  # they follow the groups in the payload
             for place in places:
                 symbols[place] = self._escaped(reach)
+        return symbols
+
+    def decode_hyper(self, indices: TableIndices, predicted: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Read a list of symbols of the hyper-latent, given what was predicted for them. Raises like `decode`."""
+        symbols = predicted + self.decode(indices)
+        if np.abs(symbols).max(initial=0) > SYMBOL_LIMIT:
+            raise DamagedError("a symbol is too large")
         return symbols
 
     def finish(self) -> None:

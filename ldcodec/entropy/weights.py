@@ -1,11 +1,13 @@
 """The parse-critical tensors of a weights file: reading, checking, hashing them, and the rate model that they define.
 
-A parse id is a hash of the integer tensors: a file that names it can be parsed with these and with no others. Files of
-the scalar quantiser need no tables of the trellis, so they name a hash without these and outlive changes to them.
+A parse id is a hash of the integer tensors: a file that names it can be parsed with these and with no others. New files
+name the hash of all of them. Older ones name a hash without what their writer did not know, so a model goes on reading
+them when that is added or changes.
 """
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +19,8 @@ from ldcodec.entropy.arithmetic import Arithmetic
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.hyperprior import CONTEXTS, HyperPrior, channelwise
 from ldcodec.entropy.integer import KNOTS, IntegerRateModel
-from ldcodec.entropy.modelfiles import read_config
+from ldcodec.entropy.modelfiles import ID_KEYS, read_config
+from ldcodec.entropy.neighbours import NeighbourPrior
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.tables import SCALE_COUNT, Tables
 from ldcodec.entropy.trellis import MOMENT_BITS, TrellisTables
@@ -25,9 +28,11 @@ from ldcodec.errors import ModelError
 
 FORMAT = "ldcodec-weights-1"
 SCALAR_PREFIXES = ("integer.", "coder.")
-PARSED_PREFIXES = (*SCALAR_PREFIXES, "trellis.")
+TRELLIS_PREFIXES = (*SCALAR_PREFIXES, "trellis.")
+PARSED_PREFIXES = (*TRELLIS_PREFIXES, "neighbours.")
+ID_PREFIXES = dict(zip(ID_KEYS, (PARSED_PREFIXES, TRELLIS_PREFIXES, SCALAR_PREFIXES), strict=True))
 INTEGER_PREFIXES = (*PARSED_PREFIXES, "moments.")  # the last are integers, but say nothing about how to parse
-CODER_PREFIXES = ("coder.", "trellis.", "moments.", "integer.z_index")
+CODER_PREFIXES = ("coder.", "trellis.", "moments.", "neighbours.", "integer.z_index")
 INTEGER_TYPES = ("int16", "int32", "uint8")
 
 
@@ -75,38 +80,68 @@ def parse_id(arrays: Mapping[str, NDArray[Any]], prefixes: tuple[str, ...] = PAR
     return digest.digest()[:8]
 
 
-def scalar_id(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The parse id of files of the scalar quantiser; that of all files if the model has no trellis."""
-    return parse_id(arrays, SCALAR_PREFIXES)
+def parse_ids(arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
+    """The parse ids of a model by their keys in its metadata, equal where it has no tensors to tell them apart.
+
+    `parse_id` is that of new files, `trellis_id` of files that do not predict the hyper-latent from neighbours, and
+    `scalar_id` of those that have no trellis either.
+    """
+    return {key: parse_id(arrays, prefixes) for key, prefixes in ID_PREFIXES.items()}
 
 
 def rate_model(
     path: Path, config: Config, arrays: Mapping[str, NDArray[Any]], arithmetic: Arithmetic
-) -> tuple[IntegerRateModel, Coder]:
-    """Build the rate model and its coder from the tensors `integer.*` and `coder.*` of a file; others are ignored.
+) -> tuple[IntegerRateModel, dict[bytes, Coder]]:
+    """Build the rate model of a weights file from its integer tensors, and a coder for each of its parse ids.
 
     Raises ModelError for tensors that are missing, of the wrong shape or not exact.
     """
     check_shapes(path, arrays, integer_shapes(config))
     entries = {name.removeprefix("integer."): a for name, a in arrays.items() if name.startswith("integer.")}
-    return IntegerRateModel(config, entries, arithmetic), _coder(path, config, arrays)
+    coders: dict[bytes, Coder] = {}
+    for key, identity in parse_ids(arrays).items():
+        if identity not in coders:
+            coders[identity] = _coder(path, config, arrays, key)
+    return IntegerRateModel(config, entries, arithmetic), coders
 
 
-def read_coder(path: Path) -> Coder:
-    """Read the coder of a weights file without its networks. Raises ModelError like `rate_model`."""
-    config, (arrays, _) = read_config(path), read_tensors(path, "np", CODER_PREFIXES)
-    return _coder(path, config, arrays)
+def read_coder(path: Path, identity: bytes | None = None) -> Coder:
+    """Read the coder of a weights file for the files that name a parse id, or for new ones, without its networks.
+
+    Raises ModelError like `rate_model`, and for a parse id that the file's metadata do not name.
+    """
+    config, (arrays, named) = read_config(path), read_tensors(path, "np", CODER_PREFIXES)
+    keys = [key for key in ID_KEYS if identity is None or named.get(key) == identity.hex()]
+    if not keys:
+        raise ModelError(f"{path}: is not the model of this file")
+    return _coder(path, config, arrays, keys[0])
 
 
-def _coder(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> Coder:
+def _coder(path: Path, config: Config, every: Mapping[str, NDArray[Any]], key: str) -> Coder:
+    """The coder of the files whose parse id has this key."""
+    known = ID_PREFIXES[key] if key == "scalar_id" else (*ID_PREFIXES[key], "moments.")  # which belong to a trellis
+    arrays = {name: array for name, array in every.items() if name.startswith(known)}
     for name in ("coder.counts", "coder.reach", "integer.z_index"):
         if name not in arrays:
             raise ModelError(f"{path}: {name} is missing")
     tables = Tables(arrays["coder.counts"].astype(np.int64), arrays["coder.reach"].astype(np.int64))
     if len(tables.reach) != SCALE_COUNT:
         raise ModelError(f"{path}: coder.reach has {len(tables.reach)} entries, not {SCALE_COUNT}")
-    hyper = _hyper_prior(path, config, arrays) or channelwise(arrays["integer.z_index"])
-    return Coder(tables, hyper, _trellis(path, arrays))
+    hyper = _neighbours(path, config, arrays) or _hyper_prior(path, config, arrays)
+    return Coder(tables, hyper or channelwise(arrays["integer.z_index"]), _trellis(path, arrays))
+
+
+def _neighbours(path: Path, config: Config, arrays: Mapping[str, NDArray[Any]]) -> NeighbourPrior | None:
+    """What predicts the hyper-latent from its neighbours, or None for a model that does not."""
+    found = {name.removeprefix("neighbours."): a for name, a in arrays.items() if name.startswith("neighbours.")}
+    if not found:
+        return None
+    for field in fields(NeighbourPrior):
+        if field.name not in found:
+            raise ModelError(f"{path}: neighbours.{field.name} is missing")
+    check_shapes(path, arrays, {"neighbours.floor": (config.hyper,), "neighbours.shift": ()})
+    numbers = {name: found[name].astype(np.int64) for name in found if name not in ("shift", "floor")}
+    return NeighbourPrior(**numbers, shift=int(found["shift"]), floor=found["floor"].astype(np.uint8))
 
 
 def _trellis(path: Path, arrays: Mapping[str, NDArray[Any]]) -> TrellisTables | None:

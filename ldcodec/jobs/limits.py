@@ -140,7 +140,7 @@ def _check_payloads(source: Reader, weights: Path) -> None:
 
     columns = -(-source.header.width // 64)
     try:
-        coder = read_coder(weights)
+        coder = read_coder(weights, source.header.parse_id)
     except ModelError:  # reported when the model is loaded
         return
     for number, span in enumerate(source.spans):

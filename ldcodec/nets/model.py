@@ -1,10 +1,10 @@
 """A model: float networks, integer rate model, frequency tables, and the parse id by which files name it.
 
 One safetensors file stores them all: `net.*` are the float networks (large tensors in half precision), `integer.*` the
-parse-critical networks, `coder.*` the frequency tables, `trellis.*` and `moments.*` those of the trellis; the metadata
-hold format, configuration and parse ids. A parse id is a hash of the integer tensors that parsing needs: a file that
-names it can be parsed with these weights and with no others. The networks that render the picture and the moments of
-the trellis are not part of it, so they may improve.
+parse-critical networks, `coder.*` the frequency tables, `trellis.*` and `moments.*` those of the trellis, and
+`neighbours.*` what predicts the hyper-latent; the metadata hold format, configuration and parse ids. A parse id is a
+hash of the integer tensors that parsing needs: a file that names it can be parsed with these and with no others. The
+networks that render the picture and the moments of the trellis are not part of it, so they may improve.
 """
 
 import json
@@ -32,9 +32,9 @@ from ldcodec.entropy.weights import (
     INTEGER_PREFIXES,
     INTEGER_TYPES,
     check_shapes,
+    parse_ids,
     rate_model,
     read_tensors,
-    scalar_id,
 )
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.networks import Networks
@@ -48,17 +48,21 @@ HALVED_ABOVE = 1024  # float tensors of more elements are stored in half precisi
 class Model:
     """A loaded model, ready to encode and decode on `device`.
 
-    parse_id: the 8 bytes by which files name it; scalar_id: those of files of the scalar quantiser, the same for a
-    model that has no trellis.
+    parse_id: the 8 bytes by which the files that it writes name it; coders: those of its files and of older ones, by
+    the parse ids that they name.
     """
 
     name: str
     parse_id: bytes
-    scalar_id: bytes
+    coders: dict[bytes, Coder]
     networks: Networks
     integers: IntegerRateModel
-    coder: Coder
     device: torch.device
+
+    @property
+    def coder(self) -> Coder:
+        """The coder of the files that it writes."""
+        return self.coders[self.parse_id]
 
 
 def parse_id(tensors: dict[str, Tensor]) -> bytes:
@@ -74,19 +78,18 @@ def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half
     """Write a weights file, replacing an old one atomically, and return its parse id."""
     state = {k: v.detach().cpu() for k, v in networks.state_dict().items()}
     floats = {f"net.{k}": (v.half() if half and v.numel() > HALVED_ABOVE else v).contiguous() for k, v in state.items()}
-    identity = parse_id(integers)
-    metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config)), "parse_id": identity.hex()}
-    metadata["scalar_id"] = scalar_id(_integers(integers)).hex()
+    metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config))}
+    metadata |= {key: found.hex() for key, found in parse_ids(_integers(integers)).items()}
     with replaced(path) as temporary:
         temporary.write_bytes(save({**floats, **integers}, metadata=metadata))
-    return identity
+    return parse_id(integers)
 
 
 def assembled(networks: Networks, integers: dict[str, Tensor]) -> Model:
     """A model that has not been written. Raises ModelError like `load_model`."""
     arrays, device = _integers(integers), networks.std.device
-    rate, coder = rate_model(Path(), networks.config, arrays, TorchArithmetic(device))
-    return Model("", weights.parse_id(arrays), scalar_id(arrays), networks, rate, coder, device)
+    rate, coders = rate_model(Path(), networks.config, arrays, TorchArithmetic(device))
+    return Model("", weights.parse_id(arrays), coders, networks, rate, device)
 
 
 def find_model(identity: bytes, device: str = "auto") -> Model:
@@ -133,13 +136,13 @@ def _load(path: Path, _modified: int, device: torch.device) -> Model:  # a chang
     config = read_config(path)
     _check_types(path, tensors)
     arrays = _integers(tensors)
-    identity, scalar = weights.parse_id(arrays), scalar_id(arrays)
-    named = metadata.get("parse_id"), metadata.get("scalar_id", scalar.hex())  # the second is newer than some models
-    if (identity.hex(), scalar.hex()) != named:
+    ids = {key: found.hex() for key, found in parse_ids(arrays).items()}
+    named = {key: metadata[key] for key in ids if key in metadata}
+    if "parse_id" not in named or named != {key: ids[key] for key in named}:  # some models are older than the other two
         raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
     networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    integers, coder = rate_model(path, config, arrays, TorchArithmetic(device))
-    return Model(path.parent.name, identity, scalar, networks, integers, coder, device)
+    integers, coders = rate_model(path, config, arrays, TorchArithmetic(device))
+    return Model(path.parent.name, bytes.fromhex(ids["parse_id"]), coders, networks, integers, device)
 
 
 def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:

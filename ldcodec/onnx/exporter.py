@@ -22,7 +22,7 @@ from ldcodec.diffusion.posterior import Condition
 from ldcodec.entropy.integer import Parsed
 from ldcodec.entropy.modelfiles import CHECK_FILE, find_file
 from ldcodec.entropy.tables import SCALE_COUNT
-from ldcodec.entropy.weights import read_integers
+from ldcodec.entropy.weights import parse_ids, read_integers
 from ldcodec.errors import LdcodecError, ModelError
 from ldcodec.nets.denoiser import Prepared
 from ldcodec.nets.model import HALVED_ABOVE, Model, load_model
@@ -109,15 +109,17 @@ def _write(model: Model, weights: Path, folder: Path) -> None:
         _write_graph(networks, specs[name], folder / f"{name}.onnx", stamp)
     arrays, metadata = read_integers(weights)
     (folder / INTEGERS).write_bytes(save(arrays, metadata=metadata | {STAMP: stamp}))
+    ids = {key: identity.hex() for key, identity in parse_ids(arrays).items()}
     description = Description(
         weights.parent.name,
-        model.parse_id.hex(),
-        model.scalar_id.hex(),
+        ids["parse_id"],
+        ids["scalar_id"],
         stamp,
         networks.textured,
         networks.denoiser_halo,
         networks.synthesis_halo,
         networks.config,
+        ids["trellis_id"],
     )
     (folder / DESCRIPTION).write_text(description.text(), encoding="utf-8")
 

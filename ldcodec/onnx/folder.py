@@ -26,8 +26,9 @@ DESCRIPTION_LIMIT = 1 << 20  # bytes
 class Description:
     """The contents of model.json.
 
-    name: of the model; parse_id, scalar_id: in hex; stamp: of the export, in hex; textured: whether it has a second
-    synthesis; denoiser_halo, synthesis_halo: how far the networks see, in latent positions; config: their sizes.
+    name: of the model; parse_id, scalar_id, trellis_id: in hex, the last empty in older exports; stamp: of the export,
+    in hex; textured: whether it has a second synthesis; denoiser_halo, synthesis_halo: how far the networks see, in
+    latent positions; config: their sizes.
     """
 
     name: str
@@ -38,6 +39,12 @@ class Description:
     denoiser_halo: int
     synthesis_halo: int
     config: Config
+    trellis_id: str = ""
+
+    @property
+    def identities(self) -> list[str]:
+        """The parse ids of the files that it decodes, in hex."""
+        return [self.parse_id, self.trellis_id, self.scalar_id]
 
     def text(self) -> str:
         """The description as JSON, for model.json."""
@@ -77,7 +84,7 @@ def _checked(description: Description) -> Description:
             raise TypeError(field.name)
     if min(description.denoiser_halo, description.synthesis_halo) < 0:
         raise ValueError("halo")
-    bytes.fromhex(description.parse_id + description.scalar_id)
+    bytes.fromhex("".join(description.identities))
     return description
 
 
@@ -89,7 +96,7 @@ def find_folder(parse_id: bytes) -> Path:
     for folder in _folders():
         try:
             description = describe(folder)
-            if parse_id.hex() in (description.parse_id, description.scalar_id):
+            if parse_id.hex() in description.identities:
                 return folder
         except ModelError:
             continue

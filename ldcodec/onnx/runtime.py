@@ -13,7 +13,7 @@ from ldcodec.diffusion.posterior import Condition
 from ldcodec.entropy.arithmetic import NumpyArithmetic
 from ldcodec.entropy.integer import IntegerRateModel
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.entropy.weights import parse_id, rate_model, read_integers, scalar_id
+from ldcodec.entropy.weights import parse_id, rate_model, read_integers
 from ldcodec.errors import LdcodecError, ModelError
 from ldcodec.onnx.folder import INTEGERS, STAMP, Description, describe, preview_name
 from ldcodec.pictures.guard import first_line
@@ -89,10 +89,14 @@ class OnnxModel:
 
     name: str
     parse_id: bytes
-    scalar_id: bytes
+    coders: dict[bytes, Coder]
     networks: Graphs
     integers: IntegerRateModel
-    coder: Coder
+
+    @property
+    def coder(self) -> Coder:
+        """The coder of new files."""
+        return self.coders[self.parse_id]
 
 
 def load(folder: Path, threads: int) -> OnnxModel:
@@ -108,8 +112,8 @@ def load(folder: Path, threads: int) -> OnnxModel:
     identity = parse_id(arrays)
     if identity.hex() != description.parse_id or metadata.get(STAMP) != description.stamp:
         raise ModelError(f"{path}: belongs to another export; export the model again")
-    integers, coder = rate_model(path, description.config, arrays, NumpyArithmetic())
-    return OnnxModel(description.name, identity, scalar_id(arrays), networks, integers, coder)
+    integers, coders = rate_model(path, description.config, arrays, NumpyArithmetic())
+    return OnnxModel(description.name, identity, coders, networks, integers)
 
 
 def _opener(threads: int) -> Callable[[Path, str], Any]:

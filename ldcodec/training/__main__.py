@@ -137,15 +137,23 @@ def widen(weights: Path, target: Path, settings_file: Path) -> None:
 @click.option(
     "--integers",
     type=FILE,
-    help="Keep the integers of this model, and so its parse id; with --data, all but its trellis.",
+    help="Keep the integers of this model, and so its parse id; with --data, all but the part --anew.",
 )
 @click.option("--data", multiple=True, help="Count tables on these pictures; repeatable.")
-def export(weights: Path, target: Path, integers: Path | None, data: tuple[str, ...]) -> None:
+@click.option(
+    "--anew",
+    type=click.Choice(["trellis", "neighbours"]),
+    default="trellis",
+    show_default=True,
+    help="What --data is for with --integers: the trellis, or the network that predicts the hyper-latent.",
+)
+def export(weights: Path, target: Path, integers: Path | None, data: tuple[str, ...], anew: str) -> None:
     """Turn WEIGHTS into a model file and its check file. TARGET is the file or its folder, such as models/base."""
     target = target if target.suffix == ".safetensors" else target / FILE_NAME
     kept = integers / FILE_NAME if integers is not None and integers.is_dir() else integers
     pictures = load_pictures(data) if data else None
-    click.echo(f"{target}: parse id {export_model(weights, target, integers_of=kept, pictures=pictures).hex()}")
+    identity = export_model(weights, target, integers_of=kept, pictures=pictures, anew=anew)
+    click.echo(f"{target}: parse id {identity.hex()}")
 
 
 @main.command()

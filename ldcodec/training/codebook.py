@@ -73,7 +73,12 @@ def designed(model: Model, pictures: list[Pixels], seed: int = 0) -> TrellisTabl
         rng = np.random.default_rng(seed)  # the same qualities in every round
         for encoder in encoders[:: len(encoders) // number][:number]:
             for band in range(BANDS):
-                _count(encoder, replace(model, coder=coder), int((band + rng.random()) / BANDS * TOP_INDEX), sums)
+                _count(
+                    encoder,
+                    replace(model, coders={model.parse_id: coder}),
+                    int((band + rng.random()) / BANDS * TOP_INDEX),
+                    sums,
+                )
         tables = _tables(sums)
     return tables
 

@@ -30,7 +30,7 @@ def counted(networks: Networks, pictures: list[Pixels], seed: int = 0) -> HyperP
     counts = np.zeros((BANDS, networks.config.hyper, CONTEXTS, ENTRIES))
     rng = np.random.default_rng(seed)
     for pixels in pictures:
-        for band, symbols in _symbols(networks, middle(pixels), rng):
+        for band, (_, symbols) in enumerate(symbols_in_bands(networks, middle(pixels), rng)):
             _add(counts[band], symbols)
     chances = _smoothed(counts).reshape(-1, ENTRIES)
     tables, chosen = clustered(chances, counts.sum(3).ravel(), min(TABLES, len(chances)), rng)
@@ -39,13 +39,16 @@ def counted(networks: Networks, pictures: list[Pixels], seed: int = 0) -> HyperP
 
 
 @torch.no_grad()
-def _symbols(networks: Networks, pixels: Pixels, rng: np.random.Generator) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """For each band, its number and the symbols [hyper, h, w] of a picture's hyper-latent at a random quality in it."""
+def symbols_in_bands(
+    networks: Networks, pixels: Pixels, rng: np.random.Generator
+) -> Iterator[tuple[float, NDArray[np.int32]]]:
+    """For each band, a random quality t in it and the symbols [hyper, h, w] of a picture's hyper-latent at it."""
     base = networks.analysis.base(padded(pixels, networks.std.device))
     for band in range(BANDS):
-        t = torch.tensor([(band + rng.random()) / BANDS], dtype=torch.float32, device=networks.std.device)
+        quality = (band + rng.random()) / BANDS
+        t = torch.tensor([quality], dtype=torch.float32, device=networks.std.device)
         z: Tensor = torch.round(networks.rate.hyper_latent(networks.scaled_latent(base, t)))[0]
-        yield band, z.cpu().numpy().astype(np.int32)
+        yield quality, z.cpu().numpy().astype(np.int32)
 
 
 def middle(pixels: Pixels) -> Pixels:

@@ -32,6 +32,7 @@ from ldcodec.pictures.picture import Pixels
 from ldcodec.training.checkpoint import rounded
 from ldcodec.training.codebook import designed, trellis_tensors
 from ldcodec.training.counting import counted
+from ldcodec.training.fitting import analysed, fitted, neighbour_tensors
 from ldcodec.training.selfcheck import write_check
 from ldcodec.training.start import load_networks
 
@@ -45,13 +46,15 @@ def export_model(
     config: Config | None = None,
     integers_of: Path | None = None,
     pictures: list[Pixels] | None = None,
+    anew: str = "trellis",
 ) -> bytes:
     """Write a model file and its check file beside it, and return its parse id. Raises ModelError.
 
     integers_of: a model whose integers are kept, for weights in which only the renderer changed. Otherwise they are
     made from the weights as the model file stores them, large ones in half precision, so that equal weights give equal
-    ids. pictures: what the tables of the hyper-latent and of the trellis are counted on. Without them the hyper-latent
-    uses those of the latent, and the model has no trellis. With both, only the trellis is counted anew.
+    ids. pictures: what the tables of the hyper-latent and of the trellis are counted on, and what the network is fitted
+    to that predicts the hyper-latent. Without them the hyper-latent uses tables of the latent, and the model has no
+    trellis. With both, only one part is made anew: the "trellis" or the "neighbours" network.
     """
     networks = load_networks(weights, config)
     networks.load_state_dict({name: tensor.float() for name, tensor in rounded(networks).items()})
@@ -60,7 +63,9 @@ def export_model(
         integers = _integers_of(integers_of)
     else:
         integers = integer_tensors(networks, None if pictures is None else counted(networks, pictures))
-    if pictures is not None:
+    if pictures is not None and (integers_of is None or anew == "neighbours"):
+        integers |= neighbour_tensors(fitted(analysed(networks, pictures)))
+    if pictures is not None and (integers_of is None or anew == "trellis"):
         integers |= trellis_tensors(designed(assembled(networks, integers), pictures))
     identity = save_model(target, networks, integers)
     write_check(target)

@@ -59,10 +59,10 @@ def saved(given: argparse.Namespace) -> None:
 
     viterbi.WEIGHT = given.weight * STEP_CONSTANT / 3
     model = load_model(given.model, "cpu")
-    scalar = replace(model, coder=replace(model.coder, trellis=None), parse_id=model.scalar_id)
+    scalar = replace(model, parse_id=list(model.coders)[-1])
     if given.design:
         tables = designed(scalar, load_pictures(given.design))
-        model = replace(model, coder=replace(model.coder, trellis=tables))
+        model = replace(model, coders={model.parse_id: replace(model.coder, trellis=tables)})
     indices = [int(word) for word in given.indices.split(",")]
     rows: list[list[tuple[float, float, float]]] = [[] for _ in indices]
     for pixels in load_pictures(given.pictures):
