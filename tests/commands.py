@@ -40,10 +40,12 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def command(*arguments: str | Path, models: Path | str = "", input: bytes = b"", **options: Any) -> Process:
-    """Run the command to its end."""
-    process = start(*arguments, models=models, stdin=subprocess.PIPE, **options)
-    out, err = process.communicate(input, timeout=120)
+def command(
+    *arguments: str | Path, models: Path | str = "", input: bytes = b"", given: Any = None, **options: Any
+) -> Process:
+    """Run the command to its end. given: an open file as its standard input, instead of a pipe with `input`."""
+    process = start(*arguments, models=models, stdin=given or subprocess.PIPE, **options)
+    out, err = process.communicate(None if given else input, timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

@@ -26,6 +26,7 @@ from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.encoder.target import Encoded
+from ldcodec.jobs import paths
 from ldcodec.jobs.messages import library_output_as_warnings
 from ldcodec.nets import model as loader
 from ldcodec.nets.model import Model
@@ -262,6 +263,13 @@ WRONG_USES: dict[str, tuple[list[str], str]] = {
     "no cuda": (["compress", "a.png", *TINY, "--device", "cuda", *TARGET], "CUDA"),
     "other device": (["compress", "a.png", "--device", "tpu", *TARGET], "--device"),
     "no threads": (["compress", "a.png", "--threads", "0", *TARGET], "--threads"),
+    "ldc as jpg": (
+        ["compress", "a.png", "-o", "photo.jpg", *TARGET],
+        "photo.jpg: the output is no .jpg file; name it .ldc",
+    ),
+    "ldc as text": (["compress", "a.png", "-o", "new.TXT", "-f", *TARGET], "no .TXT file"),
+    "ldc as png at a url": (["compress", "a.png", "-o", "memory://x/photo.png", *TARGET], "no .png file"),
+    "page as picture": (["view", "k.ldc", "-o", "page.png", "--no-open"], "no .png file; name it .html"),
     "unknown picture format": (["decompress", "k.ldc", "-o", "k.xyz"], "unknown extension"),
     "no steps": (["decompress", "k.ldc", "--steps", "0"], "--steps"),
     "realism 2": (["decompress", "k.ldc", "--realism", "2"], "--realism"),
@@ -417,6 +425,69 @@ def test_force_replaces_the_file_and_keeps_its_rights(call: Call, sound: Path) -
     assert call("decompress", "k.ldc", "--force")[0] == 0
     assert (sound / "k.png").read_bytes().startswith(b"\x89PNG")
     assert (sound / "k.png").stat().st_mode & 0o777 == 0o640
+
+
+ORIGINS = {"compress": ("a.png", "out.ldc", ["--lossless"]), "decompress": ("k.ldc", "out.png", []),
+           "view": ("k.ldc", "out.html", ["--no-open"])}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ORIGINS)
+@pytest.mark.parametrize("rights", [0o600, 0o640, 0o400, 0o604])
+def test_nobody_may_do_more_with_an_output(command: str, rights: int, call: Call, sound: Path) -> None:
+    """Nor while it is written; and an output that was there before is not more open than that."""
+    source, target, options = ORIGINS[command]
+    (sound / source).chmod(rights)
+    os.umask(old := os.umask(0o022))
+    expected = 0o666 & ~old & (rights | 0o700)
+    for before in (None, 0o666, 0o600):
+        if before is not None:
+            (sound / target).chmod(before)
+        assert call(command, source, "-o", target, *options, "-f", "-q")[0] == 0
+        assert (sound / target).stat().st_mode & 0o777 == (expected if before is None else before & (rights | 0o700))
+
+
+def test_an_unfinished_output_is_as_closed(sound: Path) -> None:
+    (sound / "a.png").chmod(0o600)
+    origin = paths.origin_of(str(sound / "a.png"), preserve=False)
+    with paths.created(str(sound / "new.ldc"), origin, str(sound / "unfinished")):
+        assert (sound / "unfinished").stat().st_mode & 0o777 == 0o600
+
+
+def test_another_group_may_do_no_more_than_anybody(sound: Path) -> None:
+    status = (sound / "a.png").stat()
+    for mode, expected in ((0o640, 0o600), (0o664, 0o644), (0o666, 0o666), (0o646, 0o646)):
+        (sound / "b.png").chmod(0o666)
+        assert paths.Origin(mode, status.st_gid + 1, None).rights((sound / "b.png").stat()) == expected
+
+
+@pytest.mark.slow
+def test_standard_streams_by_their_names(sound: Path) -> None:
+    """Redirected to a file they are what they are as a pipe: what is in the file already stays."""
+    names = [("/dev/stdin", "/dev/stdout"), ("/dev/fd/0", "/proc/self/fd/1")]
+    for source, target in names:
+        with (sound / "a.png").open("rb") as given, (sound / "out").open("wb") as out:
+            out.write(b"before")
+            out.flush()
+            done = command("compress", source, "-o", target, "--lossless", cwd=sound, stdout=out, given=given)
+            assert done.returncode == 0, done.stderr
+        data = (sound / "out").read_bytes()
+        assert data.startswith(b"before") and container.read(data[6:]).lossless
+    with (sound / "out.png").open("wb") as out:
+        done = command("decompress", "exact.ldc", "-o", "/dev/stdout", "-q", cwd=sound, stdout=out)
+    assert (done.returncode, done.stderr) == (0, b"")
+    with Image.open(sound / "out.png") as restored:
+        assert restored.tobytes() == photo().tobytes()
+    with (sound / "third").open("wb") as third:
+        path = f"/dev/fd/{third.fileno()}"
+        done = command("decompress", "exact.ldc", "-o", path, cwd=sound, pass_fds=[third.fileno()])
+    assert done.returncode == 0 and (sound / "third").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_output_of_an_output_has_the_name_of_the_first(call: Call, sound: Path) -> None:
+    for name in ("x.jpg.ldc", "x.png.ldc", "y.PNG.ldc", "z.ldc"):
+        (sound / name).write_bytes((sound / "exact.ldc").read_bytes())
+    assert call("decompress", "x.jpg.ldc", "x.png.ldc", "y.PNG.ldc", "z.ldc", "-o", "back/")[0] == 0
+    assert sorted(contents(sound / "back")) == ["x.jpg.png", "x.png", "y.PNG", "z.png"]
 
 
 def test_new_files_follow_the_umask(call: Call, sound: Path) -> None:

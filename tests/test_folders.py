@@ -1,5 +1,6 @@
 """Whole folders: trees, manifests, processes, and what is left after a kill."""
 
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from ldcodec.errors import UsageError
 from ldcodec.jobs import paths, workers
 from ldcodec.jobs.manifest import FILE_NAME, fingerprint_of, open_manifest
 from ldcodec.jobs.paths import Job, unfinished_path
+from ldcodec.jobs.tree import targets_of
 from ldcodec.jobs.work import Work
 from ldcodec.jobs.workers import CoreSplit, outcomes, split_cores
 from tests.commands import Call, environment, error_line, heed_interrupts, start
@@ -135,6 +137,123 @@ def test_failures_are_listed_and_the_rest_is_done(call: Call, photos: Path, tmp_
     assert tree(tmp_path / "archive") == ["2024/b.ldc", "2024/june/a.ldc", "c.ldc"]
     (photos / "2024" / "bad.jpg").write_bytes(png())
     assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (1, 3, 0)
+
+
+def picture(path: Path, colour: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (40, 30), colour).save(path)
+
+
+def colours_of(folder: Path) -> dict[str, tuple[int, ...]]:
+    found = {}
+    for path in sorted(folder.glob("*.*")):
+        if path.name != FILE_NAME:
+            with Image.open(path) as image:
+                found[path.name] = image.convert("RGB").getpixel((5, 5))
+    return found  # type: ignore[return-value]
+
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def test_nothing_comes_back_under_the_name_of_another(call: Call, tmp_path: Path) -> None:
+    for name, colour in (("x.bmp", "red"), ("x.png", "lime"), ("x.tif", "blue"), ("y.bmp", "red")):
+        picture(tmp_path / "in" / name, colour)
+    assert call("compress", "in", "-o", "stored", *EXACT)[0] == 0
+    assert tree(tmp_path / "stored") == ["x.bmp.ldc", "x.png.ldc", "x.tif.ldc", "y.ldc"]
+    assert call("decompress", "stored", "-o", "back", *EXACT[:3])[0] == 0
+    assert colours_of(tmp_path / "back") == {"x.bmp.png": RED, "x.png": GREEN, "x.tif.png": BLUE, "y.png": RED}
+
+
+def test_a_name_goes_to_whom_it_belongs_even_later(call: Call, tmp_path: Path) -> None:
+    """x.bmp was stored as x.ldc, and has come back as x.png, when an x.png appears."""
+    picture(tmp_path / "in" / "x.bmp", "red")
+    for expected in ({"x.png": RED}, {"x.ldc.png": RED, "x.png": GREEN}):
+        assert call("compress", "in", "-o", "stored", *EXACT)[0] == 0
+        assert call("decompress", "stored", "-o", "back", *EXACT[:3])[0] == 0
+        assert colours_of(tmp_path / "back") == expected
+        picture(tmp_path / "in" / "x.png", "lime")
+    assert summary(call("compress", "in", "-o", "stored", *EXACT)[1]) == (0, 2, 0)
+    assert summary(call("decompress", "stored", "-o", "back", *EXACT[:3])[1]) == (0, 2, 0)
+
+
+NAMED: list[tuple[str, list[str], list[str]]] = [
+    (".ldc", ["x.jpg", "x.png", "x.jpg.png"], ["x.jpg.ldc", "x.png.ldc", "x.jpg.png.ldc"]),
+    (".ldc", ["d/x.jpg", "x.png"], ["d/x.ldc", "x.ldc"]),
+    (".ldc", ["a.png", "A.png", "A.PNG"], ["a.png.3.ldc", "A.png.2.ldc", "A.PNG.ldc"]),
+    (".ldc", ["x.ldc.png", "x.png"], ["x.ldc", "x.png.ldc"]),
+    (".png", ["x.jpg.ldc", "x.png.ldc"], ["x.jpg.png", "x.png"]),
+    (".png", ["x.ldc", "x.png.ldc"], ["x.ldc.png", "x.png"]),
+    (".png", ["x.jpg.png.ldc", "x.jpg.ldc"], ["x.jpg.png", "x.jpg.ldc.png"]),
+]
+
+
+@pytest.mark.parametrize(("extension", "names", "expected"), NAMED, ids=str)
+def test_names(extension: str, names: list[str], expected: list[str]) -> None:
+    """In any order, and again once they are known."""
+    for order in (names, names[::-1]):
+        found = targets_of(order, extension, {})
+        assert [found[name] for name in names] == expected
+        assert targets_of(order, extension, found) == found
+
+
+def test_names_of_any_two_differ() -> None:
+    words = ("x", "X", "x.png", "x.jpg", "x.ldc", "x.png.ldc", "x.jpg.png", "x.PNG", "x.Ldc.png", ".png")
+    for names, extension in itertools.product(itertools.combinations(words, 4), (".ldc", ".png")):
+        for known in ({}, targets_of(names[:2], extension, {})):
+            found = targets_of(names, extension, known)
+            assert len({target.casefold() for target in found.values()}) == len(names), (names, found)
+
+
+def test_private_folders_stay_private(call: Call, photos: Path, tmp_path: Path) -> None:
+    """Not even the names in them are shown, and each folder is closed before a file is in it."""
+    (photos / "2024" / "june").chmod(0o700)
+    photos.chmod(0o750)
+    (photos / "c.png").chmod(0o600)
+    assert call("compress", "photos", "-o", "new/archive", *EXACT)[0] == 0
+    archive, limit = tmp_path / "new" / "archive", 0o777 & ~os.umask(os.umask(0o022))
+    assert (archive / "2024" / "june").stat().st_mode & 0o777 == 0o700 & limit
+    assert archive.stat().st_mode & 0o777 == 0o750 & limit
+    assert (archive / "c.ldc").stat().st_mode & 0o777 == 0o600
+    assert (archive / "2024").stat().st_mode & 0o777 == 0o755 & limit | 0o700
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]], ids=["loud", "quiet"])
+def test_pictures_that_cannot_be_read_are_told_and_count(quiet: list[str], call: Call, tmp_path: Path) -> None:
+    """By their extension or, where that says nothing, by their first bytes; what can be read is taken."""
+    picture(tmp_path / "in" / "a.png", "red")
+    raw = b"II*\0\x10\0\0\0CR\2\0" + bytes(60)
+    left_out = {
+        "IMG_1.CR2": raw, "IMG_2.HEIC": b"\0\0\0\x18ftypheic", "IMG_3.jxl": b"\xff\x0a" + bytes(40),
+        "IMG_4.dng": b"text", "IMG_5": raw, "IMG_6.x": b"\0\0\0\x18ftypcrx " + bytes(60),
+    }  # fmt: skip
+    for name, data in left_out.items():
+        (tmp_path / "in" / name).write_bytes(data)
+    (tmp_path / "in" / "IMG_7").write_bytes(png())
+    (tmp_path / "in" / "IMG_8.jpg_large").write_bytes(png())
+    (tmp_path / "in" / "notes.txt").write_bytes(png())
+    (tmp_path / "in" / "notes").write_bytes(b"II* is not a picture")
+    code, out, err = call("compress", "in", "-o", "stored", *EXACT, *quiet)
+    assert code == 1
+    assert tree(tmp_path / "stored") == ["IMG_7.ldc", "IMG_8.ldc", "a.ldc"]
+    assert err.splitlines()[-len(left_out) :] == [f"failed: in/{name}" for name in sorted(left_out)]
+    assert bool(quiet) == (out == "") and ("other files left alone (2): " in out) == (not quiet)
+
+
+def test_what_is_passed_over_is_counted(call: Call, photos: Path) -> None:
+    (photos / "elsewhere").symlink_to(photos / "2024")
+    out = call("compress", "photos", "-o", "photos/archive", *EXACT)[1]
+    assert "passed over: hidden files 2, hidden folders 1, links to folders 1" in out
+    assert "passed over" not in call("decompress", "photos/archive", "-o", "back", *EXACT[:3])[1]
+
+
+def test_files_of_other_extensions_are_decompressed_by_their_first_bytes(call: Call, tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.png", "red")
+    assert call("compress", "in", "-o", "stored", *EXACT)[0] == 0
+    (tmp_path / "stored" / "a.ldc").rename(tmp_path / "stored" / "b")
+    (tmp_path / "stored" / "c").write_bytes(b"text")
+    code, out, _ = call("decompress", "stored", "-o", "back", *EXACT[:3])
+    assert (code, tree(tmp_path / "back")) == (0, ["b.png"]) and "other files left alone (1)" in out
 
 
 def test_two_that_would_become_one(call: Call, photos: Path, tmp_path: Path) -> None:

@@ -14,29 +14,15 @@ from ldcodec.errors import LdcodecWarning
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult, library_output_as_warnings
 from ldcodec.jobs.models import Models
-from ldcodec.jobs.paths import Job, created, length_of, opened, times_of
+from ldcodec.jobs.paths import Job, check_extension, created, length_of, opened, origin_of
 from ldcodec.jobs.work import Work
 
 # What --recursive takes: extensions of formats that are read and hold pictures, and of some that are refused: who
 # archives a folder must learn, by the exit code too, that it leaves out pictures of a camera.
 PHOTOGRAPHS = {".avif", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".webp"}
 RASTERS = {".bmp", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif", ".tiff"}
-UNREAD = {
-    ".arw",
-    ".cr2",
-    ".cr3",
-    ".crw",
-    ".dng",
-    ".exr",
-    ".hdr",
-    ".jxl",
-    ".nef",
-    ".nrw",
-    ".orf",
-    ".pef",
-    ".raf",
-    ".rw2",
-}
+RAW = {".arw", ".cr2", ".cr3", ".crw", ".dng", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".x3f"}
+UNREAD = RAW | {".exr", ".hdr", ".jxl", ".jxr"}
 UNITS = {"": 1, "k": 1000, "m": 1000_000}
 
 
@@ -141,7 +127,19 @@ def compress(
         raise click.UsageError("--no-fallback and --lossless contradict each other")
     options = CompressOptions(cast(TargetOptions, given), strip, not no_fallback, effort, frame, not common.no_preserve)
     work = Work(_compress, options, common.model, common.device, common.max_pixels)
-    return common.run(work, frozenset(PHOTOGRAPHS | RASTERS | UNREAD), ".ldc")
+    return common.run(work, (frozenset(PHOTOGRAPHS | RASTERS | UNREAD), _is_picture), ".ldc", _check_names)
+
+
+def _is_picture(head: bytes) -> bool:
+    from ldcodec.pictures.kinds import is_picture
+
+    return is_picture(head)
+
+
+def _check_names(jobs: list[Job]) -> None:
+    """Raise UsageError for an output that says to be something else."""
+    for job in jobs:
+        check_extension(job.target, (".ldc", ""))
 
 
 def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits) -> JobResult:
@@ -151,7 +149,7 @@ def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits
     from ldcodec.pictures.read import read
 
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are reported once, as ours
-    times = times_of(job.source) if options.preserve else None
+    origin = origin_of(job.source, options.preserve)
     settings = options.settings()
     with opened(job.source) as stream, library_output_as_warnings():
         limits.check_picture(stream, settings, models.weights())
@@ -160,7 +158,7 @@ def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits
     start = models.clock()
     encoded = encode_picture(picture, settings, models.chosen)
     seconds = models.clock() - start
-    with created(job.target, times, job.unfinished) as stream:
+    with created(job.target, origin, job.unfinished) as stream:
         stream.write(encoded.data)
     if length is not None and len(encoded.data) > length:  # as of a small JPEG at a high quality, or without loss
         text = f"the output is larger than the input: {len(encoded.data)} instead of {length} bytes"

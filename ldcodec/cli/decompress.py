@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, NotRequired, TypedDict, cast
 
 import click
 
+from ldcodec.bitstream.layout import MAGIC
 from ldcodec.bitstream.slices import PREVIEW_SCALES
 from ldcodec.cli.options import PATH, STEPS, AdvancedOption, CodingOptions, TieredCommand, coding_options
 from ldcodec.diffusion import SAMPLER_NAMES
 from ldcodec.jobs.limits import Limits, bound_threads
 from ldcodec.jobs.messages import JobResult
 from ldcodec.jobs.models import Models
-from ldcodec.jobs.paths import STREAM, Job, created, is_special, opened, reader_of, times_of
+from ldcodec.jobs.paths import STREAM, Job, created, is_special, opened, origin_of, reader_of
 from ldcodec.jobs.work import Work
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def decompress(
     options = DecompressOptions(settings, cast(Wanted, wanted), not common.no_preserve, single and not common.quiet)
     folder = _onnx_folder(backend, onnx, common)
     work = Work(_decompress, options, common.model, common.device, common.max_pixels, folder)
-    return common.run(work, frozenset({".ldc"}), ".png", _check_formats)
+    taken = frozenset({".ldc"}), lambda head: head.startswith(MAGIC)
+    return common.run(work, taken, ".png", _check_formats)
 
 
 def _onnx_folder(backend: str | None, onnx: str | None, common: CodingOptions) -> str | None:
@@ -181,7 +183,7 @@ def _decompress(job: Job, options: DecompressOptions, models: Models, limits: Li
     from ldcodec.decoder.restore import restore
     from ldcodec.pictures.write import format_of, write
 
-    times = times_of(job.source) if options.preserve else None
+    origin = origin_of(job.source, options.preserve)
     wanted = options.wanted
     with opened(job.source, parts=wanted["region"] is not None) as stream:
         source = reader_of(stream)
@@ -192,7 +194,7 @@ def _decompress(job: Job, options: DecompressOptions, models: Models, limits: Li
             picture = restore(source, models.of_file, settings, request, lambda step: bar.update())
         seconds = models.clock() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
-    with created(job.target, times, job.unfinished) as stream:
+    with created(job.target, origin, job.unfinished) as stream:
         write(picture, stream, format)
     whole = source.header.width * source.header.height
     return JobResult(picture.width, picture.height, source.length, whole, seconds, source.lossless)

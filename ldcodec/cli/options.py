@@ -68,22 +68,25 @@ class CodingOptions:
         return recursive
 
     def run(
-        self, work: Work, taken: frozenset[str], extension: str, check: Callable[[list[Job]], None] | None = None
+        self,
+        work: Work,
+        taken: tuple[frozenset[str], Callable[[bytes], bool]],
+        extension: str,
+        check: Callable[[list[Job]], None],
     ) -> int:
         """Do the work with every input and return the exit code.
 
-        taken: extensions of the files that are taken from folders; extension: of the outputs; check: refuses jobs, for
-        inputs that are no folders, by raising UsageError.
+        taken: extensions of the files that are taken from folders, and whether others are taken for their first bytes;
+        extension: of the outputs; check: refuses jobs, for inputs that are no folders, by raising UsageError.
         """
         if self.takes_folders:
             from ldcodec.jobs.run import Engine, RunOptions, run_folders
 
             engine = Engine(self.engine == "ray", self.jobs, self.threads)
             options = RunOptions(not self.no_preserve, self.force, self.quiet)
-            return run_folders(self.inputs, self.output, (taken, extension), work, engine, options)
+            return run_folders(self.inputs, self.output, (*taken, extension), work, engine, options)
         jobs = plan(self.inputs, self.output, extension)
-        if check is not None:
-            check(jobs)
+        check(jobs)
         console = Console(self.quiet)
         return console.run(jobs, work.prepared(console, self.threads), self.force)
 

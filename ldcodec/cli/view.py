@@ -12,7 +12,18 @@ from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import Console, library_output_as_warnings
 from ldcodec.jobs.models import Models
-from ldcodec.jobs.paths import STREAM, Job, check, created, name_of, opened, reader_of
+from ldcodec.jobs.paths import (
+    STREAM,
+    Job,
+    check,
+    check_extension,
+    created,
+    name_of,
+    opened,
+    origin_of,
+    reader_of,
+    standard,
+)
 
 if TYPE_CHECKING:
     from ldcodec.bitstream.reader import Reader
@@ -55,14 +66,16 @@ def view(
     a map of where the bits went, and the header. Pictures above 4.2 megapixels are reduced to that size and rendered
     once; --region shows a part of them in full.
     """
+    source, original, output = standard(source, 0), original and standard(original, 0), output and standard(output, 1)
     if source == STREAM and original == STREAM:
         raise UsageError("standard input can be read only once")
     console = Console(quiet)
     with console.reporting(name_of(source)):
         job = Job(source, output or _temporary(source))
         check(job, force)
+        check_extension(job.target, (".html", ".htm", ""))
         page = _page(job, original, region, Models(model, device, threads), Limits(console, max_pixels), console)
-        with created(job.target) as stream:
+        with created(job.target, origin_of(source, preserve=False)) as stream:
             stream.write(page.encode())
         if not quiet:
             console.say(

@@ -9,7 +9,7 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +23,9 @@ from ldcodec.errors import LdcodecError, UsageError
 from ldcodec.jobs import remote
 
 STREAM = "-"
+# Names of open descriptors of this process: to open one anew would empty the file behind it, or replace it by a rename.
+DESCRIPTOR = re.compile(r"/dev/std(?P<name>in|out|err)|/(?:dev|proc/self)/fd/(?P<number>\d{1,9})")
+DESCRIPTORS = {"in": 0, "out": 1, "err": 2}
 UNFINISHED = re.compile(r"\.ldcodec-[0-9a-f]{16}\.tmp")
 ABANDONED = 86400  # seconds after which the writer of an unfinished output may be dead
 
@@ -56,11 +59,33 @@ def name_of(source: str) -> str:
     return "standard input" if source == STREAM else source
 
 
+def renamed(name: str, extension: str) -> str:
+    """The name of the output of an input: with another extension, or without its own if that leaves the other.
+
+    `x.jpg` becomes `x.ldc`, and `x.png.ldc`, which was made of `x.png`, becomes `x.png` again.
+    """
+    stem = os.path.splitext(name)[0]
+    return stem if os.path.splitext(stem)[1].lower() == extension else stem + extension
+
+
+def standard(path: str, number: int) -> str:
+    """A path, or `-` if it names the standard stream of this number, 0 or 1, such as /dev/stdout."""
+    return STREAM if _descriptor(path) == number else path
+
+
+def _descriptor(path: str) -> int | None:
+    found = DESCRIPTOR.fullmatch(path)
+    if found is None:
+        return None
+    return DESCRIPTORS[found["name"]] if found["name"] else int(found["number"])
+
+
 def plan(sources: Sequence[str], output: str | None, extension: str) -> list[Job]:
     """A job for each input: the output beside it, in the folder `output`, or `output` itself for a single one.
 
     Raises UsageError where two inputs would become one output, or an output would replace an input.
     """
+    sources, output = [standard(source, 0) for source in sources], output and standard(output, 1)
     folder = _is_folder(sources, output)
     jobs = [Job(source, _target(source, output, extension, folder), folder) for source in sources]
     _check_streams(jobs)
@@ -103,7 +128,9 @@ def _check_remote(job: Job, force: bool) -> None:
 
 
 def is_special(path: str) -> bool:
-    """Whether a path is a device or pipe, which is written to and never replaced."""
+    """Whether a path is a device, a pipe or an open descriptor, which is written to and never replaced."""
+    if _descriptor(path) is not None:
+        return True
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
@@ -116,6 +143,13 @@ def read_start(stream: BinaryIO, magic: bytes) -> bytes:
     """All bytes of a stream that begins with `magic`; of another only the first few, however long it is."""
     start = stream.read(len(magic))
     return start + stream.read() if start == magic else start
+
+
+def check_extension(target: str, allowed: Sequence[str]) -> None:
+    """Raise UsageError for the name of a file with another extension than those allowed; streams have any."""
+    extension = os.path.splitext(remote.without_query(target))[1]
+    if target != STREAM and not is_special(target) and extension.lower() not in allowed:
+        raise UsageError(f"{target}: the output is no {extension} file; name it {allowed[0]}")
 
 
 @contextmanager
@@ -148,25 +182,45 @@ def length_of(stream: BinaryIO) -> int | None:
     return length
 
 
-def times_of(source: str) -> tuple[int, int] | None:
-    """When a regular file was last read and changed, in nanoseconds since 1970; None for anything else.
+@dataclass(frozen=True)
+class Origin:
+    """The regular file that an output is made from: who may use it, and when it was last read and changed.
+
+    mode: its permission bits; group: its number; times: in nanoseconds since 1970, None where the output has its own.
+    """
+
+    mode: int
+    group: int
+    times: tuple[int, int] | None
+
+    def rights(self, status: os.stat_result) -> int:
+        """The permission bits of an output: its own, without what the input does not allow to the same people."""
+        mode = self.mode
+        if status.st_gid != self.group:  # of another group nobody may do more than anybody
+            mode &= ~stat.S_IRWXG | (mode & stat.S_IRWXO) << 3
+        return stat.S_IMODE(status.st_mode) & (mode | stat.S_IRWXU)
+
+
+def origin_of(source: str, preserve: bool) -> Origin | None:
+    """The origin of an output if its input is a regular file, else None. preserve: whether the output gets its times.
 
     Call it before the file is opened, which counts as reading.
     """
-    with suppress(OSError):
-        status = os.stat(source)
-        if source != STREAM and stat.S_ISREG(status.st_mode):
-            return status.st_atime_ns, status.st_mtime_ns
+    with suppress(OSError, AttributeError, ValueError):  # standard input may be closed or have no number
+        status = os.fstat(sys.stdin.fileno()) if source == STREAM else os.stat(source)
+        if stat.S_ISREG(status.st_mode):
+            times = (status.st_atime_ns, status.st_mtime_ns) if preserve and source != STREAM else None
+            return Origin(stat.S_IMODE(status.st_mode), status.st_gid, times)
     return None
 
 
 @contextmanager
-def created(target: str, times: tuple[int, int] | None = None, unfinished: str | None = None) -> Iterator[BinaryIO]:
+def created(target: str, origin: Origin | None = None, unfinished: str | None = None) -> Iterator[BinaryIO]:
     """The output as a binary stream; a file takes its name only once it is complete.
 
     Until then it has another name in the same folder, `unfinished` if given. If writing ends early, by an error or a
-    signal, the unfinished file is removed and an older output stays as it was. times: set on a local file; see
-    `times_of`. Raises LdcodecError.
+    signal, the unfinished file is removed and an older output stays as it was. origin: of a local file, whose rights
+    are never wider. Raises LdcodecError.
     """
     if target == STREAM:
         if sys.stdout is None:
@@ -177,10 +231,11 @@ def created(target: str, times: tuple[int, int] | None = None, unfinished: str |
         with _named(target), remote.created(target, unfinished or unfinished_path(target)) as stream:
             yield stream
     elif is_special(target):
-        with _named(target), open(target, "wb") as stream:
+        number = _descriptor(target)
+        with _named(target), open(target if number is None else os.dup(number), "wb") as stream:
             yield stream
     else:
-        with _named(target), _replaced_file(os.path.realpath(target), times, unfinished) as stream:
+        with _named(target), _replaced_file(os.path.realpath(target), origin, unfinished) as stream:
             yield stream
 
 
@@ -238,17 +293,23 @@ def _is_abandoned(path: str) -> bool:
 
 
 @contextmanager
-def _replaced_file(target: str, times: tuple[int, int] | None, unfinished: str | None) -> Iterator[BinaryIO]:
+def _replaced_file(target: str, origin: Origin | None, unfinished: str | None) -> Iterator[BinaryIO]:
     with replaced(Path(target), Path(unfinished or unfinished_path(target))) as temporary:
-        with open(temporary, "xb") as stream:
+        with open(temporary, "xb", opener=None if origin is None else _opener(origin)) as stream:
             with suppress(BlockingIOError):  # held for a moment by a process that looks for abandoned files
                 lock(stream)
             yield stream
         if os.path.exists(target):
             os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
-        if times is not None:
+        if origin is not None:
+            os.chmod(temporary, origin.rights(os.stat(temporary)))
             with suppress(OSError):  # some file systems keep no such times
-                os.utime(temporary, ns=times)
+                os.utime(temporary, ns=origin.times) if origin.times is not None else None
+
+
+def _opener(origin: Origin) -> Callable[[str, int], int]:
+    """Opens a new file that nobody may read meanwhile who may not read the input."""
+    return lambda path, flags: os.open(path, flags, 0o666 & (origin.mode | stat.S_IRWXU))
 
 
 def _is_folder(sources: Sequence[str], output: str | None) -> bool:
@@ -266,12 +327,8 @@ def _target(source: str, output: str | None, extension: str, folder: bool) -> st
         if folder:
             raise UsageError("standard input needs a file name after -o, not a folder")
         return STREAM
-    if remote.is_remote(source):
-        beside = remote.with_extension(source, extension)
-        name = remote.base_name(beside)
-    else:
-        beside = os.path.splitext(source)[0] + extension
-        name = os.path.basename(beside)
+    beside = renamed(remote.without_query(source), extension)
+    name = remote.base_name(beside) if remote.is_remote(source) else os.path.basename(beside)
     return beside if output is None else joined(output, name)
 
 

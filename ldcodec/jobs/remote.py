@@ -52,13 +52,7 @@ def is_folder(url: str) -> bool:
 
 def base_name(url: str) -> str:
     """The last part of a URL, without ?query."""
-    return PurePosixPath(_without_query(url)).name
-
-
-def with_extension(url: str, extension: str) -> str:
-    """A URL with another extension, and without ?query."""
-    path = _without_query(url)
-    return path.removesuffix(PurePosixPath(base_name(url)).suffix) + extension
+    return PurePosixPath(without_query(url)).name
 
 
 def joined(folder: str, name: str) -> str:
@@ -263,7 +257,8 @@ def _protocol(url: str) -> str:
     return url.split("://", 1)[0].lower()
 
 
-def _without_query(url: str) -> str:
+def without_query(url: str) -> str:
+    """A URL without what follows a file's name in one of the web."""
     return url.split("?", 1)[0] if _protocol(url) in WEB else url
 
 

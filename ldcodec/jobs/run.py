@@ -1,9 +1,12 @@
 """Whole folders: each file once, in a tree like that of the inputs, and again from where a run was stopped."""
 
 import os
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+import stat
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from time import monotonic
 
 from ldcodec.errors import UsageError
@@ -55,17 +58,19 @@ class RunOptions:
 def run_folders(
     inputs: Sequence[str],
     output: str | None,
-    kinds: tuple[frozenset[str], str],
+    kinds: tuple[frozenset[str], Callable[[bytes], bool], str],
     work: Work,
     engine: Engine,
     options: RunOptions,
 ) -> int:
     """Do the work with every file in the inputs.
 
-    kinds: extensions of the files that are taken, and the extension of an output. Returns the exit code. Raises
+    kinds: extensions of the files that are taken, whether another file is taken for its first bytes, and the extension
+    of an output. Returns the exit code. Raises
     LdcodecError or UsageError where nothing can be done at all.
     """
     selection = Selection(*kinds, _output_folder(inputs, output))
+    _make_output(inputs, selection.output)
     with open_manifest(selection.output) as manifest:
         manifest.settle(work.relevant_options(), options.force)
         run = _Run(manifest, options, selection)
@@ -91,23 +96,26 @@ class _Run:
         by_job = {file.job: file for file in files}
         for folder in tree.folders:
             remove_abandoned(folder)
-        with self._bar(files), closing(engine.outcomes(work, self._jobs(files), self.options.quiet)) as found:
+        with self._bar(files), closing(engine.outcomes(work, self._jobs(tree, files), self.options.quiet)) as found:
             for job, outcome in found:
                 self._record(by_job[job], outcome)
         if self.options.preserve:
             tree.keep_times()
         self._summarise(tree)
 
-    def _jobs(self, files: list[TreeFile]) -> Iterator[Job]:
+    def _jobs(self, tree: Tree, files: list[TreeFile]) -> Iterator[Job]:
         """The jobs, noted as begun when they are taken; where storing the manifest takes long, all before the first."""
-        jobs = self._begun(files)
+        jobs = self._begun(tree, files)
         if is_remote(self.selection.output):
             jobs = iter(list(jobs))
             self.manifest.save()
         return jobs
 
-    def _begun(self, files: list[TreeFile]) -> Iterator[Job]:
+    def _begun(self, tree: Tree, files: list[TreeFile]) -> Iterator[Job]:
         for file in files:
+            if not is_remote(file.job.target):
+                with self.console.reporting(file.job.source_name):
+                    tree.make_folder(os.path.dirname(os.path.normpath(file.job.target)))
             if self.console.admits(file.job, self.options.force or self.manifest.may_write(file.job.target)):
                 self.manifest.begin(file.job)
                 yield file.job
@@ -174,6 +182,20 @@ class _Run:
         if tree.others:
             kinds = ", ".join(f"{count} {name or 'without extension'}" for name, count in tree.others.most_common(5))
             self.console.say(f"other files left alone ({tree.others.total()}): {kinds}")
+        if passed := +tree.passed:  # without the kinds of which there are none
+            self.console.say(f"passed over: {', '.join(f'{kind} {passed[kind]}' for kind in sorted(passed))}")
+
+
+def _make_output(inputs: Sequence[str], output: str) -> None:
+    """Make a local output folder, if there is none, with rights no wider than those of the input folders.
+
+    What cannot be made is reported when the manifest is opened.
+    """
+    if not is_remote(output) and not os.path.exists(output):
+        with suppress(OSError):
+            modes = [os.stat(source).st_mode for source in inputs if os.path.isdir(source)]
+            os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
+            os.mkdir(output, reduce(and_, modes, 0o777) | stat.S_IRWXU)
 
 
 def _output_folder(inputs: Sequence[str], output: str | None) -> str:

@@ -43,6 +43,29 @@ _KNOWN = (  # names of files that Pillow does not know, and what stands where in
     ("a film", 4, b"ftypmp4"),
     ("a PDF document", 0, b"%PDF-"),
 )
+_PICTURES = (  # what stands where in the first bytes of pictures
+    (0, b"\xff\xd8\xff"),  # JPEG
+    (0, b"\x89PNG\r\n\x1a\n"),
+    (0, b"GIF8"),
+    (8, b"WEBPVP8"),
+    (0, b"8BPS"),
+    (0, b"qoif"),
+    (4, b"jP  \r\n\x87\n"),
+    (0, b"\xff\x4f\xff\x51"),  # a bare stream of JPEG 2000
+    *((4, b"ftyp" + brand) for brand in sorted(HEIC | {b"avif", b"avis", b"mif1", b"msf1"})),
+    (0, b"\0\0\0\x0cJXL "),
+    (0, b"\x76\x2f\x31\1"),
+    (0, b"#?RADIANCE"),
+    *((place, mark) for _, place, mark in _RAW),
+)
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether the first 64 bytes of a file are those of a picture, of a kind that is read or not.
+
+    Kinds that begin with text or less than three bytes are not recognised, since other files may begin like that too.
+    """
+    return head[:4] in TIFF_MARKS or any(head[place : place + len(mark)] == mark for place, mark in _PICTURES)
 
 
 def opened(stream: BinaryIO) -> Image.Image:
