@@ -223,6 +223,7 @@ def test_resolution_comes_back(dpi: tuple[int, int]) -> None:
 
 def test_the_usual_resolution_takes_no_bytes() -> None:
     assert silent(jpeg(dpi=(72, 72))).notes.resolution is None
+    assert silent(tiff({})).notes.resolution is None
     assert silent(jpeg(exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0")).notes.resolution is None
 
 
@@ -230,6 +231,7 @@ def test_pixels_that_are_not_square_are_told() -> None:
     data = jpeg()
     place = data.index(b"JFIF\0") + 7
     assert "not square" in told(data[:place] + b"\0\0\2\0\1" + data[place + 5 :])[1]
+    assert "not square" in told(tiff({282: (5, 2.0), 283: (5, 1.0), 296: (3, 1)}))[1]
     assert "not square" in told(png((b"pHYs", struct.pack(">IIB", 2, 1, 0))))[1]
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import TiffImageFile
 
 from ldcodec.bitstream.chunktypes import MAX_RESOLUTION
@@ -81,6 +81,8 @@ def _resolution(image: Image.Image) -> tuple[float, float] | None:
         return None
     if image.format in ("JPEG", "MPO") and "jfif_unit" not in image.info:
         return None
+    if isinstance(image, TiffImageFile) and ExifTags.Base.XResolution not in image.tag_v2:
+        return None  # Pillow makes it 1
     try:
         across, down = (float(value) for value in dpi)  # type: ignore[union-attr]  # anything may be there
     except (TypeError, ValueError, ZeroDivisionError):

@@ -111,7 +111,7 @@ def _tiff(image: Image.Image, stream: BinaryIO | None) -> Findings:
     photoshop = tags.get(PHOTOSHOP)
     if isinstance(photoshop, bytes) and resources.settings_in(photoshop):
         found.parts.append("Photoshop settings")
-    return found
+    return _with_aspect(image, found)
 
 
 def _has_maker_notes(stream: BinaryIO, place: object) -> bool:
@@ -204,8 +204,9 @@ def _psd(image: Image.Image, stream: BinaryIO | None) -> Findings:
 
 
 def _with_aspect(image: Image.Image, found: Findings) -> Findings:
-    """Name pixels that are not square, as JPEG and PNG may say without a unit."""
+    """Name pixels that are not square, as JPEG, PNG and TIFF may say without a unit."""
     aspect = image.info.get("jfif_density") if image.info.get("jfif_unit") == 0 else image.info.get("aspect")
+    aspect = image.info.get("resolution", aspect)
     if aspect is not None and aspect[0] != aspect[1]:
         found.parts.append("shape of pixels that are not square")
     return found
