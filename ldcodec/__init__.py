@@ -25,7 +25,7 @@ from ldcodec.errors import (
 if TYPE_CHECKING:
     from ldcodec.bitstream.container import info
     from ldcodec.codec import decode, encode
-    from ldcodec.nets.model import load_model
+    from ldcodec.encoder.library import load_model
     from ldcodec.pillow import register
 
 __version__ = "0.1.0"
@@ -51,7 +51,7 @@ _HOMES = {  # public name → (module, attribute); importing them here would loa
     "decode": ("ldcodec.codec", "decode"),
     "encode": ("ldcodec.codec", "encode"),
     "info": ("ldcodec.bitstream.container", "info"),
-    "load_model": ("ldcodec.nets.model", "load_model"),
+    "load_model": ("ldcodec.encoder.library", "load_model"),
     "register": ("ldcodec.pillow", "register"),
 }
 

@@ -3,14 +3,14 @@
     encode: picture ─► encoder.ratecontrol (which quality index?) ─► encoder.whole or encoder.sliced ─► bytes
     decode: bytes ─► bitstream.reader ─► decoder.restore ─► picture
 
-torch is imported inside functions, because lossless files and ONNX models do without it.
+The encoder and models are imported inside functions, because lossless files do without them.
 """
 
 import io
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
 from PIL import Image
@@ -21,6 +21,7 @@ from ldcodec.bitstream.reader import Reader
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeOptions, DecodeSettings, Request
 from ldcodec.decoder.restore import restore
+from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.ratecontrol import Coded, encode_to, out_of_reach
 from ldcodec.encoder.target import Encoded, EncodeSettings, Target
 from ldcodec.errors import TargetError
@@ -28,9 +29,6 @@ from ldcodec.pictures import chunks, metadata
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.read import as_picture
 from ldcodec.pictures.write import to_image
-
-if TYPE_CHECKING:
-    from ldcodec.nets.model import Model
 
 Data = bytes | bytearray | memoryview | Reader
 
@@ -46,7 +44,7 @@ def encode(
     strip: bool = False,
     fallback: bool = True,
     effort: int = 1,
-    model: "Model | None" = None,
+    model: EncoderModel | None = None,
 ) -> bytes:
     """Encode a picture as an .ldc file and return its bytes.
 
@@ -69,12 +67,12 @@ def encode(
     return encode_picture(as_picture(image), settings, lambda: _encoder_model(model)).data
 
 
-def encode_picture(picture: Picture, settings: EncodeSettings, find_model: "Callable[[], Model]") -> Encoded:
+def encode_picture(picture: Picture, settings: EncodeSettings, find_model: Callable[[], EncoderModel]) -> Encoded:
     """Encode a `Picture`; warns and raises like `encode`. find_model: called only for a target that needs a model."""
     picture = metadata.strip(picture) if settings.strip else picture
     if settings.target.lossless:
         return Encoded(container.write(chunks.lossless(picture)), True)
-    model = find_model()  # first: it imports torch, which callers that count seconds do not count as encoding
+    model = find_model()  # first: callers that count seconds do not count this as encoding
     from ldcodec.encoder.sliced import encoder_for
 
     with _undisturbed():
@@ -147,25 +145,25 @@ def decode_picture(data: Data, **options: Unpack[DecodeOptions]) -> Picture:
         return restore(source, lambda parse_id: model or _installed_model(parse_id), settings, request, on_step)
 
 
-def _encoder_model(given: "Model | None") -> "Model":
-    from ldcodec.nets.model import Model, load_model
+def _encoder_model(given: EncoderModel | None) -> EncoderModel:
+    from ldcodec.encoder.library import load_model
 
     if given is None:
         return load_model()
-    check_type("model", given, Model, "what load_model returns")
+    check_type("model", given, EncoderModel, "what load_model returns")
     return given
 
 
 def _undisturbed() -> AbstractContextManager[object]:
     """Keep away what the caller has set in torch for networks of its own; whoever has not loaded it has set nothing."""
-    if "torch" not in sys.modules:
+    if sys.modules.get("torch") is None:
         return nullcontext()
     from ldcodec.nets.surroundings import undisturbed
 
     return undisturbed()
 
 
-def _installed_model(parse_id: bytes) -> "DecoderModel":
-    from ldcodec.nets.model import find_model
+def _installed_model(parse_id: bytes) -> DecoderModel:
+    from ldcodec.encoder.library import find_model
 
     return find_model(parse_id)

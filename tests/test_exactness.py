@@ -25,7 +25,8 @@ from ldcodec.bitstream import container
 from ldcodec.decoder import reverse
 from ldcodec.decoder.parse import parse
 from ldcodec.decoder.request import DecodeSettings
-from ldcodec.encoder.whole import Latents, PictureEncoder
+from ldcodec.encoder.latents import Latents
+from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.arithmetic import Arithmetic, NumpyArithmetic
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import IntegerRateModel, Prior

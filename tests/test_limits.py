@@ -100,7 +100,7 @@ PNG_BOMBS = {
 
 def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on a test fails that loads a model, or pixels."""
-    for place in ("nets.model.load_model", "nets.model.find_model", "pictures.read.read"):
+    for place in ("encoder.library.load_model", "encoder.library.find_model", "pictures.read.read"):
         monkeypatch.setattr(f"ldcodec.{place}", Mock(side_effect=AssertionError(place)))
 
 

@@ -18,11 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ldcodec.codec import decode_array, encode
+from ldcodec.encoder.library import find_model
 from ldcodec.entropy.config import BASE
 from ldcodec.entropy.modelfiles import FILE_NAME, SEARCH_VARIABLE, find_file, known_models
 from ldcodec.entropy.weights import parse_ids
 from ldcodec.errors import ModelError, UsageError
-from ldcodec.nets.model import DEFAULT_MODEL, Model, find_model, load_model, parse_id, save_model
+from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, parse_id, save_model
 from ldcodec.training.release import integer_tensors
 from tests.conftest import TINY, tiny_integers, tiny_networks
 
@@ -269,7 +270,8 @@ def test_a_file_finds_its_model_by_the_parse_id(
     picture = np.full((20, 30, 3), 77, np.uint8)
     for writer in (model, older_model, scalar_model):
         data = encode(picture, quality=50, model=writer)
-        assert np.array_equal(decode_array(data), decode_array(data, model=writer))
+        difference = decode_array(data).astype(int) - decode_array(data, model=writer)  # of ncnn and PyTorch
+        assert np.abs(difference).max() <= 1
 
 
 def test_an_unknown_parse_id_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

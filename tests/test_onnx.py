@@ -279,13 +279,6 @@ def test_torch_is_not_needed(place: Path, original: Model, tmp_path: Path, quant
         assert np.abs(found[:, :, :3].astype(int) - expected).max() <= 1
 
 
-def test_the_process_without_torch_has_none(place: Path, original: Model, tmp_path: Path) -> None:
-    """The process of the test above really has no torch."""
-    (tmp_path / "a.ldc").write_bytes(encode(texture(64, 64), quality=40, fallback=False, model=original))
-    done = without_torch("decompress a.ldc -o a.png", folder=tmp_path, models=place)
-    assert done.returncode == 1 and "needs torch, which is not installed" in error_line(done.stderr)
-
-
 @pytest.fixture
 def refusal(call: Call, original: Model, tmp_path: Path) -> Callable[..., str]:
     """Run `decompress k.ldc` with some options, which must fail; returns the error line."""

@@ -13,8 +13,8 @@ from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.slices import Span
 from ldcodec.codec import encode
 from ldcodec.decoder.parse import parse, parse_slice
+from ldcodec.encoder.latents import Latents, code_slice
 from ldcodec.encoder.sliced import SlicedEncoder
-from ldcodec.encoder.whole import Latents, code_slice
 from ldcodec.entropy import trellis
 from ldcodec.entropy.modelfiles import FILE_NAME, find_file
 from ldcodec.entropy.tables import SKIPPED_SCALES

@@ -16,7 +16,7 @@ import torch
 import ldcodec
 from ldcodec.codec import decode_array
 from ldcodec.encoder import refine
-from ldcodec.nets.model import Model
+from ldcodec.nets.model import Model, load_model
 from tests.commands import environment
 from tests.pictures import texture
 
@@ -79,7 +79,7 @@ def test_settings_for_other_networks_do_not_reach_ours(
     shutil.copytree(tiny_model_folder / "tiny", tmp_path / "tiny")
     before = torch.random.get_rng_state()
     with SURROUNDINGS[name]():
-        loaded = ldcodec.load_model(str(tmp_path / "tiny"), "cpu")
+        loaded = load_model(str(tmp_path / "tiny"), "cpu")
         assert results(loaded) == expected
     assert torch.equal(torch.random.get_rng_state(), before)
     assert results(loaded) == expected
@@ -101,12 +101,13 @@ FORKING = """
 import multiprocessing, sys
 import numpy as np, torch
 import ldcodec
+from ldcodec.nets.model import load_model
 
 pixels = np.random.default_rng(0).integers(0, 256, (256, 384, 3)).astype(np.uint8)
 
 def work(number):
-    data = ldcodec.encode(pixels, quality=50, model=ldcodec.load_model("tiny", "cpu"))
-    return len(data), torch.get_num_threads(), ldcodec.decode(data).size
+    data = ldcodec.encode(pixels, quality=50, model=load_model("tiny", "cpu"))
+    return len(data), torch.get_num_threads(), ldcodec.decode(data, model=load_model("tiny", "cpu")).size
 
 if __name__ == "__main__":
     torch.set_num_threads(2)

@@ -19,16 +19,16 @@ from ldcodec.bitstream.container import Container, write
 from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array
 from ldcodec.decoder import latent as latents
+from ldcodec.decoder import threads as sharing
 from ldcodec.decoder import tiles
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.parse import parse_slice
 from ldcodec.decoder.request import Request
 from ldcodec.decoder.threads import map_in_threads, thread_count
+from ldcodec.encoder import library
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.entropy.integer import Parsed
 from ldcodec.errors import DamagedError
-from ldcodec.jobs import limits
-from ldcodec.jobs.models import Models
 from ldcodec.nets.model import Model
 from tests.commands import environment
 from tests.pictures import texture
@@ -220,23 +220,24 @@ def test_cores_are_those_of_the_control_group(
     text: str | None, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    monkeypatch.setattr(limits, "CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr(sharing, "CPU_MAX", tmp_path / "cpu.max")
     if text is not None:
         (tmp_path / "cpu.max").write_text(f"{text}\n")
-    assert limits.cores() == most
+    assert sharing.cores() == most
 
 
 def test_threads_are_no_more_than_the_cores_unless_asked_for(
     tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cpu.max").write_text("100000 100000")
-    monkeypatch.setattr(limits, "CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr(sharing, "CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr(library, "by_ncnn", lambda device: False)
     monkeypatch.setenv("LDCODEC_MODELS", tiny_model)
     before = torch.get_num_threads()
     try:
         for given, threads in [(None, 1), (3, 3)]:
             torch.set_num_threads(2)
-            Models("tiny", "cpu", given).chosen()
+            library.load_model("tiny", "cpu", given)
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

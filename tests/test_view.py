@@ -81,8 +81,9 @@ def test_a_page_holds_every_choice_exactly(call: Call, folder: Path, sound: byte
     asked = [(choice["realism"], choice["steps"]) for choice in data["choices"]]
     assert asked == [(r, s) for s in (1, 4) for r in (0, 0.5, 1)]
     for choice in data["choices"]:
-        made = decode_array(sound, realism=choice["realism"], steps=choice["steps"], model=model)
-        assert np.array_equal(pixels_of(choice["src"]), made)
+        made = pixels_of(choice["src"])
+        computed = decode_array(sound, realism=choice["realism"], steps=choice["steps"], model=model)
+        assert np.abs(made.astype(int) - computed).max() <= 1  # the page's by ncnn, these by PyTorch
         error = np.square(made.astype(float) - texture(HEIGHT, WIDTH)).mean()
         assert choice["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-4)
     assert len({choice["src"] for choice in data["choices"]}) > 3

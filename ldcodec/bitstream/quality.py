@@ -7,10 +7,12 @@ orthonormal transform and an error that is averaged over three colours, that giv
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor  # for annotations only: `info` and lossless files must not load torch
+
+Number = TypeVar("Number", float, "Tensor")
 
 TOP_INDEX = 4095  # 12 bits
 LOG_MULTIPLIER = math.log(2.4656e-4), math.log(0.32849)  # log λ at t = 0 and t = 1
@@ -37,12 +39,14 @@ def nearest_index(t: float) -> int:
     return min(TOP_INDEX, max(0, round(t * TOP_INDEX)))
 
 
-def multiplier(t: "Tensor") -> "Tensor":
+def multiplier(t: Number) -> Number:
     """λ(t), elementwise: about 2.5e-4 at t = 0 and 0.33 at t = 1."""
     low, high = LOG_MULTIPLIER
-    return (low + (high - low) * t).exp()
+    scaled: Number = math.e ** (low + (high - low) * t)
+    return scaled
 
 
-def base_gain(t: "Tensor") -> "Tensor":
+def base_gain(t: Number) -> Number:
     """The inverse of the nominal quantisation step, √(λ(t)/26), elementwise."""
-    return (multiplier(t) / STEP_CONSTANT).sqrt()
+    gain: Number = (multiplier(t) / STEP_CONSTANT) ** 0.5
+    return gain

@@ -222,7 +222,7 @@ def _setup(options: dict[str, Any]) -> "Setup":
     from ldcodec.bench import metrics
     from ldcodec.bench.catalogue import QUALITIES, OwnOptions
     from ldcodec.bench.sweep import Setup
-    from ldcodec.jobs.limits import cores
+    from ldcodec.decoder.threads import cores
     from ldcodec.jobs.workers import MOST_PROCESSES
 
     measures = tuple(name.replace("-", "_").lower() for name in options["metrics"])

@@ -2,8 +2,10 @@
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import click
 
@@ -18,7 +20,7 @@ from ldcodec.jobs.paths import STREAM, Job, created, is_special, opened, origin_
 from ldcodec.jobs.work import Work
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    from ldcodec.diffusion.samplers import OnStep
 
 LONG_WORK = 8  # steps from which one picture has a progress bar
 
@@ -189,9 +191,9 @@ def _decompress(job: Job, options: DecompressOptions, models: Models, limits: Li
         source = reader_of(stream)
         limits.check_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
         start = models.clock()
-        with _step_bar(options.settings["steps"], options.shown) as bar:
+        with _step_bar(options.settings["steps"], options.shown) as on_step:
             settings, request = DecodeSettings(**options.settings), Request(**wanted)
-            picture = restore(source, models.of_file, settings, request, lambda step: bar.update())
+            picture = restore(source, models.of_file, settings, request, on_step)
         seconds = models.clock() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
     with created(job.target, origin, job.unfinished) as stream:
@@ -200,9 +202,13 @@ def _decompress(job: Job, options: DecompressOptions, models: Models, limits: Li
     return JobResult(picture.width, picture.height, source.length, whole, seconds, source.lossless)
 
 
-def _step_bar(steps: int | None, shown: bool) -> "tqdm[NoReturn]":
+@contextmanager
+def _step_bar(steps: int | None, shown: bool) -> "Iterator[OnStep | None]":
     """Progress through the steps of one picture, if there are many and a terminal to show them."""
+    if not shown or (steps or 1) < LONG_WORK:
+        yield None
+        return
     from tqdm import tqdm
 
-    few = not shown or (steps or 1) < LONG_WORK
-    return tqdm(total=steps, unit="step", leave=False, disable=True if few else None)
+    with tqdm(total=steps, unit="step", leave=False, disable=None) as bar:
+        yield lambda step: bar.update()

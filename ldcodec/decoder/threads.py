@@ -5,11 +5,15 @@ each other at its end, and idle while symbols are read and arrays copied; slices
 a slice (docs/experiments.md). torch is imported inside the functions, because decoding through ONNX does without it.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from pathlib import Path
+from typing import TypeVar, cast
+
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of version 2: microseconds of CPU in each period, microseconds of a period
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,3 +47,28 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], th
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)  # set per thread, and inherited by threads started later
+
+
+def cores() -> int:
+    """Cores that this process may use: those it is bound to, and no more than its control group is given time for."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(bound, _cores_given(CPU_MAX) or bound)
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Iterate while another thread computes the next item: one is ahead, to bound memory."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        following: Future[object] = pool.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = pool.submit(next, items, end)
+            yield cast(Item, item)
+
+
+def _cores_given(path: Path) -> int | None:
+    """Cores whose whole time a control group may use, at least 1; None where it has no limit."""
+    try:
+        quota, period = (int(number) for number in path.read_text().split())
+        return max(1, -(-quota // period))
+    except (OSError, ValueError, ZeroDivisionError):  # without a limit the quota is the word max
+        return None

@@ -17,7 +17,8 @@ from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, quality_of, render, reverse_diffusion
-from ldcodec.diffusion.posterior import Array
+from ldcodec.decoder.threads import ahead
+from ldcodec.diffusion.posterior import Array, Condition
 from ldcodec.diffusion.samplers import OnStep, evaluations
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.entropy.trellis import reconstructed
@@ -62,19 +63,26 @@ def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator
     halo = halo_of(latent.model, settings)
     first, last = region.top // PIXELS, -(-region.bottom // PIXELS)
     left, right = region.left // PIXELS, -(-region.right // PIXELS)
-    for top, bottom in evenly(first, last, TILE):
-        for start, end in evenly(left, right, TILE):
-            tile = Area(top, bottom, start, end)
-            drawn = Area(*(PIXELS * edge for edge in tile))
-            place = drawn.within(region)
-            yield place, _tile(latent, tile, halo, settings)[place.inside(drawn)]
+    tiles = [
+        Area(top, bottom, start, end)
+        for top, bottom in evenly(first, last, TILE)
+        for start, end in evenly(left, right, TILE)
+    ]
+    conditions = (condition(latent.window(_window(latent, tile, halo)), latent.header, latent.model) for tile in tiles)
+    for tile, known in zip(tiles, ahead(conditions), strict=True):  # slices are parsed while tiles are drawn
+        drawn = Area(*(PIXELS * edge for edge in tile))
+        place = drawn.within(region)
+        yield place, _tile(latent, tile, known, halo, settings)[place.inside(drawn)]
 
 
-def _tile(latent: Latent, tile: Area, halo: Halo, settings: DecodeSettings) -> Pixels:
+def _window(latent: Latent, tile: Area, halo: Halo) -> Area:
+    """The latents on which the pixels of a tile depend."""
+    return tile.grown(halo.synthesis + halo.denoiser, latent.rows, latent.columns)
+
+
+def _tile(latent: Latent, tile: Area, known: Condition[Array], halo: Halo, settings: DecodeSettings) -> Pixels:
     """Render a tile of latents. The denoiser runs on the window, the synthesis on the part of it that it needs."""
-    seen = tile.grown(halo.synthesis, latent.rows, latent.columns)
-    window = seen.grown(halo.denoiser, latent.rows, latent.columns)
-    known = condition(latent.window(window), latent.header, latent.model)
+    seen, window = tile.grown(halo.synthesis, latent.rows, latent.columns), _window(latent, tile, halo)
     networks = latent.model.networks
     restored = reverse_diffusion(known, latent.model, settings, origin=(window.top, window.left))
     rows, columns = seen.inside(window)

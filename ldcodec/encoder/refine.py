@@ -19,11 +19,15 @@ from torch import Tensor
 
 from ldcodec.bitstream import layout, quality
 from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, REFINED_SIDE, UNIT, Area, Span
+from ldcodec.encoder.interface import EncoderModel, Floats
+from ldcodec.engine.cpumodel import CpuModel
 from ldcodec.entropy.tables import SCALE_MIN, SKIPPED_SCALES
-from ldcodec.nets.blocks import pixels_of
+from ldcodec.errors import UsageError
+from ldcodec.nets.model import load_model
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.quantise import centroid, information, inner_edge, lower_bound, nearest_scale, scale_of
 from ldcodec.nets.rate import by_step, from_steps
+from ldcodec.pictures.frame import framed_area
 from ldcodec.pictures.picture import Pixels
 
 STEPS = {2: 80, 3: 100, 4: 120, 5: 150, 6: 200, 7: 250, 8: 320, 9: 400}  # by effort; 60 steps gain next to nothing
@@ -48,13 +52,15 @@ class Patch:
 
 
 def refined_rows(
-    networks: Networks, picture: Pixels, scaled: Tensor, span: Span, index: int, effort: int
-) -> tuple[Tensor, Tensor]:
-    """Refine latent and hyper-latent of some rows of a picture: [1, M, rows, w] and [1, hyper, rows/4, w/4].
+    model: EncoderModel, picture: Pixels, latent: Floats, span: Span, index: int, effort: int
+) -> tuple[Floats, Floats]:
+    """Refine latent and hyper-latent of some rows of a picture: [M, rows, w] and [hyper, rows/4, w/4].
 
-    picture: the whole picture, uint8 (H, W, 3) or (H, W); scaled: the latent of the rows in steps, [1, M, rows, w];
-    span: those rows; effort: 2 to 9.
+    picture: the whole picture, uint8 (H, W, 3) or (H, W); latent: of the rows in steps,
+    [M, rows, w]; span: those rows; effort: 2 to 9.
     """
+    networks = _with_gradients(model)
+    scaled = networks.array(latent[None])
     rows, columns = scaled.shape[2:]
     t = torch.tensor([quality.fraction(index)], dtype=torch.float32, device=scaled.device)
     coded = scaled.new_zeros(rows, columns)
@@ -65,13 +71,23 @@ def refined_rows(
     for square in _squares(rows, columns):
         seen = square.grown(REFINED_MARGIN, rows, columns)
         window = slice(seen.top, seen.bottom), slice(seen.left, seen.right)
-        area = seen._replace(top=seen.top + span.top, bottom=seen.bottom + span.top)
-        patch = Patch(pixels_of(picture, area, scaled.device), scaled[:, :, *window], coded[window], t)
+        place = seen._replace(top=seen.top + span.top, bottom=seen.bottom + span.top)
+        pixels = torch.from_numpy(framed_area(picture, place)).to(scaled.device)[None]
+        patch = Patch(pixels, scaled[:, :, *window], coded[window], t)
         for target, result, unit in zip((y, z), refined(networks, patch, effort), (1, UNIT), strict=True):
             inner = tuple(slice(edges.start // unit, edges.stop // unit) for edges in square.inside(seen))
             top, bottom, left, right = (edge // unit for edge in square)
             target[:, :, top:bottom, left:right] = result[:, :, *inner]
-    return y, z
+    return y[0].cpu().numpy(), z[0].cpu().numpy()
+
+
+def _with_gradients(model: EncoderModel) -> Networks:
+    """The model's networks in PyTorch, which alone has gradients."""
+    if isinstance(model, CpuModel):
+        return load_model(str(model.path), "cpu").networks
+    if isinstance(model.networks, Networks):
+        return model.networks
+    raise UsageError("an effort above 1 needs a model in PyTorch")
 
 
 def _squares(rows: int, columns: int) -> Iterator[Area]:

@@ -2,7 +2,7 @@
 
 picture ─ tiles with a halo ─ y of a few slices ─┬─ slice ─ h_a ─ z ─► integer rate model ─► range coder
                                                  └─ slice ─ …
-A rate search estimates sizes from samples of the picture and corrects them by the first file that it codes.
+A search for a size or a PSNR codes samples of the picture first.
 """
 
 import io
@@ -12,8 +12,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ldcodec.bitstream import container, layout, quality
 from ldcodec.bitstream.container import Container
@@ -22,21 +20,23 @@ from ldcodec.bitstream.reader import Chunk, Reader, Slice
 from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, TILE, UNIT, Area, Span, coded_rows, cut, is_large
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.request import DecodeSettings
+from ldcodec.decoder.threads import ahead
 from ldcodec.decoder.tiles import evenly, tiles_of
+from ldcodec.encoder.interface import EncoderModel, Floats
+from ldcodec.encoder.latents import Latents, code_slice, latents_of
+from ldcodec.encoder.outlook import Forecast, Guess, Outlook, outlook_of
 from ldcodec.encoder.ratecontrol import Coded, Encoder
-from ldcodec.encoder.refine import refined_rows
-from ldcodec.encoder.whole import Latents, PictureEncoder, code_slice, header_of, latents_of
-from ldcodec.nets.blocks import pixels_of
-from ldcodec.nets.model import Model
+from ldcodec.encoder.whole import PictureEncoder, header_of
 from ldcodec.pictures import chunks
 from ldcodec.pictures.alpha import filled
+from ldcodec.pictures.frame import framed, framed_area
 from ldcodec.pictures.picture import Picture, Pixels
 
 SAMPLES = 16
-SAMPLE_SIDE = 384  # pixels: all samples together are 2.4 megapixels
+SAMPLE_SIDE = 256  # pixels: all samples together are a megapixel
 
 
-def encoder_for(source: Picture, model: Model, effort: int = 1) -> Encoder[Any]:
+def encoder_for(source: Picture, model: EncoderModel, effort: int = 1) -> Encoder[Any]:
     """Choose the encoder for a picture's size. Colours hidden by alpha are smoothed first, so that they cost little."""
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
     kind = SlicedEncoder if is_large(*pixels.shape[1::-1]) else PictureEncoder
@@ -44,33 +44,49 @@ def encoder_for(source: Picture, model: Model, effort: int = 1) -> Encoder[Any]:
 
 
 class SlicedEncoder:
-    """The encoder of a large picture: size and PSNR are estimated from samples."""
+    """The encoder of a large picture."""
 
-    def __init__(self, picture: Pixels, model: Model, extra: tuple[Chunk, ...] = (), effort: int = 1) -> None:
+    def __init__(self, picture: Pixels, model: EncoderModel, extra: tuple[Chunk, ...] = (), effort: int = 1) -> None:
         """See `PictureEncoder`."""
         self.picture, self.model, self.chunks, self.effort = picture, model, extra, effort
         self.height, self.width = picture.shape[:2]
         self.spans = cut(self.width, self.height)
-        self._samples: list[PictureEncoder] = []
 
     def guess_size(self, index: int) -> float:
-        """A rough prediction of the file size in bytes at a quality index, from the samples' guesses."""
-        return self._from_samples([sample.guess_size(index) - sample.overhead for sample in self.samples()])
+        """A rough prediction of the file size in bytes at a quality index, from the samples."""
+        rows, columns = layout.coded_size(self.width, self.height)
+        return self._guess.bits(index) * rows * columns / 8 + self._overhead
 
-    def estimate_size(self, index: int) -> float:
-        """The file size in bytes at a quality index, predicted from the samples by the float rate model."""
-        return self._from_samples([sample.estimate_size(index) - sample.overhead for sample in self.samples()])
+    def guess_psnr(self, index: int) -> float:
+        """A rough prediction of the PSNR in dB at a quality index, from the samples."""
+        return self._guess.psnr(index)
 
-    def estimate_psnr(self, index: int) -> float:
-        """The PSNR in dB at a quality index, predicted from the samples by the float rate model."""
-        # The mean is one of squared errors, not of decibels.
-        errors = [quality.error_of_psnr(sample.estimate_psnr(index)) for sample in self.samples()]
-        return quality.psnr(sum(errors) / len(errors))
+    @cached_property
+    def _guess(self) -> Guess:
+        planes = [self.model.networks.shortcut(framed(sample)) for sample in self._sampled()]
+        return Guess(np.concatenate([plane.reshape(len(plane), -1) for plane in planes], 1))
+
+    def rehearse(self, index: int, drawn: bool) -> Forecast:
+        """Code the samples at a quality index. drawn: whether to decode them as well, for their error."""
+        coded = [(sample, sample.code(index)) for sample in self._samples]
+        share = sum(sample.width * sample.height for sample in self._samples) / (self.width * self.height)
+        errors = [quality.error_of_psnr(sample.psnr(file)) for sample, file in coded] if drawn else []
+        outlooks = [outlook for _, file in coded for outlook in file.forecast.outlooks]
+        return Forecast(index, outlooks, share, self._overhead, sum(errors) / len(errors) if drawn else None)
+
+    @cached_property
+    def _samples(self) -> list[PictureEncoder]:
+        return [PictureEncoder(sample, self.model) for sample in self._sampled()]
+
+    def _sampled(self) -> list[Pixels]:
+        places = sample_places(self.width, self.height)
+        return [self.picture[place.top : place.bottom, place.left : place.right] for place in places]
 
     def code(self, index: int) -> Coded:
         """Code the picture at a quality index in 0..4095."""
-        file = Container(self._header(index), tuple(self._slices(index)), self.chunks)
-        return Coded(file, container.write(file))
+        outlooks: list[Outlook] = []
+        file = Container(self._header(index), tuple(self._slices(index, outlooks)), self.chunks)
+        return Coded(file, container.write(file), Forecast(index, outlooks, 1, self._overhead))
 
     def psnr(self, coded: Coded) -> float:
         """PSNR in dB of the picture that a decoder makes of a file with default settings."""
@@ -81,21 +97,6 @@ class SlicedEncoder:
             total += float(np.square(pixels.astype(np.float32) - original).sum(dtype=np.float64))
         return quality.psnr(total / self.picture.size)
 
-    def samples(self) -> list[PictureEncoder]:
-        """Encoders of samples spread evenly over the picture, created on first use."""
-        if not self._samples:
-            places = sample_places(self.width, self.height)
-            self._samples = [
-                PictureEncoder(self.picture[place.top : place.bottom, place.left : place.right], self.model)
-                for place in places
-            ]
-        return self._samples
-
-    def _from_samples(self, sizes: list[float]) -> float:
-        sampled = sum(sample.width * sample.height for sample in self.samples())
-        share: float = sampled / (self.width * self.height)
-        return sum(sizes) / share + self._overhead
-
     @cached_property
     def _overhead(self) -> int:
         empty = tuple(Slice(span.rows, b"", 0) for span in self.spans)
@@ -104,10 +105,12 @@ class SlicedEncoder:
     def _header(self, index: int) -> Header:
         return header_of(self.picture, index, self.model)
 
-    def _slices(self, index: int) -> Iterator[Slice]:
-        for group in groups(self.spans):
-            for span, latents in zip(group, self._latents(index, group), strict=True):
-                yield code_slice(latents, coded_rows(span, self.width, self.height), self.model)[0]
+    def _slices(self, index: int, outlooks: list[Outlook]) -> Iterator[Slice]:
+        analysed = (latents for group in groups(self.spans) for latents in self._latents(index, group))
+        for span, latents in zip(self.spans, ahead(analysed), strict=True):  # analysed while others are coded
+            piece, parsed = code_slice(latents, coded_rows(span, self.width, self.height), self.model)
+            outlooks.append(outlook_of(latents, parsed, piece.payload, self.model))
+            yield piece
 
     def _latents(self, index: int, group: list[Span]) -> Iterator[Latents]:
         """The latents of neighbouring slices, which are analysed, and with effort refined, together."""
@@ -115,11 +118,13 @@ class SlicedEncoder:
         rows = Span(max(0, group[0].top - margin), min(self.spans[-1].bottom, group[-1].bottom + margin))
         y, z = scaled_rows(self.picture, self.model, index, rows), None
         if self.effort > 1:
-            y, z = refined_rows(self.model.networks, self.picture, y, rows, index, self.effort)
+            from ldcodec.encoder.refine import refined_rows
+
+            y, z = refined_rows(self.model, self.picture, y, rows, index, self.effort)
         for span in group:
             top, bottom = span.top - rows.top, span.bottom - rows.top
-            hyper = None if z is None else z[:, :, top // UNIT : bottom // UNIT]
-            yield latents_of(y[:, :, top:bottom].contiguous(), index, self.model, hyper)
+            hyper = None if z is None else z[:, top // UNIT : bottom // UNIT]
+            yield latents_of(np.ascontiguousarray(y[:, top:bottom]), index, self.model, hyper)
 
 
 def groups(spans: list[Span]) -> list[list[Span]]:
@@ -133,23 +138,22 @@ def groups(spans: list[Span]) -> list[list[Span]]:
     return grouped
 
 
-@torch.no_grad()
-def scaled_rows(picture: Pixels, model: Model, index: int, span: Span) -> Tensor:
-    """Analyse some rows of a picture tile by tile: their latent in steps, [1, M, rows, w].
+def scaled_rows(picture: Pixels, model: EncoderModel, index: int, span: Span) -> Floats:
+    """Analyse some rows of a picture tile by tile: their latent in steps, [M, rows, w].
 
     Halos make it equal to the analysis of the whole picture, up to float rounding.
     """
     total_rows, columns = layout.latent_size(picture.shape[1], picture.shape[0])
-    t = torch.tensor([quality.fraction(index)], dtype=torch.float32, device=model.device)
-    scaled = t.new_empty(1, model.networks.config.latent, span.rows, columns)
+    networks, t = model.networks, quality.fraction(index)
+    scaled = np.empty((networks.config.latent, span.rows, columns), np.float32)
     for top, bottom in evenly(span.top, span.bottom, TILE):
         for left, right in evenly(0, columns, TILE):
             tile = Area(top, bottom, left, right)
-            seen = tile.grown(model.networks.config.transform_halo, total_rows, columns)
-            base = model.networks.analysis.base(pixels_of(picture, seen, model.device))
+            seen = tile.grown(networks.config.transform_halo, total_rows, columns)
+            analysed = networks.analysed(framed_area(picture, seen))
             rows, inner = tile.inside(seen)
-            values = model.networks.scaled_latent(base, t)[:, :, rows, inner]
-            scaled[:, :, top - span.top : bottom - span.top, left:right] = values
+            values = networks.latent(analysed, t)[:, rows, inner]
+            scaled[:, top - span.top : bottom - span.top, left:right] = values
     return scaled
 
 

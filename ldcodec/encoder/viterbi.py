@@ -8,13 +8,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ldcodec.bitstream.quality import STEP_CONSTANT
 from ldcodec.entropy.integer import LATENT_BITS
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT
+from ldcodec.entropy.tables import SKIPPED_SCALES, SYMBOL_LIMIT, edge_shifts
 from ldcodec.entropy.trellis import (
     EVEN,
     FIRST_SCALE,
@@ -27,7 +26,6 @@ from ldcodec.entropy.trellis import (
     following,
     reconstructed,
 )
-from ldcodec.nets.quantise import quantise
 
 # Bits that a squared error of one step weighs. By the slope of rate and distortion it would be a third of STEP_CONSTANT
 # (nets.quantise), but errors also mislead the prediction of other elements; measured in docs/experiments.md.
@@ -58,9 +56,17 @@ def chosen(values: NDArray[np.float64], index: NDArray[np.uint8], coder: Coder) 
         path = index >= FIRST_SCALE
         plain &= ~path
         symbols[path], kind[path] = best_path(values[path], index[path], coder)
-    rounded = quantise(torch.from_numpy(values[plain]), torch.from_numpy(index[plain])).numpy()
-    symbols[plain] = np.clip(rounded, -SYMBOL_LIMIT, SYMBOL_LIMIT)
+    symbols[plain] = np.clip(rounded(values[plain], index[plain]), -SYMBOL_LIMIT, SYMBOL_LIMIT)
     return Quantised(symbols, kind)
+
+
+def rounded(values: NDArray[np.float64], index: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The symbols of the scalar quantiser with its dead zone, as `nets.quantise.quantise` chooses them in training."""
+    nearest, shifts = np.rint(values), edge_shifts()
+    magnitude = np.abs(nearest)
+    shift = shifts[index, np.minimum(magnitude, shifts.shape[1] - 1).astype(np.intp)]
+    symbols: NDArray[np.float64] = nearest - np.sign(nearest) * (np.abs(values) < magnitude - 0.5 + shift)
+    return symbols
 
 
 def best_path(values: NDArray[np.float64], scale: NDArray[np.uint8], coder: Coder) -> Quantised:

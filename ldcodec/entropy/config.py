@@ -1,9 +1,21 @@
-"""The sizes of a model's networks, as stored in its file."""
+"""The sizes of a model's networks, as stored in its file, and the constants that networks of all sizes share."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ldcodec.errors import ModelError
+
+SLOPE = 1 / 8  # of the LeakyReLU: a shift by three bits in the integer networks
+HARMONICS = 4  # cosines in the denoiser's embedding of the diffusion time
+
+# Factors that keep Adam's first steps on zero-initialised layers small: on the output of the denoiser, on the residual
+# branches of synthesis (a share of the range 0..1) and analysis (a share of a channel's deviation).
+DENOISER_SCALE, RESIDUAL_SCALE, HEAD_SCALE = 0.3, 0.05, 0.1
+
+# Magnitudes that photographs do not reach, in latents over their deviation and in the synthesis' blocks at 1/16 and at
+# 1/8: its residual branch was not trained beyond them and explodes there. On 144 crops of photographs the largest are
+# 38, 122 and 5.8; a board of single pixels reaches 70, 8000 and 500.
+LATENT_RANGE, COARSE_RANGE, FINE_RANGE = 48.0, 150.0, 8.0
 
 
 @dataclass(frozen=True)

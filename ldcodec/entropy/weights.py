@@ -89,6 +89,17 @@ def parse_ids(arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     return {key: parse_id(arrays, prefixes) for key, prefixes in ID_PREFIXES.items()}
 
 
+def checked_ids(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> dict[str, bytes]:
+    """The `parse_ids` of a file's integer tensors. Raises ModelError unless the metadata name them."""
+    if metadata.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a model of format {FORMAT}")
+    found = parse_ids(arrays)
+    named = {key: metadata[key] for key in found if key in metadata}
+    if "parse_id" not in named or named != {key: found[key].hex() for key in named}:  # some models lack the other two
+        raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
+    return found
+
+
 def rate_model(
     path: Path, config: Config, arrays: Mapping[str, NDArray[Any]], arithmetic: Arithmetic
 ) -> tuple[IntegerRateModel, dict[bytes, Coder]]:

@@ -41,7 +41,6 @@ REFINING = 500e6  # a whole square of the latent while it is refined, and in pro
 OPENED = 8  # each pixel while Pillow reads or writes the picture: 4 bytes of Pillow's, 3 of ours
 PNG_RATIO = 1032  # bytes of a PNG's rows that one byte of its file can hold at most, a limit of deflate
 MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of version 2: microseconds of CPU in each period, microseconds of a period
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -253,21 +252,6 @@ def _number(path: Path) -> float | None:
     try:
         return float(path.read_text())
     except (OSError, ValueError):
-        return None
-
-
-def cores() -> int:
-    """Cores that this process may use: those it is bound to, and no more than its control group is given time for."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(bound, _cores_given(CPU_MAX) or bound)
-
-
-def _cores_given(path: Path) -> int | None:
-    """Cores whose whole time a control group may use, at least 1; None where it has no limit."""
-    try:
-        quota, period = (int(number) for number in path.read_text().split())
-        return max(1, -(-quota // period))
-    except (OSError, ValueError, ZeroDivisionError):  # without a limit the quota is the word max
         return None
 
 

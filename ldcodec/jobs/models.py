@@ -6,36 +6,35 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from ldcodec.decoder.threads import cores
 from ldcodec.errors import ChosenModelError, ModelError
-from ldcodec.jobs.limits import cores
 
 if TYPE_CHECKING:
     from ldcodec.decoder.protocols import DecoderModel
-    from ldcodec.nets.model import Model
+    from ldcodec.encoder.interface import EncoderModel
 
 
 class Models:
-    """Models that compute with torch."""
+    """Models by ncnn or PyTorch, see `encoder.library`."""
 
     def __init__(self, name: str | None, device: str, threads: int | None) -> None:
         """name: of the model to use, or its path; None for the default one and for those that files name."""
         self._name, self._device, self.threads = name, device, threads
-        self._loaded: dict[bytes | None, Model] = {}
+        self._loaded: dict[bytes | None, EncoderModel] = {}
         self._loading = 0.0  # seconds
 
     def clock(self) -> float:
         """Seconds of a clock that stands still while a model is loaded: the difference of two readings is work."""
         return perf_counter() - self._loading
 
-    def chosen(self) -> "Model":
+    def chosen(self) -> "EncoderModel":
         """The model named by the user, or the default one. Raises ChosenModelError."""
         if None not in self._loaded:
             with self._stopped_clock():
-                from ldcodec.nets.model import load_model
+                from ldcodec.encoder.library import load_model
 
-                self._set_threads()
                 try:
-                    self._loaded[None] = load_model(self._name, self._device)
+                    self._loaded[None] = load_model(self._name, self._device, self.threads)
                 except ModelError as error:
                     raise ChosenModelError(str(error)) from error
         return self._loaded[None]
@@ -46,10 +45,9 @@ class Models:
             return self.chosen()
         if parse_id not in self._loaded:
             with self._stopped_clock():
-                from ldcodec.nets.model import find_model
+                from ldcodec.encoder.library import find_model
 
-                self._set_threads()
-                self._loaded[parse_id] = find_model(parse_id, self._device)
+                self._loaded[parse_id] = find_model(parse_id, self._device, self.threads)
         return self._loaded[parse_id]
 
     def weights(self, parse_id: bytes | None = None) -> Path | None:
@@ -70,12 +68,6 @@ class Models:
         start = perf_counter()
         yield
         self._loading += perf_counter() - start
-
-    def _set_threads(self) -> None:
-        import torch
-
-        # PyTorch's own number is that of the cores that it is bound to, or OMP_NUM_THREADS
-        torch.set_num_threads(self.threads or min(torch.get_num_threads(), cores()))
 
 
 class OnnxModels(Models):

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from ldcodec.decoder.threads import cores
 from ldcodec.errors import LdcodecError
-from ldcodec.jobs.limits import bound_threads, cores
+from ldcodec.jobs.limits import bound_threads
 from ldcodec.jobs.messages import held_stderr
 from ldcodec.jobs.paths import STREAM, Job, remove_unfinished
 from ldcodec.jobs.remote import is_remote

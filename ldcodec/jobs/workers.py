@@ -12,8 +12,9 @@ from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+from ldcodec.decoder.threads import cores
 from ldcodec.errors import ChosenModelError, LdcodecError, UsageError
-from ldcodec.jobs.limits import bound_threads, cores, free_memory
+from ldcodec.jobs.limits import bound_threads, free_memory
 from ldcodec.jobs.manifest import Fingerprint, fingerprint_of
 from ldcodec.jobs.messages import Console, JobResult
 from ldcodec.jobs.paths import Job, remove_unfinished, size_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, empty, nn
 
-from ldcodec.entropy.config import Config
+from ldcodec.entropy.config import HEAD_SCALE, Config
 from ldcodec.nets.blocks import QualityScale, Residual, act, blockwise, regrouped, space_to_depth
 
 
@@ -39,7 +39,11 @@ class Analysis(nn.Module):
         """Picture [B, 3, H, W] in 0..1, H and W multiples of 64 → what a rate search computes only once."""
         centred = x - 0.5
         stem = F.conv2d(space_to_depth(2 * centred, 8), regrouped(self.stem.weight, 8, 1), self.stem.bias, padding=1)
-        return Base(act(self.blocks8(stem)), blockwise(255 * regrouped(self.klt, 16, 1), space_to_depth(centred, 16)))
+        return Base(act(self.blocks8(stem)), self.shortcut(x))
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """The linear part alone of a picture [B, 3, H, W] in 0..1: [B, M, h, w]."""
+        return blockwise(255 * regrouped(self.klt, 16, 1), space_to_depth(x - 0.5, 16))
 
     def finish(self, base: Base, t: Tensor, std: Tensor) -> Tensor:
         """The latent [B, M, h, w] at qualities t [B] in 0..1, before the gain.
@@ -47,7 +51,7 @@ class Analysis(nn.Module):
         std: [M, 1, 1], the standard deviation of each channel over the training pictures.
         """
         hidden = self.blocks16(self.down(base.features * self.quality8(t)))
-        residual: Tensor = self.head(act(hidden) * self.quality16(t)) * (0.1 * std.clamp(4, 64))
+        residual: Tensor = self.head(act(hidden) * self.quality16(t)) * (HEAD_SCALE * std.clamp(4, 64))
         return residual.float() + base.linear
 
     def forward(self, x: Tensor, t: Tensor, std: Tensor) -> Tensor:

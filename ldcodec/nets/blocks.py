@@ -1,14 +1,12 @@
 """Layers that the networks share, and pictures as tensors."""
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldcodec.bitstream.slices import PIXELS, Area
+from ldcodec.entropy.config import SLOPE
+from ldcodec.pictures.frame import framed
 from ldcodec.pictures.picture import Pixels
-
-SLOPE = 1 / 8  # of the LeakyReLU: a shift by three bits in the integer networks
 
 
 def act(x: Tensor) -> Tensor:
@@ -76,19 +74,6 @@ def upsampled(layer: nn.Conv2d, x: Tensor, r: int) -> Tensor:
     return depth_to_space(F.conv2d(x, regrouped(layer.weight, r), bias, padding=layer.padding), r)
 
 
-def padded(picture: Pixels, device: torch.device | None = None, size: tuple[int, int] | None = None) -> Tensor:
-    """Picture, uint8 (H, W, 3) or (H, W) → float32 [1, 3, H', W'] in 0..1.
-
-    The last row and column are repeated until the size is `size`, (H', W'), or by default a multiple of 64.
-    """
-    height, width = picture.shape[:2]
-    bottom, right = (size[0] - height, size[1] - width) if size else (-height % 64, -width % 64)
-    rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
-    x = torch.tensor(np.ascontiguousarray(rgb), device=device).permute(2, 0, 1)[None].float() / 255
-    return F.pad(x, (0, right, 0, bottom), mode="replicate")
-
-
-def pixels_of(picture: Pixels, area: Area, device: torch.device | None = None) -> Tensor:
-    """The pixels of a picture under an area of latents: float32 [1, 3, 16·rows, 16·columns] in 0..1."""
-    top, bottom, left, right = (PIXELS * edge for edge in area)
-    return padded(picture[top:bottom, left:right], device, (bottom - top, right - left))
+def padded(picture: Pixels, device: torch.device | None = None) -> Tensor:
+    """Picture, uint8 (H, W, 3) or (H, W) → float32 [1, 3, H', W'] in 0..1, sides multiples of 64; see `framed`."""
+    return torch.from_numpy(framed(picture)).to(device)[None]

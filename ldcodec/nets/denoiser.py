@@ -8,11 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldcodec.diffusion.posterior import Condition
-from ldcodec.entropy.config import Config
-from ldcodec.nets.blocks import SLOPE, QualityScale, Residual, act
-
-HARMONICS = 4  # cosines in the embedding of the diffusion time
-OUTPUT_SCALE = 0.3  # keeps Adam's first steps on the zero-initialised head small
+from ldcodec.entropy.config import DENOISER_SCALE, HARMONICS, SLOPE, Config
+from ldcodec.nets.blocks import QualityScale, Residual, act
 
 
 class Prepared(NamedTuple):
@@ -85,6 +82,6 @@ class Denoiser(nn.Module):
         known = condition if isinstance(condition, Prepared) else self.prepare(condition)
         scale, shift = self.film(time)
         x = (self.noisy(u) + known.features) * (known.factor * scale) + shift
-        added, factor = (OUTPUT_SCALE * self.head(act(self.blocks(x))).float()).chunk(2, dim=1)
+        added, factor = (DENOISER_SCALE * self.head(act(self.blocks(x))).float()).chunk(2, dim=1)
         output: Tensor = added + factor * u
         return output

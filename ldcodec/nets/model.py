@@ -8,7 +8,6 @@ networks that render the picture and the moments of the trellis are not part of 
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,13 +18,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from ldcodec.bitstream.arguments import check_type
 from ldcodec.bitstream.atomic import replaced
 from ldcodec.entropy import weights
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.integer import IntegerRateModel
 from ldcodec.entropy.modelfiles import DEFAULT_MODEL as DEFAULT_MODEL
-from ldcodec.entropy.modelfiles import SEARCH_VARIABLE, find_file, find_identity, read_config
+from ldcodec.entropy.modelfiles import find_file, read_config
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.weights import (
     FORMAT,
@@ -92,28 +90,17 @@ def assembled(networks: Networks, integers: dict[str, Tensor]) -> Model:
     return Model("", weights.parse_id(arrays), coders, networks, rate, device)
 
 
-def find_model(identity: bytes, device: str = "auto") -> Model:
-    """Load the model with a parse id. Raises ModelError if no model on the search path has it."""
-    path = find_identity(identity)
-    if path is not None:
-        return load_model(str(path), device)
-    raise ModelError(
-        f"this file needs the model {identity.hex()}, which is not installed; "
-        f"set {SEARCH_VARIABLE} to the folder that holds it"
-    )
-
-
-def load_model(name_or_path: str | None = None, device: str = "auto") -> Model:
+def load_model(name_or_path: str | None = None, device: str = "auto", threads: int | None = None) -> Model:
     """Load a model by name (default: base) or path. The last few models stay loaded.
 
-    device: "auto", "cpu" or "cuda".
+    device: "auto", "cpu" or "cuda"; threads: of PyTorch, which then has so many for everything.
 
     Raises ModelError for weights that are missing, damaged, not finite, of the wrong shape, or not those of their parse
-    id, and UsageError for a device that this machine lacks and for what is no name.
+    id, and UsageError for a device that this machine lacks.
     """
-    if name_or_path is not None:
-        check_type("the model", name_or_path, str | os.PathLike, "a name or a path")
     path = find_file(name_or_path or DEFAULT_MODEL).resolve()
+    if threads is not None:
+        torch.set_num_threads(threads)
     return _load(path, path.stat().st_mtime_ns, device_named(device))
 
 
@@ -131,18 +118,13 @@ def device_named(name: str) -> torch.device:
 def _load(path: Path, _modified: int, device: torch.device) -> Model:  # a changed file is another key
     survive_forks()
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") != FORMAT:
-        raise ModelError(f"{path}: not a model of format {FORMAT}")
     config = read_config(path)
     _check_types(path, tensors)
     arrays = _integers(tensors)
-    ids = {key: found.hex() for key, found in parse_ids(arrays).items()}
-    named = {key: metadata[key] for key in ids if key in metadata}
-    if "parse_id" not in named or named != {key: ids[key] for key in named}:  # some models are older than the other two
-        raise ModelError(f"{path}: the integer weights are not those of parse id {metadata.get('parse_id')}")
+    identity = weights.checked_ids(path, arrays, metadata)["parse_id"]
     networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     integers, coders = rate_model(path, config, arrays, TorchArithmetic(device))
-    return Model(path.parent.name, bytes.fromhex(ids["parse_id"]), coders, networks, integers, device)
+    return Model(path.parent.name, identity, coders, networks, integers, device)
 
 
 def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:

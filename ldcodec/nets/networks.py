@@ -87,6 +87,36 @@ class Networks(nn.Module):
         boxes = self.synthesis.klt.view(-1, 3, side, scale, side, scale).mean((3, 5)).flatten(1)
         return F.pixel_shuffle(blockwise(boxes.t(), scaled_latent / self.scales(t).gain), side) / 255 + 0.5
 
+    # The rest of `encoder.interface.EncoderNetworks`, which documents it.
+
+    @torch.no_grad()
+    def analysed(self, picture: NDArray[np.float32]) -> tuple[Tensor, NDArray[np.float32]]:
+        base = self.analysis.base(self.array(picture[None]))
+        return base.features, base.linear[0].cpu().numpy()
+
+    @torch.no_grad()
+    def latent(self, analysed: tuple[Tensor, NDArray[np.float32]], t: float) -> NDArray[np.float32]:
+        scaled = self.scaled_latent(Base(analysed[0], self.array(analysed[1][None])), self._quality(t))
+        return np.ascontiguousarray(scaled[0].cpu().numpy())
+
+    @torch.no_grad()
+    def hyper_latent(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        z: Tensor = self.rate.hyper_latent(self.array(latent[None]))
+        return np.ascontiguousarray(z[0].cpu().numpy())
+
+    @torch.no_grad()
+    def shortcut(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        linear: NDArray[np.float32] = self.analysis.shortcut(self.array(picture[None]))[0].cpu().numpy()
+        return linear
+
+    @torch.no_grad()
+    def gain_at(self, t: float) -> NDArray[np.float32]:
+        gain: NDArray[np.float32] = self.scales(self._quality(t)).gain[0].cpu().numpy()
+        return gain
+
+    def _quality(self, t: float) -> Tensor:
+        return self.std.new_tensor([t])
+
     # The rest of `decoder.protocols.FloatNetworks`, which documents it; `picture` and `preview` belong to it too.
 
     @property

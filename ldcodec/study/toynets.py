@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldcodec.diffusion.samplers import alpha_sigma
+from ldcodec.entropy.config import SLOPE
 from ldcodec.errors import UsageError
-from ldcodec.nets.blocks import SLOPE, act
+from ldcodec.nets.blocks import act
 from ldcodec.nets.denoiser import TimeFilm
 from ldcodec.nets.precision import autocast
 from ldcodec.study.runs import SIDE_UNIT, StudySettings

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ldcodec.bitstream.slices import PIXELS
-from ldcodec.entropy.config import Config, from_mapping
+from ldcodec.entropy.config import SLOPE, Config, from_mapping
 from ldcodec.entropy.weights import read_tensors
 from ldcodec.errors import ModelError
-from ldcodec.nets.blocks import SLOPE, QualityScale, Residual
+from ldcodec.nets.blocks import QualityScale, Residual
 from ldcodec.nets.networks import Networks
 from ldcodec.pictures.picture import Pixels
 

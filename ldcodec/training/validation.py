@@ -33,7 +33,7 @@ Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Forecast:
+class PredictedPoint:
     """Predicted bits a pixel at a quality in 0..1, PSNR in dB, and that with the denoiser off; means over pictures."""
 
     quality: float
@@ -43,13 +43,13 @@ class Forecast:
 
 
 @torch.no_grad()
-def validate(networks: Networks, found: list[Pixels], coder: Coder | None = None) -> list[Forecast]:
+def validate(networks: Networks, found: list[Pixels], coder: Coder | None = None) -> list[PredictedPoint]:
     """A forecast for each of five qualities, in float32, by networks in evaluation mode; coder: see `DenoiserStage`."""
     stage = DenoiserStage(networks, DenoiserSettings(), coder)
     forecasts = []
     for t in QUALITIES:
         rows = [_forecast(stage, pixels, t) for pixels in found]
-        forecasts.append(Forecast(t, *(_mean(column) for column in zip(*rows, strict=True))))
+        forecasts.append(PredictedPoint(t, *(_mean(column) for column in zip(*rows, strict=True))))
     return forecasts
 
 
@@ -127,7 +127,9 @@ def measure(encoder: PictureEncoder, index: int, settings: DecodeSettings) -> Me
 
 def _pixels(encoder: PictureEncoder, latent: Tensor, t: Tensor) -> Pixels:
     networks = encoder.model.networks
-    return networks.levels(networks.picture(latent, t)[0, :, : encoder.height, : encoder.width], grey=False)
+    return networks.levels(
+        networks.picture(latent, t, 0.0, latent)[0, :, : encoder.height, : encoder.width], grey=False
+    )
 
 
 def _point(index: int, rows: list[MeasuredPicture]) -> MeasuredPoint:

@@ -12,8 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ldcodec.bitstream import layout, quality
 from ldcodec.encoder.whole import PictureEncoder
-from ldcodec.nets.model import load_model
+from ldcodec.nets.blocks import padded
+from ldcodec.nets.model import Model, load_model
+from ldcodec.nets.rate import Rated
+from ldcodec.pictures.picture import Pixels
 
 INDICES = (400, 1200, 2000, 2800, 3600)
 
@@ -42,27 +46,35 @@ class FreeScales:
 
 
 @torch.no_grad()
-def cost(encoder: PictureEncoder, index: int) -> Cost:
+def rated(pixels: Pixels, model: Model, index: int) -> Rated:
+    """What the float rate model, with which the networks are trained, makes of a picture at a quality index."""
+    networks, t = model.networks, torch.tensor([quality.fraction(index)])
+    y = networks.scaled_latent(networks.analysis.base(padded(pixels)), t)
+    coded, mask = layout.coded_size(pixels.shape[1], pixels.shape[0]), torch.zeros(y.shape[2:])
+    mask[: coded[0], : coded[1]] = 1
+    found: Rated = networks.rate(y, t, networks.scales(t).expected, mask)
+    return found
+
+
+def cost(pixels: Pixels, model: Model, index: int) -> Cost:
     """The cost for one picture at one quality index."""
-    rated, _ = encoder.rated(index)
-    with FreeScales(encoder.model.networks.rate):
-        free, _ = encoder.rated(index)
+    snapped, encoder = rated(pixels, model, index), PictureEncoder(pixels, model)
+    with FreeScales(model.networks.rate):
+        free = rated(pixels, model, index)
     coded = encoder.code(index)
     written = 8.0 * (coded.size - encoder.overhead)
-    flipped = int((rated.symbols[0].cpu().numpy() != coded.parsed.symbols).sum())
-    return Cost(float(free.bits), float(rated.bits), written, flipped)
+    flipped = int((snapped.symbols[0].cpu().numpy() != coded.parsed.symbols).sum())
+    return Cost(float(free.bits), float(snapped.bits), written, flipped)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", nargs="+", type=Path)
     model = load_model(device="cpu")
-    encoders = [
-        PictureEncoder(np.array(Image.open(path).convert("RGB")), model) for path in parser.parse_args().pictures
-    ]
+    pictures = [np.array(Image.open(path).convert("RGB")) for path in parser.parse_args().pictures]
     everything: list[Cost] = []
     for index in INDICES:
-        costs = [cost(encoder, index) for encoder in encoders]
+        costs = [cost(pixels, model, index) for pixels in pictures]
         show(f"index {index}", costs)
         everything += costs
     show("all", everything)

@@ -1,0 +1,78 @@
+"""The synthesis transform through ncnn; `nets.synthesis` has its diagram, and the reasons for its bounds."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ldcodec.bitstream.slices import PIXELS
+from ldcodec.engine.graph import Floats, Graph, Net
+from ldcodec.engine.positions import blockwise, from_blocks, largest, residual
+from ldcodec.engine.stored import QualityFactor, StoredPart
+from ldcodec.entropy.config import COARSE_RANGE, FINE_RANGE, LATENT_RANGE, RESIDUAL_SCALE, Config
+
+
+class CpuSynthesis:
+    """g_s: a latent without its gain → a picture."""
+
+    def __init__(self, path: Path, name: str, config: Config, threads: int) -> None:
+        """name: synthesis or texture. Raises ModelError for unusable weights."""
+        quality = StoredPart(path, f"{name}.quality")
+        self._quality16 = QualityFactor(quality, "16", config.width16)
+        self._quality8 = QualityFactor(quality, "8", config.width8)
+        self._klt = StoredPart(path, f"{name}.klt")("", config.latent, 3 * PIXELS**2) / np.float32(255)
+        self._net = Net(partial(_residual_branch, path, name, config), threads)
+
+    def __call__(self, latent: Floats, t: float, std: Floats) -> Floats:
+        """[M, h, w] and t in 0..1 → [3, 16h, 16w] in about 0..1, not clipped. std: see `nets.synthesis`."""
+        scaled = latent / std.clip(4)
+        seen = (largest(scaled) <= LATENT_RANGE).astype(np.float32)
+        picture, fine = self._net(
+            latent=scaled * seen, seen=seen, quality16=self._quality16(t), quality8=self._quality8(t)
+        )
+        picture *= np.float32(RESIDUAL_SCALE)
+        if not fine.all():
+            picture *= fine.repeat(8, 1).repeat(8, 2)
+        picture += from_blocks(blockwise(self._klt.T, latent), PIXELS)
+        picture += 0.5
+        return picture
+
+
+def _residual_branch(path: Path, name: str, config: Config) -> tuple[Graph, list[str]]:
+    part, graph, coarse, fine = StoredPart(path, f"{name}."), Graph(), config.width16, config.width8
+    latent, seen = graph.input("latent"), graph.input("seen")
+    hidden = graph.convolution(latent, *part.convolution("stem", coarse, config.latent))
+    hidden = graph.product(hidden, graph.input("quality16"))
+    for k in range(config.blocks16):
+        hidden = residual(graph, hidden, part, f"blocks16.{k}", coarse)
+        hidden, seen = _bounded(graph, hidden, seen, COARSE_RANGE)
+    up = part.convolution("up", 4 * fine, coarse, 1)
+    hidden = graph.shuffled(graph.convolution(graph.activated(hidden), *up), 2)
+    hidden, seen = graph.product(hidden, graph.input("quality8")), graph.repeated(seen, 2)
+    for k in range(config.blocks8):
+        hidden = residual(graph, hidden, part, f"blocks8.{k}", fine)
+        hidden, seen = _bounded(graph, hidden, seen, FINE_RANGE)
+    picture = graph.shuffled(graph.convolution(graph.activated(hidden), *part.convolution("head", 192, fine)), 8)
+    return graph, [picture, seen]
+
+
+def _bounded(graph: Graph, x: str, seen: str, bound: float) -> tuple[str, str]:
+    """Blank the positions where x leaves the range that it was trained in, see `nets.synthesis.bounded`."""
+    x, examined = graph.twice(x)
+    mask, seen = graph.twice(graph.product(seen, graph.within(examined, bound)))
+    return graph.product(x, mask), seen
+
+
+class Preview:
+    """The linear shortcut alone, at 1/scale of the size, see `nets.networks.Networks.preview`."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self._klt = StoredPart(path, "synthesis.klt")("", config.latent, 3 * PIXELS**2) / np.float32(255)
+
+    def __call__(self, latent: Floats, scale: int) -> Floats:
+        """A latent without its gain, [M, h, w] → [3, 16h / scale, 16w / scale] in about 0..1."""
+        side = PIXELS // scale
+        boxes = self._klt.reshape(-1, 3, side, scale, side, scale).mean((3, 5)).reshape(len(self._klt), -1)
+        picture = from_blocks(blockwise(boxes.T, latent), side)
+        picture += 0.5
+        return picture

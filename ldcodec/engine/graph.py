@@ -1,0 +1,165 @@
+"""Networks for ncnn, made in memory from arrays: a text that lists the layers, and their weights one after the other.
+
+ncnn computes 3×3 convolutions by Winograd's minimal filtering (Lavin and Gray 2016, arXiv 1509.09308), at an error of
+5·10⁻⁶ of the output's range. F(4×4, 3×3) needs a quarter of the multiplications, but to transform the weights takes as
+long as a picture of half a megapixel, and they take four times their memory. So small pictures get F(2×2, 3×3), with
+less than half of the multiplications. Parameters of layers are numbered, see "operators.md" in ncnn's documentation.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ncnn  # type: ignore[import-untyped]
+import numpy as np
+from numpy.typing import NDArray
+
+from ldcodec.entropy.config import SLOPE
+from ldcodec.errors import LdcodecError
+
+MAGIC = 7767517  # the first line of ncnn's layer lists
+ADD, MULTIPLY, FROM = 0, 2, 7  # binary operations; the last is number − x
+LARGEST = 4  # of the reductions
+STEEP = 1e30  # times the least difference of two floats at any bound, it is far beyond 1
+
+LARGE = 4096  # positions of the largest input, beyond which F(4×4, 3×3) pays
+SINGLE, HALF = (0).to_bytes(4, "little"), (0x01306B47).to_bytes(4, "little")  # what precedes weights of each type
+
+Floats = NDArray[np.float32]
+
+
+class Graph:
+    """A network under construction. Methods add layers that read values by name, and return the name of the result.
+
+    In ncnn a value has one reader. `twice` gives two names to a value.
+    """
+
+    def __init__(self) -> None:
+        self._layers: list[str] = []
+        self._count = 0
+        self._weights: list[bytes] = []
+
+    def input(self, name: str) -> str:
+        """An input: planes [C, h, w], or a factor for each channel [C, 1, 1]."""
+        self._count += 1
+        self._layers.append(f"Input {name} 0 1 {name}")
+        return name
+
+    def convolution(
+        self,
+        x: str,
+        weight: NDArray[np.floating[Any]],
+        bias: Floats,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        activated: bool = False,
+    ) -> str:
+        """Convolve with a weight [n, m, k, k] of 16 or 32 bits and a bias [n].
+
+        By default, the padding keeps the size at stride 1.
+
+        activated: whether a LeakyReLU follows, which then costs nothing.
+        """
+        n, _, _, k = weight.shape
+        given = {0: n, 1: k, 3: stride, 4: k // 2 if padding is None else padding, 5: 1, 6: weight.size}
+        options = [f"{key}={value}" for key, value in given.items()]
+        options += ["9=2", f"-23310=1,{SLOPE}"] if activated else []
+        half = weight.dtype == np.float16  # as in the files of releases
+        padding_bytes = bytes(2 * (weight.size % 2) if half else 0)
+        self._weights += [HALF if half else SINGLE, weight.tobytes(), padding_bytes, bias.tobytes()]
+        return self._add("Convolution", [x], *options)
+
+    def activated(self, x: str) -> str:
+        """LeakyReLU."""
+        return self._add("ReLU", [x], f"0={SLOPE}")
+
+    def sum(self, x: str, y: str, share: float) -> str:
+        """x + share · y."""
+        return self._add("Eltwise", [x, y], "0=1", f"-23301=2,1.0,{share}")
+
+    def product(self, x: str, y: str) -> str:
+        """x · y, where y may be one plane or a factor for each channel."""
+        return self._add("BinaryOp", [x, y], f"0={MULTIPLY}")
+
+    def twice(self, x: str) -> tuple[str, str]:
+        one = self._add("Split", [x], results=2)
+        return one, f"{one}'"
+
+    def shuffled(self, x: str, r: int) -> str:
+        """Pixel shuffle: [r²·C, h, w] → [C, r·h, r·w]."""
+        return self._add("PixelShuffle", [x], f"0={r}")
+
+    def repeated(self, x: str, r: int) -> str:
+        """Repeat every value r times in both directions: [C, h, w] → [C, r·h, r·w]."""
+        return self._add("Interp", [x], "0=1", f"1={r}", f"2={r}")
+
+    def within(self, x: str, bound: float) -> str:
+        """1 at positions where no channel's magnitude exceeds the bound, else 0: [C, h, w] → [1, h, w]."""
+        largest = self._add("Reduction", [self._add("AbsVal", [x])], f"0={LARGEST}", "1=0", "-23303=1,0", "4=1", "5=1")
+        room = self._add("BinaryOp", [largest], f"0={FROM}", "1=1", f"2={bound}")
+        for operation, number in ((MULTIPLY, STEEP), (ADD, 1.0)):
+            room = self._add("BinaryOp", [room], f"0={operation}", "1=1", f"2={number}")
+        return self._add("Clip", [room], "0=0.0", "1=1.0")
+
+    def _add(self, kind: str, inputs: Sequence[str], *options: str, results: int = 1) -> str:
+        name = f"v{len(self._layers)}"
+        outputs = [name + "'" * k for k in range(results)]
+        self._count += results
+        words = [kind, name, str(len(inputs)), str(results), *inputs, *outputs, *options]
+        self._layers.append(" ".join(words))
+        return name
+
+    def text(self) -> str:
+        return "\n".join([str(MAGIC), f"{len(self._layers)} {self._count}", *self._layers, ""])
+
+    def weights(self) -> bytes:
+        return b"".join(self._weights)
+
+
+class Net:
+    """A network that runs. Threads may share it, but they take turns: each run has all of its threads."""
+
+    def __init__(self, build: Callable[[], tuple[Graph, Sequence[str]]], threads: int) -> None:
+        """build: makes the graph and names its outputs; called for the first run, and again for the first large one."""
+        self._build, self._threads, self._turn = build, threads, threading.Lock()
+        self._net: Any = None
+        self._large = False
+
+    def __call__(self, **inputs: Floats) -> list[Floats]:
+        """Run with inputs [C, h, w] by name, and return the outputs, new arrays of that form.
+
+        Raises LdcodecError if there is not enough memory.
+        """
+        held = {name: np.ascontiguousarray(values, np.float32) for name, values in inputs.items()}
+        with self._turn:
+            large = max(values[0].size for values in held.values()) > LARGE
+            if self._net is not None and os.getpid() != self._process:
+                self._net, self._threads = None, 1  # in a child of a fork, OpenMP waits for threads that do not exist
+            if self._net is None or large > self._large:
+                self._load(large)
+            extractor = self._net.create_extractor()
+            for name, values in held.items():
+                extractor.input(name, ncnn.Mat(values))
+            found = [extractor.extract(name) for name in self._outputs]
+            if any(code for code, _ in found):
+                raise LdcodecError("ncnn cannot run the networks: not enough memory, perhaps")
+            return [np.array(output) for _, output in found]
+
+    def _load(self, large: bool) -> None:
+        self._net, self._large, self._process = ncnn.Net(), large, os.getpid()
+        graph, self._outputs = self._build()
+        options = self._net.opt
+        options.num_threads = self._threads
+        options.use_vulkan_compute = False
+        options.use_winograd43_convolution = large
+        options.use_winograd23_convolution = not large
+        options.use_winograd63_convolution = False  # its weights take 7 times the memory, and win nothing
+        for halved in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
+            setattr(options, halved, False)  # on by default where the processor has them, and too coarse
+        if self._net.load_param_mem(graph.text()):
+            raise LdcodecError("ncnn does not know the networks' layers; another release of it may")
+        weights = graph.weights()
+        del graph  # and the arrays in it, before the weights are transformed
+        self._net.load_model_mem(weights)  # copies them

@@ -1,0 +1,252 @@
+"""Networks through ncnn: they compute what PyTorch's do, without loading PyTorch."""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import ldcodec
+from ldcodec.bitstream import container, quality
+from ldcodec.codec import decode_array, encode
+from ldcodec.decoder.parse import parse
+from ldcodec.decoder.request import DecodeOptions, Request
+from ldcodec.encoder import library
+from ldcodec.encoder.interface import EncoderNetworks
+from ldcodec.encoder.latents import latents_of
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.engine import graph
+from ldcodec.engine.cpumodel import CpuModel, load_model
+from ldcodec.entropy.modelfiles import DEFAULT_MODEL, FILE_NAME, find_file
+from ldcodec.errors import ModelError, UsageError
+from ldcodec.nets.model import Model
+from ldcodec.pictures.frame import framed
+from tests.commands import environment
+from tests.pictures import photo, texture
+from tests.test_model import honest, stored
+
+WAYS: dict[str, DecodeOptions] = {
+    "least error": {},
+    "natural texture": {"realism": 1.0, "steps": 2},
+    "half and half, several steps": {"realism": 0.5, "steps": 3, "sampler": "heun"},
+    "draft": {"draft": True},
+    "preview": {"request": Request(scale=4)},
+}
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model_folder: Path) -> CpuModel:
+    """The model `tiny` through ncnn."""
+    return load_model(str(tiny_model_folder / "tiny"), 1)
+
+
+@pytest.fixture(scope="module")
+def shipped_engine(shipped_model: Model) -> CpuModel:
+    return load_model(DEFAULT_MODEL, 1)
+
+
+def check_pictures(data: bytes, one: Model, other: CpuModel, options: DecodeOptions) -> None:
+    """The pictures differ by no more than one level, and nowhere but where a rounding hangs by a hair."""
+    pictures = [decode_array(data, **(options | {"model": model})).astype(int) for model in (one, other)]
+    difference = np.abs(pictures[0] - pictures[1])
+    assert difference.max() <= 1 and (difference > 0).mean() < 2e-3
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_pictures_are_those_of_torch(model: Model, engine: CpuModel, way: str) -> None:
+    for picture in (texture(70, 130), texture(33, 20)[:, :, 0]):
+        check_pictures(encode(picture, quality=40, model=model), model, engine, WAYS[way])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_pictures_of_the_shipped_model_are_those_of_torch(
+    shipped_model: Model, shipped_engine: CpuModel, way: str
+) -> None:
+    check_pictures(
+        encode(np.asarray(photo(96, 64)), quality=40, model=shipped_model), shipped_model, shipped_engine, WAYS[way]
+    )
+
+
+def test_what_leaves_the_trained_range_is_blanked_as_by_torch(shipped_model: Model, shipped_engine: CpuModel) -> None:
+    picture = texture(128, 192)
+    picture[32:64, 64:96] = 255 * (np.indices((32, 32)).sum(0) % 2)[:, :, None]  # a board of single pixels
+    check_pictures(encode(picture, quality=60, model=shipped_model, fallback=False), shipped_model, shipped_engine, {})
+
+
+def test_large_pictures_take_another_variant_and_are_the_same(
+    model: Model, engine: CpuModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode(texture(150, 200), quality=60, model=model)
+    monkeypatch.setattr(graph, "LARGE", 50)
+    check_pictures(data, model, engine, {})
+
+
+@pytest.mark.parametrize("index", [200, 2000, 4000])
+def test_latents_are_those_of_torch(shipped_model: Model, shipped_engine: CpuModel, index: int) -> None:
+    planes = framed(np.asarray(photo(96, 64)))
+    latents, models = [], (shipped_model, shipped_engine)
+    for model in models:
+        networks: EncoderNetworks = model.networks
+        analysed = networks.analysed(planes)
+        latents.append(latents_of(networks.latent(analysed, quality.fraction(index)), index, model))
+        assert np.allclose(networks.shortcut(planes), analysed[1], atol=1e-3)
+    one, other = latents
+    assert np.abs(one.scaled - other.scaled).max() < 2e-4 * np.abs(one.scaled).max()
+    assert (one.hyper != other.hyper).mean() < 1e-3  # roundings that hang by a hair
+
+
+def test_symbols_are_those_of_torch(model: Model, engine: CpuModel) -> None:
+    for encoding, parsing in ((model, engine), (engine, model)):
+        coded = PictureEncoder(texture(90, 140), encoding).code(2500)
+        found = parse(container.read(coded.data), parsing)
+        for field in ("symbols", "mean", "index", "kind"):
+            assert np.array_equal(getattr(found, field), getattr(coded.parsed, field))
+
+
+def test_threads_change_nothing_that_is_seen(engine: CpuModel) -> None:
+    data = encode(texture(200, 260), quality=60, model=engine)
+    other = load_model(str(engine.path), 2)
+    assert other is not engine
+    difference = decode_array(data, model=engine).astype(int) - decode_array(data, model=other)
+    assert np.abs(difference).max() <= 1
+
+
+def test_refinement_borrows_the_networks_of_torch(engine: CpuModel) -> None:
+    files = {encode(texture(40, 60), quality=40, effort=effort, model=engine, fallback=False) for effort in (1, 2)}
+    assert len(files) == 2
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # an import of it fails
+import numpy as np
+from PIL import Image
+from ldcodec import cli
+for words in (
+    "compress a.png -o a.ldc --quality 40 --no-fallback --model tiny",
+    "compress a.png -o b.ldc --rate 2 --model tiny",
+    "compress a.png -o c.ldc --psnr 25 --model tiny",
+    "decompress a.ldc -o a.ppm",
+    "decompress a.ldc -o b.ppm --realism 1",
+    "verify a.ldc",
+    "view a.ldc -o a.html --no-open",
+    "compress folder -r -o there --quality 30 --jobs 1 --model tiny",
+):
+    assert cli.run(words.split()) == 0, words
+import ldcodec
+ldcodec.register()
+assert Image.open("a.ldc").convert("RGB").size == Image.open("a.png").size
+"""
+
+
+def test_nothing_but_refinement_needs_torch(tiny_model: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("a.png", "folder/b.png"):
+        photo(96, 64).save(tmp_path / name)
+    found = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH],
+        cwd=tmp_path,
+        env=environment(tiny_model),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "alter"),
+    [
+        ("net.synthesis.stem.weight", lambda x: x[:, :-1]),
+        ("net.denoiser.blocks.0.second.bias", lambda x: x[:-1]),
+        ("net.gain.out.bias", lambda x: x * torch.nan),
+        ("net.synthesis.up.weight", lambda x: x / 0),
+    ],
+)
+def test_unusable_weights_are_named(
+    model: Model, tiny_model_folder: Path, tmp_path: Path, name: str, alter: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    tensors, metadata = stored(tiny_model_folder / "tiny" / FILE_NAME)
+    tensors[name] = alter(tensors[name]).contiguous()
+    save_file(tensors, tmp_path / FILE_NAME, honest(tensors, metadata))
+    with pytest.raises(ModelError, match=name):
+        decode_array(encode(texture(20, 30), quality=50, model=model), model=load_model(str(tmp_path), 1))
+
+
+def test_missing_weights_are_named(model: Model, tiny_model_folder: Path, tmp_path: Path) -> None:
+    tensors, metadata = stored(tiny_model_folder / "tiny" / FILE_NAME)
+    del tensors["net.synthesis.klt"]
+    save_file(tensors, tmp_path / FILE_NAME, honest(tensors, metadata))
+    with pytest.raises(ModelError, match=r"net\.synthesis\.klt is missing"):
+        decode_array(encode(texture(20, 30), quality=50, model=model), model=load_model(str(tmp_path), 1))
+
+
+def test_who_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "DRIVERS", (str(tmp_path / "driver"),))
+    assert library.by_ncnn("auto") and library.by_ncnn("cpu") and not library.by_ncnn("cuda")
+    (tmp_path / "driver").touch()
+    assert not library.by_ncnn("auto") and library.by_ncnn("cpu")
+    monkeypatch.setattr(library, "find_spec", lambda name: None)  # a platform without a wheel of ncnn
+    assert not library.by_ncnn("cpu")
+
+
+def test_without_ncnn_torch_does_everything(
+    tiny_model_folder: Path, engine: CpuModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "find_spec", lambda name: None)
+    loaded = ldcodec.load_model(str(tiny_model_folder / "tiny"), "cpu")
+    assert isinstance(loaded, Model)
+    check_pictures(encode(texture(50, 60), quality=40, model=loaded), loaded, engine, {})
+
+
+def test_devices_are_named_rightly() -> None:
+    with pytest.raises(UsageError, match="auto, cpu or cuda"):
+        ldcodec.load_model(device="gpu")
+
+
+def pickled(model: CpuModel) -> CpuModel:
+    other: CpuModel = pickle.loads(pickle.dumps(model))  # noqa: S301 (its own)
+    return other
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_a_model_is_copied_and_pickled(copied: Callable[[CpuModel], CpuModel], engine: CpuModel) -> None:
+    data = encode(texture(30, 40), quality=40, model=engine)
+    assert np.array_equal(decode_array(data, model=copied(engine)), decode_array(data, model=engine))
+
+
+FORKING = """
+import os, sys
+import numpy as np
+import ldcodec
+pixels = np.random.default_rng(0).integers(0, 256, (256, 384, 3)).astype(np.uint8)
+model = ldcodec.load_model(sys.argv[1], "cpu", 2)
+expected = ldcodec.encode(pixels, quality=50, model=model)
+child = os.fork()
+if not child:
+    os._exit(ldcodec.encode(pixels, quality=50, model=model) != expected)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_children_of_a_fork_code_as_their_parent_does(tiny_model_folder: Path) -> None:
+    command = [sys.executable, "-c", FORKING, str(tiny_model_folder / "tiny")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_shipped_weights_stay_in_half_precision_until_they_are_used(shipped_engine: CpuModel) -> None:
+    """Or a decoder would hold them twice."""
+    assert find_file(DEFAULT_MODEL).resolve() == shipped_engine.path
+    half, single = graph.Graph(), graph.Graph()
+    for made, kind in ((half, np.float16), (single, np.float32)):
+        made.convolution(made.input("x"), np.ones((4, 4, 3, 3), kind), np.zeros(4, np.float32))
+    assert len(half.weights()) < 0.6 * len(single.weights())
