@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from ldcodec.entropy.modelfiles import DEFAULT_MODEL, FILE_NAME, find_file
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.model import Model
 from ldcodec.pictures.frame import framed
+from ldcodec.training.selfcheck import write_check
 from tests.commands import environment
 from tests.pictures import photo, texture
 from tests.test_model import honest, stored
@@ -136,6 +138,7 @@ for words in (
     "decompress a.ldc -o a.ppm",
     "decompress a.ldc -o b.ppm --realism 1",
     "verify a.ldc",
+    "verify --self --model mine",
     "view a.ldc -o a.html --no-open",
     "compress folder -r -o there --quality 30 --jobs 1 --model tiny",
 ):
@@ -147,6 +150,7 @@ assert Image.open("a.ldc").convert("RGB").size == Image.open("a.png").size
 
 
 def test_nothing_but_refinement_needs_torch(tiny_model: str, tmp_path: Path) -> None:
+    write_check(shutil.copytree(Path(tiny_model) / "tiny", tmp_path / "mine") / FILE_NAME)
     (tmp_path / "folder").mkdir()
     for name in ("a.png", "folder/b.png"):
         photo(96, 64).save(tmp_path / name)
@@ -195,6 +199,18 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert not library.by_ncnn("auto") and library.by_ncnn("cpu")
     monkeypatch.setattr(library, "find_spec", lambda name: None)  # a platform without a wheel of ncnn
     assert not library.by_ncnn("cpu")
+
+
+def test_a_gpu_is_asked_for_where_a_driver_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(library, "DRIVERS", (str(tmp_path / "driver"),))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not library.has_gpu()
+    (tmp_path / "driver").touch()
+    assert library.has_gpu()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not library.has_gpu()
+    monkeypatch.setattr(library, "find_spec", lambda name: None)  # without PyTorch
+    assert not library.has_gpu()
 
 
 def test_without_ncnn_torch_does_everything(

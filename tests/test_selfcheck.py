@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from ldcodec.bitstream import container
 from ldcodec.decoder.parse import parse
+from ldcodec.entropy.arithmetic import NumpyArithmetic
 from ldcodec.entropy.modelfiles import CHECK_FILE, FILE_NAME, find_file
 from ldcodec.entropy.tables import SCALE_COUNT
 from ldcodec.entropy.trellis import EVEN, SCALAR, half_of, table_of
@@ -74,6 +75,14 @@ def test_a_machine_that_agrees(call: Call, mine: Path) -> None:
 def test_a_machine_that_computes_something_else(call: Call, mine: Path) -> None:
     """Everything agrees but the symbols, as if an operation of this machine were wrong."""
     change(mine, tell=True)
+    code, out, err = call("verify", "--self", "--model", mine)
+    assert (code, out) == (1, "")
+    assert "the symbols come out wrong on cpu" in error_line(err)
+
+
+def test_the_arithmetic_that_decodes_is_tested(call: Call, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ncnn")  # without it PyTorch decodes
+    monkeypatch.setattr(NumpyArithmetic, "floored", lambda self, x: np.ceil(x, out=x))
     code, out, err = call("verify", "--self", "--model", mine)
     assert (code, out) == (1, "")
     assert "the symbols come out wrong on cpu" in error_line(err)

@@ -131,18 +131,16 @@ def _plural(count: int, noun: str) -> str:
 
 
 def _test_machine(name: str) -> Finding:
-    """Decode the check file of a model with each kind of device of this machine.
+    """Decode the check file of a model with what decodes on each kind of device of this machine.
 
     Raises LdcodecError where the symbols differ from those written, or nothing can be compared.
     """
     weights = find_file(name)
     source = _check_file(weights.with_name(CHECK_FILE))
-    from torch.cuda import is_available
-
     from ldcodec.decoder.parse import parse
-    from ldcodec.nets.model import load_model
+    from ldcodec.encoder.library import has_gpu, load_model
 
-    devices = ["cpu", "cuda"] if is_available() else ["cpu"]
+    devices = ["cpu", "cuda"] if has_gpu() else ["cpu"]
     for device in devices:
         model = load_model(str(weights), device)
         try:
