@@ -212,6 +212,35 @@ def test_threads_wait_asleep_in_processes_of_our_own(code: str, given: str, poli
     assert found.stdout.strip() == policy, found.stderr
 
 
+NOTING = """
+import os, sys
+class Noting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            print(os.environ.get("OMP_NUM_THREADS"), os.environ.get("OPENBLAS_NUM_THREADS"))
+sys.meta_path.insert(0, Noting())
+from ldcodec import cli
+assert cli.run(sys.argv[1:]) == 0
+"""
+
+
+@pytest.mark.parametrize("command", [["decompress", "-o", "a.ppm"], ["view", "-o", "a.html", "--no-open"]])
+def test_matrix_products_keep_to_the_threads_that_are_asked_for(
+    command: list[str], ldc: bytes, tiny_model: str, tmp_path: Path
+) -> None:
+    """NumPy's library for them reads the environment when it is loaded."""
+    (tmp_path / "a.ldc").write_bytes(ldc)
+    arguments = [*command, "a.ldc", "--threads", "3", "--quiet"]
+    found = subprocess.run(
+        [sys.executable, "-c", NOTING, *arguments],
+        cwd=tmp_path,
+        env=environment(tiny_model),
+        capture_output=True,
+        text=True,
+    )
+    assert (found.stdout, found.returncode) == ("3 3\n", 0), found.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "most"),
     [("250000 100000", 3), ("200000 100000", 2), ("5000 100000", 1), ("max 100000", 8), ("", 8), (None, 8)],

@@ -11,6 +11,7 @@ from ldcodec.bitstream.layout import MAX_PIXELS
 from ldcodec.diffusion import MAX_STEPS
 from ldcodec.encoder.target import EFFORTS
 from ldcodec.errors import UsageError
+from ldcodec.jobs.limits import bound_threads
 from ldcodec.jobs.messages import Console
 from ldcodec.jobs.paths import Job, plan
 from ldcodec.jobs.work import Work
@@ -107,7 +108,16 @@ def coding_options(command: Command) -> Command:
 
 def threads_option(**attributes: Any) -> Callable[[Command], Command]:
     count = click.IntRange(1, 1024)
-    return click.option("--threads", type=count, metavar="N", help="CPU threads to use.", **attributes)
+    return click.option(
+        "--threads", type=count, callback=_bounded, metavar="N", help="CPU threads to use.", **attributes
+    )
+
+
+def _bounded(context: click.Context, option: click.Parameter, threads: int | None) -> int | None:
+    """Bound the threads of NumPy's matrix products too, which only works before NumPy is imported."""
+    if threads is not None:
+        bound_threads(threads)
+    return threads
 
 
 def device_option(**attributes: Any) -> Callable[[Command], Command]:
