@@ -137,6 +137,8 @@ for words in (
     "compress a.png -o c.ldc --psnr 25 --model tiny",
     "decompress a.ldc -o a.ppm",
     "decompress a.ldc -o b.ppm --realism 1",
+    "decompress sliced.ldc -o c.ppm --steps 2 --threads 2",
+    "decompress sliced.ldc -o d.ppm --region 100,140,90,16",
     "verify a.ldc",
     "verify --self --model mine",
     "view a.ldc -o a.html --no-open",
@@ -149,8 +151,12 @@ assert Image.open("a.ldc").convert("RGB").size == Image.open("a.png").size
 """
 
 
-def test_nothing_but_refinement_needs_torch(tiny_model: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("small_parts")
+def test_nothing_but_refinement_needs_torch(tiny_model: str, engine: CpuModel, tmp_path: Path) -> None:
     write_check(shutil.copytree(Path(tiny_model) / "tiny", tmp_path / "mine") / FILE_NAME)
+    sliced = encode(texture(300, 330), quality=60, model=engine)
+    assert len(container.read(sliced).slices) > 2
+    (tmp_path / "sliced.ldc").write_bytes(sliced)
     (tmp_path / "folder").mkdir()
     for name in ("a.png", "folder/b.png"):
         photo(96, 64).save(tmp_path / name)

@@ -100,7 +100,7 @@ def run(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        return _complain("this needs torch, which is not installed; decompress --onnx DIR does without it", 1)
+        return _complain("this needs torch, which is not installed: pip install torch", 1)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

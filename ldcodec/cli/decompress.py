@@ -11,9 +11,9 @@ import click
 
 from ldcodec.bitstream.layout import MAGIC
 from ldcodec.bitstream.slices import PREVIEW_SCALES
-from ldcodec.cli.options import PATH, STEPS, AdvancedOption, CodingOptions, TieredCommand, coding_options
+from ldcodec.cli.options import STEPS, AdvancedOption, CodingOptions, TieredCommand, coding_options
 from ldcodec.diffusion import SAMPLER_NAMES
-from ldcodec.jobs.limits import Limits, bound_threads
+from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult
 from ldcodec.jobs.models import Models
 from ldcodec.jobs.paths import STREAM, Job, created, is_special, opened, origin_of, reader_of
@@ -117,14 +117,6 @@ region_option = click.option("--region", callback=_region, metavar="X,Y,W,H", he
     metavar="N",
     help="Seed of the noise.  [default: 0]",
 )
-@click.option(
-    "--onnx",
-    cls=AdvancedOption,
-    type=PATH,
-    metavar="DIR",
-    help="Decode without torch, with the ONNX networks that `ldcodec export` wrote.",
-)
-@click.option("--backend", type=click.Choice(["torch", "onnx"]), hidden=True)
 def decompress(
     common: CodingOptions,
     steps: int | None,
@@ -132,8 +124,6 @@ def decompress(
     sampler: str,
     seed: int,
     draft: bool,
-    backend: str | None,
-    onnx: str | None,
     **wanted: Any,
 ) -> int:
     """Turn .ldc files back into pictures.
@@ -148,28 +138,9 @@ def decompress(
         settings["draft"] = True
     single = not common.recursive and len(common.inputs) == 1
     options = DecompressOptions(settings, cast(Wanted, wanted), not common.no_preserve, single and not common.quiet)
-    folder = _onnx_folder(backend, onnx, common)
-    work = Work(_decompress, options, common.model, common.device, common.max_pixels, folder)
+    work = Work(_decompress, options, common.model, common.device, common.max_pixels)
     taken = frozenset({".ldc"}), lambda head: head.startswith(MAGIC)
     return common.run(work, taken, ".png", _check_formats)
-
-
-def _onnx_folder(backend: str | None, onnx: str | None, common: CodingOptions) -> str | None:
-    """What the options say of ONNX: None for torch, "" for an installed folder, else its path.
-
-    For ONNX, NumPy's threads are bounded too, which only works before it is imported. Raises UsageError.
-    """
-    if backend != "onnx" and onnx is None:
-        return None
-    if backend == "torch":
-        raise click.UsageError("--onnx belongs to --backend onnx")
-    if common.model is not None:
-        raise click.UsageError("--model names weights for torch; ONNX networks are named with --onnx DIR")
-    if common.device == "cuda":
-        raise click.UsageError("ONNX networks compute on the CPU")
-    if common.threads is not None:
-        bound_threads(common.threads)
-    return onnx or ""
 
 
 def _check_formats(jobs: list[Job]) -> None:

@@ -1,4 +1,4 @@
-"""`ldcodec export`: a model as ONNX graphs, for decoding without torch."""
+"""`ldcodec export`: a model as ONNX graphs, for other programs."""
 
 from pathlib import Path
 
@@ -14,15 +14,13 @@ from ldcodec.cli.options import PATH
 def export(onnx: str, model: str | None, force: bool) -> int:
     """Write what decoding needs of a model to a folder: its networks as ONNX graphs, and its integer tensors.
 
-    `ldcodec decompress --onnx DIR` decodes with them, without torch. The folder appears only after its
-    pictures have been compared with torch's, and the symbols of the model's check file with their checksum. Needs the
-    extra: pip install 'ldcodec[onnx]'.
+    Other programs can decode with them, in any language for which there is a library for ONNX. The folder appears only
+    after its graphs have been compared with torch. Needs the extra: pip install 'ldcodec[onnx]'.
     """
     from ldcodec.entropy.modelfiles import DEFAULT_MODEL
-    from ldcodec.onnx.exporter import export as write
+    from ldcodec.nets.onnx import export as write
 
     name = model or DEFAULT_MODEL
     exported = write(name, Path(onnx), force)
-    agreement = f"pictures within {exported.difference:.4f} levels of torch's"
-    click.echo(f"{name} → {onnx}  {exported.size} bytes  {agreement}")
+    click.echo(f"{name} → {onnx}  {exported.size} bytes  values within {exported.difference:.0e} of torch's")
     return 0

@@ -1,4 +1,4 @@
-"""The model interface of the decoder, implemented with PyTorch (`nets.model`) and onnxruntime (`onnx.runtime`)."""
+"""The model interface of the decoder, implemented with ncnn (`engine.cpumodel`) and PyTorch (`nets.model`)."""
 
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable

@@ -2,7 +2,7 @@
 
 Matrix products release Python's lock, so slices can be parsed in parallel. Threads within a matrix product wait for
 each other at its end, and idle while symbols are read and arrays copied; slices wait for each other only at the end of
-a slice (docs/experiments.md). torch is imported inside the functions, because decoding through ONNX does without it.
+a slice (docs/experiments.md). torch is imported inside the functions, because decoding through ncnn does without it.
 """
 
 import os

@@ -6,7 +6,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from ldcodec.decoder.threads import cores
 from ldcodec.errors import ChosenModelError, ModelError
 
 if TYPE_CHECKING:
@@ -68,43 +67,3 @@ class Models:
         start = perf_counter()
         yield
         self._loading += perf_counter() - start
-
-
-class OnnxModels(Models):
-    """Models as folders of ONNX networks, which decode without torch."""
-
-    def __init__(self, folder: str, threads: int | None) -> None:
-        """folder: "" for the installed one that a file needs."""
-        super().__init__(None, "cpu", threads)
-        self._folder = folder
-        self._opened: dict[Path, DecoderModel] = {}
-
-    def of_file(self, parse_id: bytes) -> "DecoderModel":
-        """The model that a file was written with, unless the user names a folder. Raises ModelError."""
-        folder = self._folder_of(parse_id)
-        if folder not in self._opened:
-            with self._stopped_clock():
-                from ldcodec.onnx.runtime import load
-
-                try:
-                    self._opened[folder] = load(folder, self.threads or cores())
-                except ModelError as error:
-                    if self._folder:
-                        raise ChosenModelError(str(error)) from error
-                    raise
-        return self._opened[folder]
-
-    def weights(self, parse_id: bytes | None = None) -> Path | None:
-        """The file with the integers of a parse id, None if there is none."""
-        from ldcodec.onnx.folder import INTEGERS
-
-        try:
-            path = self._folder_of(parse_id or b"") / INTEGERS
-        except ModelError:
-            return None
-        return path if path.is_file() else None
-
-    def _folder_of(self, parse_id: bytes) -> Path:
-        from ldcodec.onnx.folder import find_folder
-
-        return Path(self._folder) if self._folder else find_folder(parse_id)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import Console, JobResult
-from ldcodec.jobs.models import Models, OnnxModels
+from ldcodec.jobs.models import Models
 from ldcodec.jobs.paths import Job
 
 IRRELEVANT = ("preserve", "shown")  # options that change nothing in an output but its times
@@ -16,8 +16,7 @@ IRRELEVANT = ("preserve", "shown")  # options that change nothing in an output b
 class Work:
     """A function of a job and everything it needs; can be sent to another process.
 
-    options: a dataclass of what the command line asks for, the same for every input. onnx: the folder of ONNX networks
-    that decode, "" for the installed one that a file needs, None to decode with torch.
+    options: a dataclass of what the command line asks for, the same for every input.
     """
 
     function: Callable[[Job, Any, Models, Limits], JobResult]
@@ -25,12 +24,10 @@ class Work:
     model: str | None
     device: str
     max_pixels: int
-    onnx: str | None = None
 
     def prepared(self, console: Console, threads: int | None, share: float | None = None) -> Callable[[Job], JobResult]:
         """The function of a job alone, with models that are loaded once. share: of the memory; see `Limits`."""
-        models = Models(self.model, self.device, threads) if self.onnx is None else OnnxModels(self.onnx, threads)
-        limits = Limits(console, self.max_pixels, share)
+        models, limits = Models(self.model, self.device, threads), Limits(console, self.max_pixels, share)
         return lambda job: self.function(job, self.options, models, limits)
 
     def relevant_options(self) -> dict[str, Any]:

@@ -1,1 +1,0 @@
-"""Decoding without torch: a folder with the float networks as ONNX graphs and the integer tensors unchanged."""
