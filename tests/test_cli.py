@@ -720,11 +720,11 @@ def test_decoding_options_reach_the_decoder(call: Call, sound: Path, monkeypatch
     monkeypatch.setattr("ldcodec.decoder.restore.restore", decode)
     options = ["--steps", "5", "--realism", "0.25", "--sampler", "heun", "--seed", "7"]
     assert call("decompress", "k.ldc", *options, "--device", "cpu", "--threads", "1")[0] == 0
-    (source, find, settings, request, on_step), _ = decode.call_args
+    (source, find, settings, request), _ = decode.call_args
     assert find(source.header.parse_id).parse_id == source.header.parse_id
     assert source.header == container.read((sound / "k.ldc").read_bytes()).header
     assert settings == DecodeSettings(steps=5, realism=0.25, sampler="heun", seed=7)
-    assert on_step is None and request == Request()  # no bar, since nobody looks
+    assert request == Request()
 
 
 LOADING = 1000  # seconds

@@ -2,10 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import click
 
@@ -18,11 +16,6 @@ from ldcodec.jobs.messages import JobResult
 from ldcodec.jobs.models import Models
 from ldcodec.jobs.paths import STREAM, Job, created, is_special, opened, origin_of, reader_of
 from ldcodec.jobs.work import Work
-
-if TYPE_CHECKING:
-    from ldcodec.diffusion.samplers import OnStep
-
-LONG_WORK = 8  # steps from which one picture has a progress bar
 
 
 class Settings(TypedDict):
@@ -45,15 +38,11 @@ class Wanted(TypedDict):
 
 @dataclass(frozen=True)
 class DecompressOptions:
-    """What the command line asks for, the same for every input. Manifests hold the names of the fields.
-
-    shown: whether one picture may have a progress bar.
-    """
+    """What the command line asks for, the same for every input. Manifests hold the names of the fields."""
 
     settings: Settings
     wanted: Wanted
     preserve: bool
-    shown: bool
 
 
 def _region(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int, int, int] | None:
@@ -136,8 +125,7 @@ def decompress(
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
     if draft:  # not named otherwise, as in manifests from before there were drafts
         settings["draft"] = True
-    single = not common.recursive and len(common.inputs) == 1
-    options = DecompressOptions(settings, cast(Wanted, wanted), not common.no_preserve, single and not common.quiet)
+    options = DecompressOptions(settings, cast(Wanted, wanted), not common.no_preserve)
     work = Work(_decompress, options, common.model, common.device, common.max_pixels)
     taken = frozenset({".ldc"}), lambda head: head.startswith(MAGIC)
     return common.run(work, taken, ".png", _check_formats)
@@ -162,24 +150,10 @@ def _decompress(job: Job, options: DecompressOptions, models: Models, limits: Li
         source = reader_of(stream)
         limits.check_file(source, wanted["region"], wanted["scale"], models.weights(source.header.parse_id))
         start = models.clock()
-        with _step_bar(options.settings["steps"], options.shown) as on_step:
-            settings, request = DecodeSettings(**options.settings), Request(**wanted)
-            picture = restore(source, models.of_file, settings, request, on_step)
+        picture = restore(source, models.of_file, DecodeSettings(**options.settings), Request(**wanted))
         seconds = models.clock() - start
     format = "PNG" if job.target == STREAM or is_special(job.target) else format_of(job.target)
     with created(job.target, origin, job.unfinished) as stream:
         write(picture, stream, format)
     whole = source.header.width * source.header.height
     return JobResult(picture.width, picture.height, source.length, whole, seconds, source.lossless)
-
-
-@contextmanager
-def _step_bar(steps: int | None, shown: bool) -> "Iterator[OnStep | None]":
-    """Progress through the steps of one picture, if there are many and a terminal to show them."""
-    if not shown or (steps or 1) < LONG_WORK:
-        yield None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=steps, unit="step", leave=False, disable=None) as bar:
-        yield lambda step: bar.update()

@@ -16,7 +16,6 @@ from ldcodec.decoder.threads import map_in_threads, thread_count
 from ldcodec.entropy.integer import Parsed
 from ldcodec.errors import DamagedError
 
-OnSlice = Callable[[], object]
 Use = TypeVar("Use")
 
 
@@ -38,13 +37,11 @@ class Latent:
         source: Reader,
         model: DecoderModel,
         salvage: bool = False,
-        on_slice: OnSlice | None = None,
         keep_all: bool = False,
     ) -> None:
         """Prepare to parse an open file with its model; nothing is read yet.
 
         salvage: replace a damaged slice by a blank one and list it in `damaged` instead of raising DamagedError.
-        on_slice: called after each slice.
         keep_all: keep the slices above a window too, at 8 bytes per latent element.
 
         Raises ModelError for a file of another model.
@@ -53,7 +50,7 @@ class Latent:
         self.source, self.model, self.header = source, model, source.header
         self.rows, self.columns = latent_size(source.header.width, source.header.height)
         self.damaged: list[Damage] = []
-        self._salvage, self._on_slice, self._keep_all = salvage, on_slice, keep_all
+        self._salvage, self._keep_all = salvage, keep_all
         self._kept: dict[int, _Compact] = {}
 
     def each(self, numbers: Sequence[int], use: Callable[[Parsed], Use]) -> Iterator[Use]:
@@ -74,8 +71,6 @@ class Latent:
         for used, damage in map_in_threads(work, map(self._read, numbers), threads):
             if damage is not None:
                 self.damaged.append(damage)
-            if self._on_slice is not None:
-                self._on_slice()
             yield used
 
     def _read(self, number: int) -> tuple[int, Slice | DamagedError]:

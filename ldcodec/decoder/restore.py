@@ -7,7 +7,7 @@ from ldcodec.bitstream.chunktypes import CRITICAL
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.reader import MAX_LISTED, Damage, Reader
 from ldcodec.bitstream.slices import PIXELS
-from ldcodec.decoder.latent import Latent, OnSlice
+from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import REALISTIC_STEPS, DecodeSettings, Request
 from ldcodec.decoder.tiles import halo_of, picture_of, preview_of, region_of
@@ -25,7 +25,6 @@ def restore(
     settings: DecodeSettings,
     request: Request | None = None,
     on_step: OnStep | None = None,
-    on_slice: OnSlice | None = None,
 ) -> Picture:
     """Decode the picture of a file. find_model: parse id → model, called only for a file that needs one.
 
@@ -40,7 +39,7 @@ def restore(
     alpha = chunks.alpha(extra)  # first, so that a bad alpha plane is refused before the long work
     model = find_model(source.header.parse_id)
     _warn_of_steps(model, settings)
-    latent = Latent(source, model, request.salvage, on_slice)
+    latent = Latent(source, model, request.salvage)
     pixels = _pixels(latent, settings, request, on_step)
     if latent.damaged:
         warnings.warn(_loss(latent, settings, request), SalvageWarning, stacklevel=3)

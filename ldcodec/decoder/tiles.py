@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ldcodec.bitstream.slices import DENOISER_HALO, PIXELS, TILE, Area, is_large, meeting
 from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.progress import begun
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, quality_of, render, reverse_diffusion
@@ -45,8 +46,20 @@ def picture_of(latent: Latent, settings: DecodeSettings, on_step: OnStep | None 
     header = latent.header
     if not is_large(header.width, header.height):
         known = condition(latent.window(Area(0, latent.rows, 0, latent.columns)), header, latent.model)
-        return render(known, header, latent.model, settings, on_step)
+        return render(known, header, latent.model, settings, _told(on_step, latent.model, settings))
     return region_of(latent, Area(0, header.height, 0, header.width), settings)
+
+
+def _told(on_step: OnStep | None, model: DecoderModel, settings: DecodeSettings) -> OnStep:
+    """Called after each step: tells of it whoever watches, and who asked for it."""
+    told = begun("step", settings.plan(model.networks.textured).steps)
+
+    def stepped(number: int) -> None:
+        told()
+        if on_step is not None:
+            on_step(number)
+
+    return stepped
 
 
 def region_of(latent: Latent, region: Area, settings: DecodeSettings) -> Pixels:
@@ -69,10 +82,12 @@ def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator
         for start, end in evenly(left, right, TILE)
     ]
     conditions = (condition(latent.window(_window(latent, tile, halo)), latent.header, latent.model) for tile in tiles)
+    told = begun("tile", len(tiles))
     for tile, known in zip(tiles, ahead(conditions), strict=True):  # slices are parsed while tiles are drawn
         drawn = Area(*(PIXELS * edge for edge in tile))
         place = drawn.within(region)
         yield place, _tile(latent, tile, known, halo, settings)[place.inside(drawn)]
+        told()
 
 
 def _window(latent: Latent, tile: Area, halo: Halo) -> Area:
@@ -104,6 +119,7 @@ def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels
     t, spans = quality_of(header, latent.model), latent.source.spans
     left, right = region.left // side, -(-region.right // side)
     numbers = meeting(spans, region.top // side, -(-region.bottom // side))
+    told = begun("slice", len(numbers))
 
     def rendered(parsed: Parsed) -> Array:  # slice by slice, because the shortcut needs no halo
         return networks.preview(networks.array(_in_steps(parsed)[None, :, :, left:right]), t, scale)
@@ -113,6 +129,7 @@ def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels
         part = drawn.within(region)
         rows, columns = part.inside(drawn)
         pixels[part.inside(region)] = networks.levels(preview[0, :, rows, columns], header.grey)
+        told()
     return pixels
 
 

@@ -19,6 +19,7 @@ from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
 from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, TILE, UNIT, Area, Span, coded_rows, cut, is_large
 from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.progress import begun
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.threads import ahead
 from ldcodec.decoder.tiles import evenly, tiles_of
@@ -68,7 +69,10 @@ class SlicedEncoder:
 
     def rehearse(self, index: int, drawn: bool) -> Forecast:
         """Code the samples at a quality index. drawn: whether to decode them as well, for their error."""
-        coded = [(sample, sample.code(index)) for sample in self._samples]
+        told, coded = begun("sample", len(self._samples)), []
+        for sample in self._samples:
+            coded.append((sample, sample.code(index)))
+            told()
         share = sum(sample.width * sample.height for sample in self._samples) / (self.width * self.height)
         errors = [quality.error_of_psnr(sample.psnr(file)) for sample, file in coded] if drawn else []
         outlooks = [outlook for _, file in coded for outlook in file.forecast.outlooks]
@@ -106,10 +110,12 @@ class SlicedEncoder:
         return header_of(self.picture, index, self.model)
 
     def _slices(self, index: int, outlooks: list[Outlook]) -> Iterator[Slice]:
+        told = begun("slice", len(self.spans))
         analysed = (latents for group in groups(self.spans) for latents in self._latents(index, group))
         for span, latents in zip(self.spans, ahead(analysed), strict=True):  # analysed while others are coded
             piece, parsed = code_slice(latents, coded_rows(span, self.width, self.height), self.model)
             outlooks.append(outlook_of(latents, parsed, piece.payload, self.model))
+            told()
             yield piece
 
     def _latents(self, index: int, group: list[Span]) -> Iterator[Latents]:

@@ -3,13 +3,15 @@
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, BinaryIO
 
 import click
 
+from ldcodec.decoder.progress import Told, Watcher, untold, watched_by
 from ldcodec.errors import (
     ChosenModelError,
     LdcodecError,
@@ -110,9 +112,10 @@ class Console:
     def run(self, jobs: Sequence[Job], work: Callable[[Job], JobResult], force: bool) -> int:
         """Do every job that can be done and print a line for each. Returns the exit code."""
         ready = [job for job in jobs if self.admits(job, force)]
-        for job in self._with_bar(ready):
-            with self.reporting(job.source_name):
-                self.report(job, work(job))
+        with self._with_bar(ready) as counted:
+            for job in counted:
+                with self.reporting(job.source_name):
+                    self.report(job, work(job))
         return self.exit_code
 
     def report(self, job: Job, result: JobResult) -> None:
@@ -127,16 +130,43 @@ class Console:
             check(job, force)
         return self.failures == failures
 
-    def _with_bar(self, jobs: list[Job]) -> Iterator[Job]:
-        if len(jobs) < 2 or not self.shows_progress:
-            yield from jobs
-            return
+    @contextmanager
+    def _with_bar(self, jobs: list[Job]) -> Iterator[Iterable[Job]]:
+        """The jobs under a bar that counts them; if there is only one, the bar counts the parts of its work."""
+        try:
+            if not self.shows_progress:
+                yield jobs
+            elif len(jobs) > 1:
+                yield self._replace_bar(jobs, unit="picture")
+            else:
+                with watched_by(self._watcher()):
+                    yield jobs
+        finally:
+            self._close_bar()
+
+    def _watcher(self) -> Watcher:
+        attempts: Counter[str] = Counter()
+
+        def watch(part: str, count: int) -> Told:
+            if count < 2:
+                return untold
+            attempts[part] += 1  # a search codes all slices several times
+            attempt = f"attempt {attempts[part]}" if attempts[part] > 1 else None
+            told: Told = self._replace_bar(unit=part, total=count, desc=attempt).update
+            return told
+
+        return watch
+
+    def _replace_bar(self, *items: Iterable[Any], **attributes: Any) -> Any:
         from tqdm import tqdm
 
-        try:
-            with tqdm(jobs, unit="picture", leave=False) as self.bar:
-                yield from self.bar
-        finally:
+        self._close_bar()
+        self.bar = tqdm(*items, leave=False, **attributes)
+        return self.bar
+
+    def _close_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
             self.bar = None
 
     @contextmanager

@@ -9,7 +9,7 @@ from ldcodec.jobs.messages import Console, JobResult
 from ldcodec.jobs.models import Models
 from ldcodec.jobs.paths import Job
 
-IRRELEVANT = ("preserve", "shown")  # options that change nothing in an output but its times
+IRRELEVANT = ("preserve",)  # options that change nothing in an output but its times
 
 
 @dataclass(frozen=True)
