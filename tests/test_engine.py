@@ -202,7 +202,9 @@ def test_who_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(library, "DRIVERS", (str(tmp_path / "driver"),))
     assert library.by_ncnn("auto") and library.by_ncnn("cpu") and not library.by_ncnn("cuda")
     (tmp_path / "driver").touch()
-    assert not library.by_ncnn("auto") and library.by_ncnn("cpu")
+    for found in (True, False):  # PyTorch for CPUs alone finds no GPU behind a driver
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
+        assert library.by_ncnn("auto") != found and library.by_ncnn("cpu") and not library.by_ncnn("cuda")
     monkeypatch.setattr(library, "find_spec", lambda name: None)  # a platform without a wheel of ncnn
     assert not library.by_ncnn("cpu")
 

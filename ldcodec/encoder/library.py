@@ -57,18 +57,13 @@ def find_model(identity: bytes, device: str = "auto", threads: int | None = None
 
 def by_ncnn(device: str) -> bool:
     """Whether ncnn computes on a device: "auto", "cpu" or "cuda"."""
-    gpu = device == "cuda" or (device == "auto" and _has_driver())
-    return not gpu and find_spec("ncnn") is not None
+    return find_spec("ncnn") is not None and device != "cuda" and not (device == "auto" and has_gpu())
 
 
 def has_gpu() -> bool:
     """Whether there is a GPU that PyTorch computes on."""
-    if not _has_driver() or find_spec("torch") is None:
+    if not any(map(os.path.exists, DRIVERS)) or find_spec("torch") is None:
         return False
     from torch.cuda import is_available
 
     return is_available()
-
-
-def _has_driver() -> bool:
-    return any(map(os.path.exists, DRIVERS))
