@@ -17,6 +17,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ldcodec
@@ -28,7 +29,7 @@ from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.encoder import library as loader
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.target import Encoded
-from ldcodec.jobs import paths
+from ldcodec.jobs import paths, workers
 from ldcodec.jobs.messages import library_output_as_warnings
 from ldcodec.pictures.picture import Picture
 from tests.commands import TARGET, TINY, Call, command, environment, error_line, heed_interrupts, start
@@ -239,6 +240,7 @@ WRONG_USES: dict[str, tuple[list[str], str]] = {
     "lossless and a target": (["compress", "a.png", "--lossless", *TARGET], "exactly one of"),
     "lossless and quality 0": (["compress", "a.png", "--lossless", "--quality", "0"], "exactly one of"),
     "lossless without fallback": (["compress", "a.png", "--lossless", "--no-fallback"], "contradict"),
+    "quiet and verbose": (["compress", "a.png", "-q", "-v", *TARGET], "contradict"),
     "frame 0": (["compress", "a.png", "--frame", "0", *TARGET], "--frame"),
     "no input": (["compress", *TARGET], "IN..."),
     "no target": (["compress", "a.png"], "exactly one of"),
@@ -282,8 +284,6 @@ WRONG_USES: dict[str, tuple[list[str], str]] = {
 
 
 def test_wrong_use(call: Call, unchanged: Path) -> None:
-    import torch
-
     for name, (arguments, message) in WRONG_USES.items():
         if name == "no cuda" and torch.cuda.is_available():
             continue
@@ -805,6 +805,24 @@ def test_progress_bar_on_a_terminal(sound: Path, call: Call, monkeypatch: pytest
     for arguments in (["a.png"], ["a.png", "b.png", "-q"]):
         assert call("compress", *arguments, "--lossless", "-f")[0] == 0
         assert terminal.getvalue() == ""
+
+
+def test_who_computes_is_told(call: Call, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ncnn")
+    monkeypatch.setattr(loader, "DRIVERS", ())
+    ncnn = r"networks: ncnn [\d.]+, "
+    code, out, err = call("decompress", "k.ldc", "--threads", "2", "-o", "-", "-f", "--verbose")
+    assert code == 0 and re.match(ncnn + "2 threads\n", err)
+    code, out, err = call("compress", "a.png", "b.png", *TARGET, *TINY, "-f", "-v", "--threads", "1")
+    assert code == 0 and re.fullmatch(ncnn + "1 thread\n", err) and len(out.splitlines()) == 2
+    monkeypatch.setattr(workers, "cores", lambda: 4)
+    code, out, err = call("compress", "-r", "a.png", "-o", "there", *TARGET, *TINY, "--jobs", "2", "-v")
+    assert code == 0 and re.fullmatch(ncnn + "2 threads in each of 2 processes\n", err)
+    monkeypatch.setattr(loader, "find_spec", lambda name: None)
+    code, out, err = call("decompress", "k.ldc", "-f", "-v", "--threads", "1", "--device", "cpu")
+    version = re.escape(torch.__version__)
+    assert code == 0 and re.fullmatch(f"networks: PyTorch {version} on cpu, 1 thread; ncnn is not installed\n", err)
+    assert "networks" not in "".join(map(str, call("decompress", "k.ldc", "-f")))
 
 
 def test_nothing_binary_goes_to_a_terminal(sound: Path) -> None:

@@ -52,6 +52,7 @@ class CodingOptions:
     recursive: bool
     force: bool
     quiet: bool
+    verbose: bool
     model: str | None
     device: str
     threads: int | None
@@ -84,12 +85,26 @@ class CodingOptions:
             from ldcodec.jobs.run import Engine, RunOptions, run_folders
 
             engine = Engine(self.engine == "ray", self.jobs, self.threads)
+            self._tell(lambda: engine.description(self.device))
             options = RunOptions(not self.no_preserve, self.force, self.quiet)
             return run_folders(self.inputs, self.output, (*taken, extension), work, engine, options)
         jobs = plan(self.inputs, self.output, extension)
         check(jobs)
+        self._tell(self._description)
         console = Console(self.quiet)
         return console.run(jobs, work.prepared(console, self.threads), self.force)
+
+    def _tell(self, description: Callable[[], str]) -> None:
+        """Say who computes the networks, if that is asked for. Raises UsageError."""
+        if self.verbose and self.quiet:
+            raise UsageError("--verbose and --quiet contradict each other")
+        if self.verbose:
+            Console().note(f"networks: {description()}")
+
+    def _description(self) -> str:
+        from ldcodec.encoder.library import description
+
+        return description(self.device, self.threads)
 
 
 def coding_options(command: Command) -> Command:
@@ -147,6 +162,13 @@ _CODING: list[Callable[[Command], Command]] = [
     click.option("--recursive", "-r", is_flag=True, help="Take the files in folders too; OUT mirrors their tree."),
     click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
     click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
+    click.option(
+        "--verbose",
+        "-v",
+        cls=AdvancedOption,
+        is_flag=True,
+        help="Say which library computes the networks, and with how many threads.",
+    ),
     click.option("--model", cls=AdvancedOption, metavar="NAME|PATH", help="Model to use instead of the default one."),
     device_option(cls=AdvancedOption),
     threads_option(cls=AdvancedOption),

@@ -33,12 +33,9 @@ def load_model(name_or_path: str | None = None, device: str = "auto", threads: i
         raise UsageError(f"device must be auto, cpu or cuda, not {device!r}")
     weights = str(find_file(str(name_or_path or DEFAULT_MODEL)))
     if not by_ncnn(device):
-        import torch
-
         from ldcodec.nets.model import load_model
 
-        # By itself PyTorch has as many as the cores that it is bound to, or as OMP_NUM_THREADS says.
-        return load_model(weights, device, threads or min(torch.get_num_threads(), cores()))
+        return load_model(weights, device, threads or _threads_of_torch())
     from ldcodec.engine.cpumodel import load_model as load_cpu_model
 
     return load_cpu_model(weights, threads or cores())
@@ -55,6 +52,24 @@ def find_model(identity: bytes, device: str = "auto", threads: int | None = None
     )
 
 
+def description(device: str = "auto", threads: int | None = None, processes: int = 1) -> str:
+    """Which library computes and with how many threads, in words; arguments as of `load_model`, no model is loaded.
+
+    Raises UsageError for a GPU that is missing.
+    """
+    if by_ncnn(device):
+        import ncnn  # type: ignore[import-untyped]
+
+        return f"ncnn {ncnn.__version__}, {_in_words(threads or cores(), processes)}"
+    import torch
+
+    from ldcodec.nets.model import device_named
+
+    place = device_named(device).type
+    missing = "; ncnn is not installed" if place == "cpu" else ""
+    return f"PyTorch {torch.__version__} on {place}, {_in_words(threads or _threads_of_torch(), processes)}{missing}"
+
+
 def by_ncnn(device: str) -> bool:
     """Whether ncnn computes on a device: "auto", "cpu" or "cuda"."""
     return find_spec("ncnn") is not None and device != "cuda" and not (device == "auto" and has_gpu())
@@ -67,3 +82,15 @@ def has_gpu() -> bool:
     from torch.cuda import is_available
 
     return is_available()
+
+
+def _threads_of_torch() -> int:
+    """By itself PyTorch has as many as the cores that it is bound to, or as OMP_NUM_THREADS says."""
+    import torch
+
+    return min(torch.get_num_threads(), cores())
+
+
+def _in_words(threads: int, processes: int) -> str:
+    text = f"{threads} thread" + ("" if threads == 1 else "s")
+    return text + (f" in each of {processes} processes" if processes > 1 else "")

@@ -35,6 +35,15 @@ class Engine:
         if not self.ray:
             workers.split_cores(self.processes, self.threads)
 
+    def description(self, device: str) -> str:
+        """Who computes the networks, in words. Raises UsageError for a GPU that is missing."""
+        if self.ray:  # whose machines may differ
+            return f"on a Ray cluster, with --threads {self.threads or 1}"
+        from ldcodec.encoder.library import description
+
+        split = workers.split_cores(self.processes, self.threads)
+        return description(device, split.threads, split.processes)
+
     def outcomes(self, work: Work, jobs: Iterator[Job], quiet: bool) -> Generator[tuple[Job, Outcome], None, None]:
         """Do every job and yield each with its outcome, in any order."""
         if not self.ray:
