@@ -44,6 +44,7 @@ def encode(
     strip: bool = False,
     fallback: bool = True,
     effort: int = 1,
+    tune: str = "psnr",
     model: EncoderModel | None = None,
 ) -> bytes:
     """Encode a picture as an .ldc file and return its bytes.
@@ -57,11 +58,12 @@ def encode(
     strip: leave out all metadata and the colour profile, and convert the pixels to sRGB.
     fallback: store the picture losslessly where that takes fewer bytes, or alone meets the target.
     effort: 1 to 9. Above 1 the encoder refines the latent by gradient descent, which takes minutes at 9.
+    tune: "psnr" (default) for the least error, or "visual" to spend bits where errors show.
     model: the default one if None.
 
     Raises UsageError, PictureError or ModelError, and TargetError where no file meets the target.
     """
-    settings = EncodeSettings(Target(rate, size, psnr, quality, lossless), strip, fallback, effort)
+    settings = EncodeSettings(Target(rate, size, psnr, quality, lossless), strip, fallback, effort, tune)
     if not isinstance(image, Image.Image | np.ndarray | Picture):
         refuse_picture(image)
     return encode_picture(as_picture(image), settings, lambda: _encoder_model(model)).data
@@ -76,7 +78,7 @@ def encode_picture(picture: Picture, settings: EncodeSettings, find_model: Calla
     from ldcodec.encoder.sliced import encoder_for
 
     with _undisturbed():
-        coded, complaint = encode_to(encoder_for(picture, model, settings.effort), settings.target)
+        coded, complaint = encode_to(encoder_for(picture, model, settings.effort, settings.tune), settings.target)
     if complaint is not None:
         return Encoded(_exact_instead(picture, settings, coded, complaint), True)
     exact = chunks.smaller_lossless(picture, coded.payload, coded.size) if settings.fallback else None

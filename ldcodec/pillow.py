@@ -26,7 +26,7 @@ EXTENSION = ".ldc"
 MIME = "image/x-ldc"
 DEFAULT_QUALITY = 60.0  # if `save` is given no target
 TARGETS = ("rate", "size", "psnr", "quality", "lossless")
-SETTINGS = ("strip", "fallback", "effort", "model")  # options that `save` passes on to `ldcodec.encode`
+SETTINGS = ("strip", "fallback", "effort", "tune", "model")  # options that `save` passes on to `ldcodec.encode`
 METADATA = ("exif", "xmp", "icc_profile")  # options of `save` that replace the image's own metadata
 
 _KEYS = {  # of `info`, and how the chunks are read

@@ -21,7 +21,7 @@ class OwnOptions:
 
     model: name or path, None for the default; steps: 1..1000, None for the default; realism: 0..1.
     qualities: 0..100, rising; rates: bits per pixel, rising, of the curve at constant rate, which is left out if empty.
-    device: auto, cpu or cuda; effort: 1..9, of the encoder.
+    device: auto, cpu or cuda; effort: 1..9, of the encoder; tune: psnr or visual.
     """
 
     model: str | None = None
@@ -31,6 +31,7 @@ class OwnOptions:
     rates: tuple[float, ...] = ()
     device: str = "auto"
     effort: int = 1
+    tune: str = "psnr"
 
 
 def choose(names: list[str], own: OwnOptions) -> tuple[list[Codec], list[str]]:
@@ -74,9 +75,9 @@ def _own_codec(own: OwnOptions, name: str, title: str, target: str, scale: tuple
         # Without fallback: a lossless file that happens to be smaller says nothing about this codec.
         if target == "rate":
             with suppress(TargetError):  # of which the smallest file, whose row holds the actual rate, comes nearest
-                return encode(pixels, rate=setting, fallback=False, effort=own.effort, model=model)
+                return encode(pixels, rate=setting, fallback=False, effort=own.effort, tune=own.tune, model=model)
         quality = 0.0 if target == "rate" else setting
-        return encode(pixels, quality=quality, fallback=False, effort=own.effort, model=model)
+        return encode(pixels, quality=quality, fallback=False, effort=own.effort, tune=own.tune, model=model)
 
     def to_pixels(data: bytes) -> Pixels:
         return decode_array(data, steps=own.steps, realism=own.realism, model=model)
@@ -84,4 +85,5 @@ def _own_codec(own: OwnOptions, name: str, title: str, target: str, scale: tuple
     library = f"ldcodec {__version__}, model {model.name} {model.parse_id.hex()} on {model.device}"
     words = f"{target}=setting, steps={own.steps or 'default'}, realism={own.realism:g}"
     words += f", effort={own.effort}" if own.effort > 1 else ""
+    words += f", tune={own.tune}" if own.tune != "psnr" else ""
     return Codec(name, title, library, words, scale, to_bytes, to_pixels, whole=False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ldcodec.cli.options import EFFORT, POSITIVE, STEPS, device_option
+from ldcodec.encoder.target import PSNR, TUNES
 from ldcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--effort", type=EFFORT, metavar="1..9", default=1, show_default=True, help="Effort of ldcodec's encoder."
 )
+@click.option("--tune", type=click.Choice(TUNES), default=PSNR, show_default=True, help="Tuning of ldcodec's encoder.")
 def bench(pictures: tuple[Path, ...], folder: Path, resume: bool, force: bool, **options: Any) -> int:
     """Compare codecs on pictures, by default on a few that come with installed packages.
 
@@ -237,6 +239,7 @@ def _setup(options: dict[str, Any]) -> "Setup":
         options["rates"],
         options["device"],
         options["effort"],
+        options["tune"],
     )
     return Setup(own, measures, options["threads"], options["jobs"] or min(MOST_PROCESSES, cores()))
 

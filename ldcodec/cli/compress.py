@@ -9,7 +9,7 @@ from typing import Any, TypedDict, cast
 import click
 
 from ldcodec.cli.options import EFFORT, POSITIVE, AdvancedOption, CodingOptions, TieredCommand, coding_options
-from ldcodec.encoder.target import EncodeSettings, Target
+from ldcodec.encoder.target import PSNR, TUNES, EncodeSettings, Target
 from ldcodec.errors import LdcodecWarning
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult, library_output_as_warnings
@@ -44,12 +44,13 @@ class CompressOptions:
     strip: bool
     fallback: bool
     effort: int
+    tune: str
     frame: int | None
     preserve: bool
 
     def settings(self) -> EncodeSettings:
         """The options that the codec takes."""
-        return EncodeSettings(Target(**self.target), self.strip, self.fallback, self.effort)
+        return EncodeSettings(Target(**self.target), self.strip, self.fallback, self.effort, self.tune)
 
 
 def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -91,6 +92,13 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="Above 1, refine each picture's latent: smaller files, up to minutes a megapixel.",
 )
 @click.option(
+    "--tune",
+    type=click.Choice(TUNES),
+    default=PSNR,
+    show_default=True,
+    help="Spend bits for the least error, or where errors show.",
+)
+@click.option(
     "--no-fallback",
     cls=AdvancedOption,
     is_flag=True,
@@ -110,7 +118,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="Which picture of an animation or multi-page file; 1 is the first.",
 )
 def compress(
-    common: CodingOptions, no_fallback: bool, effort: int, strip: bool, frame: int | None, **targets: Any
+    common: CodingOptions, no_fallback: bool, effort: int, tune: str, strip: bool, frame: int | None, **targets: Any
 ) -> int:
     """Compress pictures to .ldc files.
 
@@ -125,7 +133,9 @@ def compress(
         raise click.UsageError("give exactly one of --rate, --size, --psnr, --quality and --lossless")
     if no_fallback and "lossless" in given:
         raise click.UsageError("--no-fallback and --lossless contradict each other")
-    options = CompressOptions(cast(TargetOptions, given), strip, not no_fallback, effort, frame, not common.no_preserve)
+    options = CompressOptions(
+        cast(TargetOptions, given), strip, not no_fallback, effort, tune, frame, not common.no_preserve
+    )
     work = Work(_compress, options, common.model, common.device, common.max_pixels)
     return common.run(work, (frozenset(PHOTOGRAPHS | RASTERS | UNREAD), _is_picture), ".ldc", _check_names)
 

@@ -34,6 +34,9 @@ class EncoderNetworks(FloatNetworks, Protocol):
     def shortcut(self, picture: Floats, /) -> Floats:
         """The linear part of the latent without its gain, [M, h, w]: cheap, and near enough to guess sizes."""
 
+    def basis(self) -> Floats:
+        """The basis pictures of the linear part, [M, 3, 16, 16]."""
+
     def gain_at(self, t: float, /) -> Floats:
         """The inverse of the quantisation step of each channel at a quality t in 0..1: [M, 1, 1]."""
 

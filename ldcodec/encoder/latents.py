@@ -9,6 +9,7 @@ from ldcodec.bitstream.reader import Slice
 from ldcodec.bitstream.slices import UNIT
 from ldcodec.decoder.parse import symbols_crc
 from ldcodec.encoder.interface import EncoderModel, Floats
+from ldcodec.encoder.masking import Weights
 from ldcodec.encoder.viterbi import chosen
 from ldcodec.entropy.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.entropy.tables import HYPER_LIMIT, SKIPPED_SCALES
@@ -22,26 +23,33 @@ class Latents:
     """The result of an encoder's float networks: equal latents give equal files on every machine.
 
     index: quality index; hyper: symbols of the hyper-latent, int32 [hyper, h/4, w/4]; scaled: latent in steps, float32
-    [M, h, w].
+    [M, h, w]; weights: of the squared errors, None for 1.
     """
 
     index: int
     hyper: NDArray[np.int32]
     scaled: Floats
+    weights: Weights | None = None
 
     def centred(self, prior: Prior) -> NDArray[np.float64]:
         """The values of a context step's elements in steps from their means, [n]."""
         centred: NDArray[np.float64] = self.scaled.ravel()[prior.places] - prior.mean * 2.0**-LATENT_BITS
         return centred
 
+    def weighed(self, prior: Prior) -> Floats | None:
+        """The weights of the squared errors of a context step's elements, [n], or None for 1."""
+        return None if self.weights is None else self.weights.of(prior.places)
 
-def latents_of(scaled: Floats, index: int, model: EncoderModel, hyper: Floats | None = None) -> Latents:
+
+def latents_of(
+    scaled: Floats, index: int, model: EncoderModel, hyper: Floats | None = None, weights: Weights | None = None
+) -> Latents:
     """Complete the latents of a slice: round and clamp its hyper-latent, which h_a computes if it is not given.
 
-    scaled: the latent in steps, [M, h, w]; hyper: [hyper, h/4, w/4], not yet rounded.
+    scaled: the latent in steps, [M, h, w]; hyper: [hyper, h/4, w/4], not yet rounded; weights: as in `Latents`.
     """
     z = np.rint(model.networks.hyper_latent(scaled) if hyper is None else hyper)
-    return Latents(index, np.clip(z, -HYPER_LIMIT, HYPER_LIMIT).astype(np.int32), scaled)
+    return Latents(index, np.clip(z, -HYPER_LIMIT, HYPER_LIMIT).astype(np.int32), scaled, weights)
 
 
 def code_slice(latents: Latents, coded: tuple[int, int], model: EncoderModel) -> tuple[Slice, Parsed]:
@@ -79,7 +87,7 @@ def _coded_once(latents: Latents, coded: tuple[int, int], model: EncoderModel) -
     model.coder.hyper.fill(hyper.shape[1:], latents.index, write)
 
     def choose(prior: Prior) -> Quantised:
-        quantised = chosen(latents.centred(prior), prior.index, model.coder)
+        quantised = chosen(latents.centred(prior), prior.index, model.coder, latents.weighed(prior))
         coder.encode_latent(quantised, prior.index)
         return quantised
 

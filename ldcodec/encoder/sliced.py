@@ -25,8 +25,10 @@ from ldcodec.decoder.threads import ahead
 from ldcodec.decoder.tiles import evenly, tiles_of
 from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
+from ldcodec.encoder.masking import Weights, visual
 from ldcodec.encoder.outlook import Forecast, Guess, Outlook, outlook_of
 from ldcodec.encoder.ratecontrol import Coded, Encoder
+from ldcodec.encoder.target import PSNR, VISUAL
 from ldcodec.encoder.whole import PictureEncoder, header_of
 from ldcodec.pictures import chunks
 from ldcodec.pictures.alpha import filled
@@ -37,18 +39,31 @@ SAMPLES = 16
 SAMPLE_SIDE = 256  # pixels: all samples together are a megapixel
 
 
-def encoder_for(source: Picture, model: EncoderModel, effort: int = 1) -> Encoder[Any]:
-    """Choose the encoder for a picture's size. Colours hidden by alpha are smoothed first, so that they cost little."""
+def encoder_for(source: Picture, model: EncoderModel, effort: int = 1, tune: str = PSNR) -> Encoder[Any]:
+    """Choose the encoder for a picture's size. Colours hidden by alpha are smoothed first, so that they cost little.
+
+    tune: psnr or visual, see `encoder.masking`.
+    """
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
     kind = SlicedEncoder if is_large(*pixels.shape[1::-1]) else PictureEncoder
-    return kind(pixels, model, chunks.pack(source), effort)
+    return kind(
+        pixels, model, chunks.pack(source), effort, visual(pixels, model.networks.basis()) if tune == VISUAL else None
+    )
 
 
 class SlicedEncoder:
     """The encoder of a large picture."""
 
-    def __init__(self, picture: Pixels, model: EncoderModel, extra: tuple[Chunk, ...] = (), effort: int = 1) -> None:
+    def __init__(
+        self,
+        picture: Pixels,
+        model: EncoderModel,
+        extra: tuple[Chunk, ...] = (),
+        effort: int = 1,
+        weights: Weights | None = None,
+    ) -> None:
         """See `PictureEncoder`."""
+        self.weights = weights
         self.picture, self.model, self.chunks, self.effort = picture, model, extra, effort
         self.height, self.width = picture.shape[:2]
         self.spans = cut(self.width, self.height)
@@ -64,7 +79,7 @@ class SlicedEncoder:
 
     @cached_property
     def _guess(self) -> Guess:
-        planes = [self.model.networks.shortcut(framed(sample)) for sample in self._sampled()]
+        planes = [self.model.networks.shortcut(framed(sample)) for sample in map(self._pixels, self._places)]
         return Guess(np.concatenate([plane.reshape(len(plane), -1) for plane in planes], 1))
 
     def rehearse(self, index: int, drawn: bool) -> Forecast:
@@ -80,11 +95,26 @@ class SlicedEncoder:
 
     @cached_property
     def _samples(self) -> list[PictureEncoder]:
-        return [PictureEncoder(sample, self.model) for sample in self._sampled()]
+        return [PictureEncoder(self._pixels(place), self.model, weights=self._weights(place)) for place in self._places]
 
-    def _sampled(self) -> list[Pixels]:
-        places = sample_places(self.width, self.height)
-        return [self.picture[place.top : place.bottom, place.left : place.right] for place in places]
+    @cached_property
+    def _places(self) -> list[Area]:
+        return sample_places(self.width, self.height)
+
+    def _pixels(self, place: Area) -> Pixels:
+        return self.picture[place.top : place.bottom, place.left : place.right]
+
+    def _weights(self, place: Area) -> Weights | None:
+        """The weights of a sample, which are repeated where its latent reaches beyond the picture's."""
+        if self.weights is None:
+            return None
+        sides = layout.latent_size(place.right - place.left, place.bottom - place.top)
+        starts = place.top // PIXELS, place.left // PIXELS
+        rows, columns = (
+            np.minimum(start + np.arange(side), most - 1)
+            for start, side, most in zip(starts, sides, self.weights.position.shape, strict=True)
+        )
+        return self.weights.within(rows, columns)
 
     def code(self, index: int) -> Coded:
         """Code the picture at a quality index in 0..4095."""
@@ -130,7 +160,8 @@ class SlicedEncoder:
         for span in group:
             top, bottom = span.top - rows.top, span.bottom - rows.top
             hyper = None if z is None else z[:, top // UNIT : bottom // UNIT]
-            yield latents_of(np.ascontiguousarray(y[:, top:bottom]), index, self.model, hyper)
+            weights = self.weights and self.weights.within(np.arange(span.top, span.bottom), np.arange(y.shape[2]))
+            yield latents_of(np.ascontiguousarray(y[:, top:bottom]), index, self.model, hyper, weights)
 
 
 def groups(spans: list[Span]) -> list[list[Span]]:

@@ -7,6 +7,7 @@ from ldcodec.bitstream.arguments import ABOVE_ZERO, check_flag, check_number, ch
 from ldcodec.errors import UsageError
 
 EFFORTS = 9
+PSNR, VISUAL = TUNES = "psnr", "visual"  # what bits are spent for
 RANGES = {"rate": (ABOVE_ZERO, math.inf), "size": (1, math.inf), "psnr": (ABOVE_ZERO, math.inf), "quality": (0, 100)}
 
 
@@ -50,11 +51,14 @@ class EncodeSettings:
     strip: bool = False
     fallback: bool = True
     effort: int = 1
+    tune: str = PSNR
 
     def __post_init__(self) -> None:
         check_flag("strip", self.strip)
         check_flag("fallback", self.fallback)
         check_whole("effort", self.effort, 1, EFFORTS)
+        if self.tune not in TUNES:
+            raise UsageError(f"tune must be {' or '.join(TUNES)}, not {self.tune!r}")
 
 
 @dataclass(frozen=True)

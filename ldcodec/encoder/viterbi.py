@@ -31,6 +31,7 @@ from ldcodec.entropy.trellis import (
 # (nets.quantise), but errors also mislead the prediction of other elements; measured in docs/experiments.md.
 WEIGHT = 1.3 * STEP_CONSTANT / 3
 PRICED = 2048  # |k| from here on is priced as the last one below
+WIDEST = 0.95  # shift of a dead zone: at 1 a symbol could no longer be said
 GRID = 1024.0  # bits are multiples of 1/1024, so that every machine compares the same costs
 HALF = STATES // 2
 
@@ -45,41 +46,58 @@ class Prices(NamedTuple):
     centre: Floats
 
 
-def chosen(values: NDArray[np.float64], index: NDArray[np.uint8], coder: Coder) -> Quantised:
+def chosen(
+    values: NDArray[np.float64], index: NDArray[np.uint8], coder: Coder, weights: Floats | None = None
+) -> Quantised:
     """Choose symbols for values in steps from their means, [n], given the scale index of each.
 
-    With tables of a trellis, all but small scales are coded by it.
+    With tables of a trellis, all but small scales are coded by it. weights: of the squared errors, [n], 1 on average.
     """
+    weights = np.ones(len(values), np.float32) if weights is None else weights
     symbols, kind = np.zeros(values.shape, np.int32), np.zeros(values.shape, np.uint8)
     plain = index >= SKIPPED_SCALES
     if coder.trellis is not None:
         path = index >= FIRST_SCALE
         plain &= ~path
-        symbols[path], kind[path] = best_path(values[path], index[path], coder)
-    symbols[plain] = np.clip(rounded(values[plain], index[plain]), -SYMBOL_LIMIT, SYMBOL_LIMIT)
+        symbols[path], kind[path] = best_path(values[path], index[path], coder, weights[path])
+    symbols[plain] = np.clip(rounded(values[plain], index[plain], weights[plain]), -SYMBOL_LIMIT, SYMBOL_LIMIT)
     return Quantised(symbols, kind)
 
 
-def rounded(values: NDArray[np.float64], index: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The symbols of the scalar quantiser with its dead zone, as `nets.quantise.quantise` chooses them in training."""
+def rounded(
+    values: NDArray[np.float64], index: NDArray[np.uint8], weights: Floats | float = 1.0
+) -> NDArray[np.float64]:
+    """The symbols of the scalar quantiser with its dead zone, as `nets.quantise.quantise` chooses them in training.
+
+    The zone is wider where errors weigh less, up to the next symbol.
+    """
     nearest, shifts = np.rint(values), edge_shifts()
     magnitude = np.abs(nearest)
     shift = shifts[index, np.minimum(magnitude, shifts.shape[1] - 1).astype(np.intp)]
+    shift = np.minimum(shift / weights, WIDEST)
     symbols: NDArray[np.float64] = nearest - np.sign(nearest) * (np.abs(values) < magnitude - 0.5 + shift)
     return symbols
 
 
-def best_path(values: NDArray[np.float64], scale: NDArray[np.uint8], coder: Coder) -> Quantised:
-    """The symbols of least cost for values in steps from their means, [n], given the scale index of each."""
+def best_path(
+    values: NDArray[np.float64], scale: NDArray[np.uint8], coder: Coder, weights: Floats | None = None
+) -> Quantised:
+    """The symbols of least cost for values in steps from their means, [n], given the scale index of each.
+
+    weights: of the squared errors, [n], or None for 1.
+    """
     magnitude = np.abs(values).astype(np.float32)
-    cost, symbols = _classes(magnitude, scale.astype(np.intp) - FIRST_SCALE, prices(coder))
+    weight = np.float32(WEIGHT) * (np.ones_like(magnitude) if weights is None else weights)
+    cost, symbols = _classes(magnitude, scale.astype(np.intp) - FIRST_SCALE, prices(coder), weight)
     taken = _walk(cost)
     best = np.take_along_axis(symbols, taken[None], 0)[0]
     signed = np.where(values < 0, -best, best)
     return Quantised(signed.astype(np.int32), (EVEN + (taken >> 1)).astype(np.uint8))
 
 
-def _classes(magnitude: Floats, row: NDArray[np.intp], tables: Prices) -> tuple[Floats, NDArray[np.int32]]:
+def _classes(
+    magnitude: Floats, row: NDArray[np.intp], tables: Prices, weights: Floats
+) -> tuple[Floats, NDArray[np.int32]]:
     """For each class, the smaller cost of the two nearest symbols, and that symbol: [4, n] each."""
     steps = magnitude * np.float32(2.0**LATENT_BITS / STEP)
     costs, symbols = np.empty((4, len(row)), np.float32), np.empty((4, len(row)), np.int32)
@@ -87,20 +105,22 @@ def _classes(magnitude: Floats, row: NDArray[np.intp], tables: Prices) -> tuple[
         # Symbols 2j + parity mean 4j + 2·parity − quantiser steps of Δ, but for zero.
         below = np.floor((steps + np.float32(quantiser - 2 * parity)) * np.float32(0.25))
         near = np.clip(2 * below.astype(np.int32) + parity, parity, SYMBOL_LIMIT - 3 + parity)
-        first, second = (_cost(magnitude, row, quantiser, k, tables) for k in (near, near + 2))
+        first, second = (_cost(magnitude, row, quantiser, k, tables, weights) for k in (near, near + 2))
         costs[number] = np.minimum(first, second)
         symbols[number] = np.where(second < first, near + 2, near)
     return costs, symbols
 
 
-def _cost(magnitude: Floats, row: NDArray[np.intp], quantiser: int, k: NDArray[np.int32], tables: Prices) -> Floats:
+def _cost(
+    magnitude: Floats, row: NDArray[np.intp], quantiser: int, k: NDArray[np.int32], tables: Prices, weights: Floats
+) -> Floats:
     entry = (2 * row + quantiser) * PRICED + np.minimum(k, PRICED - 1)
     beyond = k >= PRICED
     error = magnitude - tables.centre.ravel()[entry]
     if beyond.any():
         error[beyond] = magnitude[beyond] - _meaning(k[beyond], quantiser)
     error *= error
-    error *= np.float32(WEIGHT)
+    error *= weights
     error += tables.bits.ravel()[entry]
     return error
 

@@ -18,6 +18,7 @@ from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
+from ldcodec.encoder.masking import Weights
 from ldcodec.encoder.outlook import Forecast, Guess, outlook_of
 from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.entropy.integer import Parsed
@@ -36,12 +37,19 @@ class PictureEncoder:
     """The encoder of a picture that fits into one pass. What does not depend on the quality is computed only once."""
 
     def __init__(
-        self, picture: NDArray[np.uint8], model: EncoderModel, chunks: tuple[Chunk, ...] = (), effort: int = 1
+        self,
+        picture: NDArray[np.uint8],
+        model: EncoderModel,
+        chunks: tuple[Chunk, ...] = (),
+        effort: int = 1,
+        weights: Weights | None = None,
     ) -> None:
         """picture: uint8 (H, W, 3) RGB or (H, W) grey; chunks: stored along with it and counted in every size.
 
-        effort: 1 to 9; from 2 on, `code` refines the latent (`encoder.refine`), which needs a model of torch.
+        effort: 1 to 9; from 2 on, `code` refines the latent (`encoder.refine`), which loads PyTorch.
+        weights: of the squared errors, None for 1.
         """
+        self.weights = weights
         self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
         self.height, self.width = picture.shape[:2]
         self.rows, self.columns = layout.coded_size(self.width, self.height)
@@ -71,12 +79,12 @@ class PictureEncoder:
         """Analyse the picture at a quality index in 0..4095, and refine the result if the effort says so."""
         scaled = self.model.networks.latent(self.analysed, quality.fraction(index))
         if self.effort == 1:
-            return latents_of(scaled, index, self.model)
+            return latents_of(scaled, index, self.model, None, self.weights)
         from ldcodec.encoder.refine import refined_rows
 
         span = Span(0, self._slice_rows())
         y, z = refined_rows(self.model, self.picture, scaled, span, index, self.effort)
-        return latents_of(y, index, self.model, z)
+        return latents_of(y, index, self.model, z, self.weights)
 
     def code(self, index: int) -> CodedWhole:
         """Code the picture at a quality index in 0..4095."""

@@ -34,6 +34,10 @@ class CpuAnalysis:
         """The linear part alone: [3, H, W] in 0..1 → [M, h, w]."""
         return blockwise(self._klt, to_blocks(picture - np.float32(0.5), PIXELS))
 
+    def basis(self) -> Floats:
+        """The basis pictures of the linear part, times 255: [M, 3, 16, 16]."""
+        return self._klt.reshape(-1, 3, PIXELS, PIXELS)
+
     def finish(self, base: tuple[Floats, Floats], t: float, std: Floats) -> Floats:
         """The latent [M, h, w] at a quality t in 0..1, before the gain; std: see `nets.analysis`."""
         latent = self._coarse(features=base[0] * self._quality8(t), quality16=self._quality16(t))[0]

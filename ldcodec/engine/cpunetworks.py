@@ -73,6 +73,10 @@ class CpuNetworks:
         """The linear part of the latent without its gain, [M, h, w]."""
         return self._analysis.shortcut(picture)
 
+    def basis(self) -> Floats:
+        """The basis pictures of the linear part, [M, 3, 16, 16]."""
+        return self._analysis.basis()
+
     def gain_at(self, t: float) -> Floats:
         """The inverse of the quantisation step of each channel at a quality t in 0..1: [M, 1, 1]."""
         return self._gain(t) * np.float32(quality.base_gain(t))

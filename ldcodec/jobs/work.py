@@ -10,6 +10,7 @@ from ldcodec.jobs.models import Models
 from ldcodec.jobs.paths import Job
 
 IRRELEVANT = ("preserve",)  # options that change nothing in an output but its times
+LATER = {"tune": "psnr"}  # options that older manifests do not name, and what these mean
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Work:
     def relevant_options(self) -> dict[str, Any]:
         """The options that affect the outputs, as they come back from JSON."""
         fields = {name: value for name, value in asdict(self.options).items() if name not in IRRELEVANT}
+        fields = {name: value for name, value in fields.items() if name not in LATER or LATER[name] != value}
         # Manifests hold the function's name: under another one, folders made before would be refused.
         found: dict[str, Any] = _as_json({"work": self.function.__name__.strip("_"), "model": self.model} | fields)
         return found

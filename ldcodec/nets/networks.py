@@ -109,6 +109,10 @@ class Networks(nn.Module):
         linear: NDArray[np.float32] = self.analysis.shortcut(self.array(picture[None]))[0].cpu().numpy()
         return linear
 
+    def basis(self) -> NDArray[np.float32]:
+        klt: NDArray[np.float32] = self.analysis.klt.detach().cpu().numpy()
+        return klt.reshape(len(klt), 3, PIXELS, PIXELS)
+
     @torch.no_grad()
     def gain_at(self, t: float) -> NDArray[np.float32]:
         gain: NDArray[np.float32] = self.scales(self._quality(t)).gain[0].cpu().numpy()

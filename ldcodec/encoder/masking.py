@@ -1,0 +1,76 @@
+"""Where errors show: weights of squared errors for `--tune visual`.
+
+Busy ground hides errors that flat ground shows, so block codecs quantise by the variance of a block (the adaptive
+quantisation of x264 and AV1's encoders). And the eye sees coarse errors better than fine ones (Mannos and Sakrison
+1974). So the squared error of an element is weighed by its position and by its channel, and the encoder's choice of
+symbols does the rest: the format knows nothing of it. docs/experiments.md has what it brings.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldcodec.bitstream.layout import latent_size
+from ldcodec.bitstream.slices import PIXELS
+from ldcodec.encoder.interface import Floats
+from ldcodec.pictures.picture import Pixels
+
+LUMA = 0.299, 0.587, 0.114
+POWER = 0.75  # of the contrast
+MOST = 4.0  # times as much as the average, or as little
+FINE = 0.25  # the weight of a channel whose basis picture is all finest detail; that of a smooth one is 1
+ROWS = 64  # of the latent, which are measured at once
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of squared errors, the product of one for each position of a latent, [h, w], and one a channel, [M]."""
+
+    position: Floats
+    channel: Floats
+
+    def of(self, places: NDArray[np.intp]) -> Floats:
+        """The weights of elements, given their places in the flattened latent, both [n]."""
+        channel, position = np.divmod(places, self.position.size)
+        return self.channel[channel] * self.position.ravel()[position]
+
+    def within(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> "Weights":
+        """Those of some rows and columns of the latent."""
+        return replace(self, position=self.position[np.ix_(rows, columns)])
+
+
+def visual(picture: Pixels, basis: Floats) -> Weights:
+    """Weights by contrast and fineness, each 1 in the geometric mean.
+
+    picture: uint8 (H, W, 3) or (H, W); basis: of the shortcut's channels, [M, 3, 16, 16].
+    """
+    return Weights(_by_contrast(picture), _by_fineness(basis))
+
+
+def _by_contrast(picture: Pixels) -> Floats:
+    """Weights by the standard deviation of luma in the 16×16 pixels of a position, plus 1."""
+    rows, columns = latent_size(picture.shape[1], picture.shape[0])
+    contrast = np.ones((rows, columns))
+    for top in range(0, -(-picture.shape[0] // PIXELS), ROWS):
+        part = picture[PIXELS * top : PIXELS * (top + ROWS)]
+        found = _deviation(part @ np.array(LUMA) if part.ndim == 3 else part.astype(np.float64))
+        contrast[top : top + len(found), : found.shape[1]] += found
+    relative = np.exp(np.log(contrast).mean()) / contrast
+    return np.asarray(np.clip(relative**POWER, 1 / MOST, MOST), np.float32)
+
+
+def _by_fineness(basis: Floats) -> Floats:
+    """Weights by the share of a basis picture's energy that is left after averages over 2×2 pixels."""
+    halves = basis.reshape(len(basis), 3, PIXELS // 2, 2, PIXELS // 2, 2).mean((3, 5))
+    smooth = 4 * np.square(halves).sum((1, 2, 3)) / np.square(basis).sum((1, 2, 3))
+    weights = FINE + (1 - FINE) * smooth
+    coded = weights[: len(weights) // 2]  # the channels come by falling energy, and the last have hardly a symbol
+    return np.asarray(weights / np.exp(np.log(coded).mean()), np.float32)
+
+
+def _deviation(luma: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard deviation in squares of 16×16 pixels, [h, w]; the last row and column are repeated to fill them."""
+    height, width = luma.shape
+    padded = np.pad(luma, ((0, -height % PIXELS), (0, -width % PIXELS)), "edge")
+    return np.asarray(padded.reshape(len(padded) // PIXELS, PIXELS, -1, PIXELS).std((1, 3)))

@@ -1,0 +1,103 @@
+"""Where errors show: `--tune visual`."""
+
+import numpy as np
+import pytest
+
+import ldcodec
+from ldcodec.codec import decode_array, encode
+from ldcodec.encoder.masking import MOST, Weights, visual
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.errors import UsageError
+from ldcodec.nets.model import Model
+from tests.commands import Call
+from tests.pictures import Pixels, noise, photo, texture
+
+
+def half_busy(height: int = 128, width: int = 192) -> Pixels:
+    """Low contrast on the left, noise on the right."""
+    pixels = np.full((height, width, 3), 120, np.uint8)
+    pixels[:, : width // 2] += (texture(height, width // 2) // 16).astype(np.uint8)
+    pixels[:, width // 2 :] = noise(height, width - width // 2)
+    return pixels
+
+
+def weights_of(pixels: Pixels, model: Model) -> Weights:
+    return visual(pixels, model.networks.basis())
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_busy_ground_weighs_less(model: Model, grey: bool) -> None:
+    pixels = half_busy()[:, :, 0] if grey else half_busy()
+    position = weights_of(pixels, model).position
+    assert position.shape == (8, 12) and position.dtype == np.float32
+    assert position[:, :6].min() > 1 > position[:, 6:].max()
+    assert position.min() >= 1 / MOST and position.max() <= MOST
+
+
+def test_a_flat_picture_weighs_the_same_everywhere(model: Model) -> None:
+    assert np.allclose(weights_of(np.full((50, 70, 3), 9, np.uint8), model).position, 1)
+
+
+def test_fine_channels_weigh_less(shipped_model: Model) -> None:
+    basis = shipped_model.networks.basis()
+    weights = weights_of(half_busy(), shipped_model).channel
+    roughness = np.abs(np.diff(basis, axis=3)).sum((1, 2, 3)) / np.abs(basis).sum((1, 2, 3))
+    assert np.corrcoef(weights, roughness)[0, 1] < -0.6
+    assert weights.max() / weights.min() <= 4.01 and np.exp(np.log(weights[:160]).mean()) == pytest.approx(1, abs=1e-4)
+
+
+def test_weights_of_elements(model: Model) -> None:
+    weights = Weights(np.arange(1, 7, dtype=np.float32).reshape(2, 3), np.array([1, 10], np.float32))
+    assert weights.of(np.array([0, 5, 6, 11])).tolist() == [1, 6, 10, 60]
+    part = weights.within(np.array([1, 1]), np.array([2, 0]))
+    assert part.position.tolist() == [[6, 4], [6, 4]] and part.channel is weights.channel
+
+
+def test_bits_move_to_where_errors_show(shipped_model: Model) -> None:
+    """At equal size flat ground is nearer to the picture, and busy ground farther from it."""
+    pixels, errors = half_busy(192, 256), {}
+    for tune in ("psnr", "visual"):
+        data = encode(pixels, size=9000, tune=tune, model=shipped_model, fallback=False)
+        squares = np.square(decode_array(data, model=shipped_model).astype(float) - pixels)
+        errors[tune] = squares[:, :128].mean(), squares[:, 128:].mean()
+    assert errors["visual"][0] < 0.9 * errors["psnr"][0] and errors["visual"][1] > errors["psnr"][1]
+
+
+def test_slices_are_weighed_as_the_whole_is(model: Model) -> None:
+    pixels = half_busy(256, 192)
+    weights = weights_of(pixels, model)
+    one, sliced = (kind(pixels, model, weights=weights) for kind in (PictureEncoder, SlicedEncoder))
+    assert sliced.code(2000).container.slices == one.code(2000).container.slices
+    plain = PictureEncoder(pixels, model).code(2000)
+    assert one.code(2000).container.slices != plain.container.slices
+
+
+def test_samples_of_large_pictures_are_weighed(model: Model) -> None:
+    pixels = half_busy(330, 270)
+    encoder = SlicedEncoder(pixels, model, weights=weights_of(pixels, model))
+    forecasts = [found.rehearse(2000, drawn=False).size(2000) for found in (encoder, SlicedEncoder(pixels, model))]
+    assert forecasts[0] != forecasts[1]
+
+
+def test_without_weights_nothing_changes(model: Model) -> None:
+    pixels = texture(70, 90)
+    even = Weights(np.ones((8, 8), np.float32), np.ones(model.networks.config.latent, np.float32))
+    files = {PictureEncoder(pixels, model, weights=weights).code(2500).data for weights in (None, even)}
+    assert len(files) == 1
+
+
+def test_the_option(call: Call, tiny_model: str) -> None:
+    photo(96, 64).save("a.png")
+    sizes = []
+    for tune in ("psnr", "visual"):
+        assert (
+            call("compress", "a.png", "-f", "--quality", "60", "--tune", tune, "--model", "tiny", "--no-fallback")[0]
+            == 0
+        )
+        with open("a.ldc", "rb") as file:
+            sizes.append(file.read())
+    assert sizes[0] != sizes[1]
+    assert call("compress", "a.png", "-f", "--quality", "60", "--tune", "ear", "--model", "tiny")[0] == 2
+    with pytest.raises(UsageError, match="psnr or visual"):
+        ldcodec.encode(photo(), quality=60, tune="ear")
