@@ -9,6 +9,7 @@ always agree, or they would stop nearly every mutation at the door. The golden f
 
 import argparse
 import io
+import operator
 import sys
 import tempfile
 import warnings
@@ -20,6 +21,25 @@ from pathlib import Path
 from typing import Any
 
 import atheris  # type: ignore[import-untyped, unused-ignore]
+from atheris import instrument_bytecode
+from atheris.version_dependent import CMP_OP_SHIFT_AMOUNT  # type: ignore[import-untyped, unused-ignore]
+
+COMPARISONS = (operator.lt, operator.le, operator.eq, operator.ne, operator.gt, operator.ge)  # in CPython's order
+TRACED = (int, bytes, str)  # types of operands whose comparison tells libFuzzer what to try next
+
+
+def compare(left: Any, right: Any, operation: int, place: int, constant: bool) -> Any:
+    """Compares for instrumented code in place of atheris, which never frees a result.
+
+    Nothing is lost by that with a bool, but the arrays that comparisons of arrays make would fill 2 GB in ten minutes.
+    """
+    if isinstance(left, TRACED) and isinstance(right, TRACED):
+        return atheris._trace_cmp(left, right, operation, place, constant)
+    return COMPARISONS[operation >> CMP_OP_SHIFT_AMOUNT](left, right)
+
+
+atheris.compare = compare
+instrument_bytecode._COMPARE_FUNCTION = "compare"  # an attribute of atheris, which instrumented code looks up
 
 with atheris.instrument_imports(include=["ldcodec"]):
     from ldcodec.bitstream import container, layout
