@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and a help that shows the common ones first."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -129,9 +130,15 @@ def threads_option(**attributes: Any) -> Callable[[Command], Command]:
 
 
 def _bounded(context: click.Context, option: click.Parameter, threads: int | None) -> int | None:
-    """Bound the threads of NumPy's matrix products too, which only works before NumPy is imported."""
-    if threads is not None:
-        bound_threads(threads)
+    """Bound the threads of NumPy's matrix products too, which only works before NumPy is imported.
+
+    By itself it sees the cores that the process is bound to, but not what its control group is given.
+    """
+    from ldcodec.decoder.threads import cores
+
+    most = threads or cores()
+    if threads is not None or most < (os.cpu_count() or most):
+        bound_threads(most)
     return threads
 
 
