@@ -34,6 +34,7 @@ from tests.commands import environment
 from tests.pictures import photo, texture
 from tests.test_model import honest, stored
 
+STATM = Path("/proc/self/statm")
 WAYS: dict[str, DecodeOptions] = {
     "least error": {},
     "natural texture": {"realism": 1.0, "steps": 2},
@@ -196,6 +197,26 @@ def test_missing_weights_are_named(model: Model, tiny_model_folder: Path, tmp_pa
     save_file(tensors, tmp_path / FILE_NAME, honest(tensors, metadata))
     with pytest.raises(ModelError, match=r"net\.synthesis\.klt is missing"):
         decode_array(encode(texture(20, 30), quality=50, model=model), model=load_model(str(tmp_path), 1))
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="asks Linux for the memory of the process")
+def test_a_network_gives_its_memory_back() -> None:
+    """Blocks of this size come from the system itself, so what is freed is seen at once."""
+
+    def build() -> tuple[graph.Graph, list[str]]:
+        made = graph.Graph()
+        weight, bias = np.zeros((16, 16, 3, 3), np.float32), np.zeros(16, np.float32)
+        return made, [made.convolution(made.convolution(made.input("x"), weight, bias), weight, bias)]
+
+    net, x = graph.Net(build, 1), np.ones((16, 1024, 1024), np.float32)
+    before = resident()
+    assert not net(x=x)[0].any()
+    assert resident() < before + x.nbytes / 2
+
+
+def resident() -> int:
+    """Bytes of the process in memory."""
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_who_computes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ldcodec.errors import LdcodecError
 MAGIC = 7767517  # the first line of ncnn's layer lists
 ADD, MULTIPLY, FROM = 0, 2, 7  # binary operations; the last is number − x
 LARGEST = 4  # of the reductions
+AS_IT_IS = 1  # with its channels in the order in which layers hand them on
 STEEP = 1e30  # times the least difference of two floats at any bound, it is far beyond 1
 
 LARGE = 4096  # positions of the largest input, beyond which F(4×4, 3×3) pays
@@ -39,6 +40,7 @@ class Graph:
         self._layers: list[str] = []
         self._count = 0
         self._weights: list[bytes] = []
+        self.resized: list[str] = []  # values after which all have another size
 
     def input(self, name: str) -> str:
         """An input: planes [C, h, w], or a factor for each channel [C, 1, 1]."""
@@ -89,7 +91,8 @@ class Graph:
 
     def shuffled(self, x: str, r: int) -> str:
         """Pixel shuffle: [r²·C, h, w] → [C, r·h, r·w]."""
-        return self._add("PixelShuffle", [x], f"0={r}")
+        self.resized.append(self._add("PixelShuffle", [x], f"0={r}"))
+        return self.resized[-1]
 
     def repeated(self, x: str, r: int) -> str:
         """Repeat every value r times in both directions: [C, h, w] → [C, r·h, r·w]."""
@@ -125,6 +128,8 @@ class Net:
         """build: makes the graph and names its outputs; called for the first run, and again for the first large one."""
         self._build, self._threads, self._turn = build, threads, threading.Lock()
         self._net: Any = None
+        self._memory = ncnn.PoolAllocator()  # instead of ncnn's own, which give nothing back between two runs
+        self._memory.set_size_compare_ratio(0.5)  # or a block of any size would be taken for the smallest value
         self._large = False
 
     def __call__(self, **inputs: Floats) -> list[Floats]:
@@ -139,17 +144,29 @@ class Net:
                 self._net, self._threads = None, 1  # in a child of a fork, OpenMP waits for threads that do not exist
             if self._net is None or large > self._large:
                 self._load(large)
-            extractor = self._net.create_extractor()
-            for name, values in held.items():
-                extractor.input(name, ncnn.Mat(values))
-            found = [extractor.extract(name) for name in self._outputs]
-            if any(code for code, _ in found):
-                raise LdcodecError("ncnn cannot run the networks: not enough memory, perhaps")
-            return [np.array(output) for _, output in found]
+            try:
+                return self._run(held)
+            finally:
+                self._memory.clear()
+
+    def _run(self, inputs: dict[str, Floats]) -> list[Floats]:
+        extractor = self._net.create_extractor()
+        extractor.set_blob_allocator(self._memory)
+        extractor.set_workspace_allocator(self._memory)
+        for name, values in inputs.items():
+            extractor.input(name, ncnn.Mat(values))
+        for name in self._resized:
+            extractor.extract(name, AS_IT_IS)
+            self._memory.clear()  # blocks that fit none of the values that follow
+        found = [extractor.extract(name) for name in self._outputs]
+        if any(code for code, _ in found):
+            raise LdcodecError("ncnn cannot run the networks: not enough memory, perhaps")
+        return [np.array(output) for _, output in found]
 
     def _load(self, large: bool) -> None:
         self._net, self._large, self._process = ncnn.Net(), large, os.getpid()
         graph, self._outputs = self._build()
+        self._resized = graph.resized
         options = self._net.opt
         options.num_threads = self._threads
         options.use_vulkan_compute = False
