@@ -1,6 +1,6 @@
 """Limits that inputs are held to before anything of their claimed size is made: pixels, symbols, memory; the cores.
 
-The figures in bytes were measured with the packed model (docs/large-pictures.md) and are rounded up. Sizes of tiles and
+The figures in bytes were measured with `base` through ncnn (docs/large-pictures.md) and are rounded up. Sizes of tiles and
 their halos are those of the code that makes them and of the model that will be used.
 """
 
@@ -15,7 +15,6 @@ from ldcodec.bitstream.layout import Header, latent_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import (
     DENOISER_HALO,
-    PARSED_AT_ONCE,
     REFINED_MARGIN,
     REFINED_SIDE,
     TILE,
@@ -30,13 +29,15 @@ from ldcodec.entropy.modelfiles import read_config
 from ldcodec.errors import DamagedError, LdcodecError, ModelError, PictureError, TooManyPixelsError
 from ldcodec.jobs.messages import Console
 
-PROGRAM = 550e6  # interpreter, torch and weights
-CODING = 24e3  # each latent position of a slice while it is coded
-PARSING = 14e3  # each latent position of all slices that are parsed at once
+PROGRAM = 250e6  # interpreter, libraries and weights
+TORCH = 300e6  # beyond that, for refinement alone
+TILED = 120e6  # weights in the form for tiles
+CODING = 29e3  # each latent position of a slice while it is coded
+PARSING = 17e3  # each latent position of a slice while it is parsed
 ANALYSED = 1.3e3  # each latent position of a row of tiles, analysed
 KEPT = 2.3e3  # each latent position of the rows that tiles need
-TILE_POSITION = 16e3  # each latent position of a tile and its halo
-ONE_PASS = 200  # each pixel of a picture that is coded or rendered in one pass
+TILE_POSITION = 20e3  # each latent position of a tile and its halo
+ONE_PASS = 220  # each pixel of a picture that is coded or rendered in one pass
 REFINING = 500e6  # a whole square of the latent while it is refined, and in proportion for less
 OPENED = 8  # each pixel while Pillow reads or writes the picture: 4 bytes of Pillow's, 3 of ours
 PNG_RATIO = 1032  # bytes of a PNG's rows that one byte of its file can hold at most, a limit of deflate
@@ -188,28 +189,33 @@ def encoding_memory(width: int, height: int, spans: list[Span], effort: int, hal
     """
     rows, columns = latent_size(width, height)
     square = (REFINED_SIDE + 2 * REFINED_MARGIN) ** 2
-    refining = REFINING * min(1.0, rows * columns / square) if effort > 1 else 0.0
+    refining = TORCH + REFINING * min(1.0, rows * columns / square) if effort > 1 else 0.0
     if not is_large(width, height):
         return PROGRAM + max(ONE_PASS * width * height, refining)
-    strip = min(rows, TILE) * columns * ANALYSED + (TILE + 2 * halo) ** 2 * TILE_POSITION
-    work = max(strip, _largest(spans, columns) * CODING, refining)
+    strip = min(rows, TILE) * columns * ANALYSED
+    tile = _seen(rows, halo) * _seen(columns, halo) * TILE_POSITION
+    work = TILED + strip + _largest(spans, columns) * CODING + max(tile, refining)  # one slice is coded meanwhile
     return max(OPENED * width * height, PROGRAM + 3 * width * height + work)
 
 
 def decoding_memory(header: Header, spans: list[Span], halo: int, shown: int) -> float:
-    """Bytes that the process takes at its peak while it decompresses, with as many threads as make it largest.
+    """Bytes that the process takes at its peak while it decompresses.
 
     halo: latent rows around a tile that its pixels depend on; shown: pixels of the picture that are wanted.
     """
     rows, columns = latent_size(header.width, header.height)
-    largest = _largest(spans, columns)
-    parsing = min(rows * columns, max(largest, PARSED_AT_ONCE)) * PARSING
     if not is_large(header.width, header.height):
-        return PROGRAM + max(parsing, ONE_PASS * header.width * header.height)
-    height = min(rows, TILE + 2 * halo)
+        return PROGRAM + ONE_PASS * header.width * header.height
+    parsing = _largest(spans, columns) * PARSING
+    height = _seen(rows, halo)
     kept = (height + max(span.rows for span in spans)) * columns * KEPT
-    tile = height * min(columns, TILE + 2 * halo) * TILE_POSITION
-    return PROGRAM + max(OPENED * shown, 3 * shown + kept + max(parsing, tile))
+    tile = height * _seen(columns, halo) * TILE_POSITION
+    return PROGRAM + max(OPENED * shown, TILED + 3 * shown + kept + parsing + tile)  # parsed while tiles are drawn
+
+
+def _seen(length: int, halo: int) -> int:
+    """Rows or columns of the largest tile and its halo, where so many are cut evenly."""
+    return min(length, -(-length // -(-length // TILE)) + 2 * halo)
 
 
 def _largest(spans: list[Span], columns: int) -> int:
