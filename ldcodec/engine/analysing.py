@@ -26,8 +26,7 @@ class CpuAnalysis:
 
     def base(self, picture: Floats) -> tuple[Floats, Floats]:
         """[3, H, W] in 0..1, H and W multiples of 64 → what does not depend on the quality: features, shortcut."""
-        centred = picture - np.float32(0.5)
-        features = self._fine(blocks=2 * to_blocks(centred, 8))[0]
+        features = self._fine(blocks=to_blocks(2 * picture - 1, 8))[0]
         return features, self.shortcut(picture)
 
     def shortcut(self, picture: Floats) -> Floats:

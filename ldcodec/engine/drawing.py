@@ -27,9 +27,9 @@ class CpuSynthesis:
         """[M, h, w] and t in 0..1 → [3, 16h, 16w] in about 0..1, not clipped. std: see `nets.synthesis`."""
         scaled = latent / std.clip(4)
         seen = (largest(scaled) <= LATENT_RANGE).astype(np.float32)
-        picture, fine = self._net(
-            latent=scaled * seen, seen=seen, quality16=self._quality16(t), quality8=self._quality8(t)
-        )
+        scaled *= seen
+        picture, fine = self._net(latent=scaled, seen=seen, quality16=self._quality16(t), quality8=self._quality8(t))
+        del scaled
         picture *= np.float32(RESIDUAL_SCALE)
         if not fine.all():
             picture *= fine.repeat(8, 1).repeat(8, 2)
