@@ -1,7 +1,7 @@
 """Limits that inputs are held to before anything of their claimed size is made: pixels, symbols, memory; the cores.
 
-The figures in bytes were measured with `base` through ncnn (docs/large-pictures.md) and are rounded up. Sizes of tiles and
-their halos are those of the code that makes them and of the model that will be used.
+The figures in bytes were measured with `base` through ncnn (docs/large-pictures.md) and are rounded up. Sizes of tiles
+and their halos are those of the code that makes them and of the model that will be used.
 """
 
 import ctypes
