@@ -147,9 +147,8 @@ def psnr_goal(psnr: float) -> Goal:
     return Goal(psnr, psnr + PSNR_TOLERANCE, psnr + 0.4 * PSNR_TOLERANCE)
 
 
-def crossing(function: Measure, aim: float) -> int:
-    """The largest index at which an increasing function does not exceed the aim; 0 if it exceeds it everywhere."""
-    low, high = 0, TOP_INDEX + 1
+def crossing(function: Measure, aim: float, low: int = 0, high: int = TOP_INDEX + 1) -> int:
+    """The largest index in low … high − 1 at which an increasing function does not exceed the aim, or low."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if function(middle) <= aim else (low, middle)
@@ -165,7 +164,7 @@ def find(measure: Callable[[int], tuple[float, Measure]], goal: Goal, start: int
     for _ in range(MAX_CODINGS):
         value, forecast = measure(index)
         search.tell(index, value)
-        proposed = None if goal.reached(value) else search.propose(crossing(search.corrected(forecast), goal.aim))
+        proposed = None if goal.reached(value) else search.propose(search.suggested(forecast))
         if proposed is None:
             break
         index = proposed
@@ -201,9 +200,18 @@ class Search:
             return end if self._stalled() else min(max(suggested, below + 1), above - 1)
         return (below + above) // 2 if self._stalled() else min(max(suggested, below + 1), above - 1)
 
-    def corrected(self, forecast: Measure) -> Measure:
-        """A forecast to which a line is added, so that it is right at the one or two values nearest the aim."""
-        near, *rest = sorted(self.values, key=self._distance)[:2]
+    def suggested(self, forecast: Measure) -> int:
+        """Where a forecast meets the aim, once it is right at what was measured."""
+        below, above = self._bracket()  # beyond which a corrected forecast need not increase
+        return crossing(self._corrected(forecast), self.goal.aim, max(below, 0), above)
+
+    def _corrected(self, forecast: Measure) -> Measure:
+        """A forecast to which a line is added, so that it is right at both ends of the bracket.
+
+        While that is open, it is right at the one or two values nearest the aim.
+        """
+        ends = [index for index in self._bracket() if index in self.values]
+        near, *rest = ends if len(ends) == 2 else sorted(self.values, key=self._distance)[:2]
         error = self.values[near] - forecast(near)
         slope = (self.values[rest[0]] - forecast(rest[0]) - error) / (rest[0] - near) if rest else 0.0
         return lambda index: forecast(index) + error + slope * (index - near)
