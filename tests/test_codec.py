@@ -263,12 +263,6 @@ def test_strided_arrays_are_read_as_they_look(model: Model) -> None:
     assert encode(turned, quality=40, model=model) == encode(turned.copy(), quality=40, model=model)
 
 
-def test_a_grey_picture_costs_no_more_than_the_same_in_rgb(model: Model) -> None:
-    grey = PICTURES["grey texture"]
-    rgb = np.repeat(grey[:, :, None], 3, 2)
-    assert len(encode(grey, quality=60, model=model)) == len(encode(rgb, quality=60, model=model))
-
-
 def test_arrays_that_are_no_picture_are_refused(model: Model) -> None:
     shapes = [(8, 8, 5), (8, 8, 1), (8,), (2, 8, 8, 3), (0, 8, 3), (8, 0)]
     wrong: list[NDArray] = [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint16)]

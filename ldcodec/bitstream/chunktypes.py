@@ -13,13 +13,14 @@ XMP = "xmpp"
 IPTC = "iptc"
 TEXTS = "text"
 RESOLUTION = "dpis"
+NEUTRAL = "grey"  # red, green and blue are equal everywhere
 ALPHA = "ALPH"
 WEBP = "WEBP"
 PNG = "PNGI"
 
 WHOLE_PICTURES = frozenset({WEBP, PNG})  # the whole picture, stored losslessly; the file has no latent
 CRITICAL = WHOLE_PICTURES | {ALPHA}  # a reader that does not know one of these must refuse the file
-DEFINED = CRITICAL | {ICC, EXIF, XMP, IPTC, TEXTS, RESOLUTION}
+DEFINED = CRITICAL | {ICC, EXIF, XMP, IPTC, TEXTS, RESOLUTION, NEUTRAL}
 
 NO_MODEL = bytes(8)  # parse id of a file that needs no model
 EXIF_MARK = b"Exif\0\0"  # precedes Exif data in JPEG files and in Pillow; chunks store Exif without it

@@ -79,6 +79,11 @@ class Layout:
         """Whether a chunk stores the picture losslessly, so that no model is needed."""
         return any(entry.kind in chunktypes.WHOLE_PICTURES for entry in self.entries)
 
+    @property
+    def drawn_grey(self) -> bool:
+        """Whether pixels are drawn as single values: those of a grey picture, or of one in RGB without colours."""
+        return self.header.grey or any(entry.kind == chunktypes.NEUTRAL for entry in self.entries)
+
     def problem(self, length: int) -> str | None:
         """Return what is wrong with a file of this many bytes, or None."""
         if length == self.end:

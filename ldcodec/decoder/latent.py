@@ -1,7 +1,7 @@
 """The latent of a file, read and parsed slice by slice on demand, so that it need not fit into memory."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -41,13 +41,16 @@ class Latent:
     ) -> None:
         """Prepare to parse an open file with its model; nothing is read yet.
 
+        `header` is the file's, but grey for all pictures that are drawn as single values.
+
         salvage: replace a damaged slice by a blank one and list it in `damaged` instead of raising DamagedError.
         keep_all: keep the slices above a window too, at 8 bytes per latent element.
 
         Raises ModelError for a file of another model.
         """
         coder_of(source.header, model)
-        self.source, self.model, self.header = source, model, source.header
+        self.source, self.model = source, model
+        self.header = replace(source.header, grey=source.layout.drawn_grey)
         self.rows, self.columns = latent_size(source.header.width, source.header.height)
         self.damaged: list[Damage] = []
         self._salvage, self._keep_all = salvage, keep_all

@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from ldcodec.bitstream.chunktypes import CRITICAL
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.reader import MAX_LISTED, Damage, Reader
@@ -134,6 +136,12 @@ def _warn_of_steps(model: DecoderModel, settings: DecodeSettings) -> None:
 
 
 def _pixels(latent: Latent, settings: DecodeSettings, request: Request, on_step: OnStep | None) -> Pixels:
+    drawn = _drawn(latent, settings, request, on_step)
+    in_three = drawn.ndim == 2 and not latent.source.header.grey
+    return np.repeat(drawn[:, :, None], 3, axis=2) if in_three else drawn
+
+
+def _drawn(latent: Latent, settings: DecodeSettings, request: Request, on_step: OnStep | None) -> Pixels:
     area = request.area(latent.header)
     if settings.draft or request.scale != 1:
         return preview_of(latent, request.scale, area)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ldcodec.bitstream import container, layout, quality
+from ldcodec.bitstream import chunktypes, container, layout, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
@@ -33,7 +33,7 @@ from ldcodec.encoder.whole import PictureEncoder, header_of
 from ldcodec.pictures import chunks
 from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.frame import framed, framed_area
-from ldcodec.pictures.picture import Picture, Pixels
+from ldcodec.pictures.picture import Picture, Pixels, is_neutral
 
 SAMPLES = 16
 SAMPLE_SIDE = 256  # pixels: all samples together are a megapixel
@@ -45,10 +45,12 @@ def encoder_for(source: Picture, model: EncoderModel, effort: int = 1, tune: str
     tune: psnr or visual, see `encoder.masking`.
     """
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
+    extra = chunks.pack(source)
+    if is_neutral(pixels):  # else the networks would give it a tint
+        pixels, extra = np.ascontiguousarray(pixels[:, :, 1]), (*extra, Chunk(chunktypes.NEUTRAL, b""))
     kind = SlicedEncoder if is_large(*pixels.shape[1::-1]) else PictureEncoder
-    return kind(
-        pixels, model, chunks.pack(source), effort, visual(pixels, model.networks.basis()) if tune == VISUAL else None
-    )
+    weights = visual(pixels, model.networks.basis()) if tune == VISUAL else None
+    return kind(pixels, model, extra, effort, weights)
 
 
 class SlicedEncoder:
@@ -137,7 +139,7 @@ class SlicedEncoder:
         return len(container.write(Container(self._header(0), empty, self.chunks)))
 
     def _header(self, index: int) -> Header:
-        return header_of(self.picture, index, self.model)
+        return header_of(self.picture, index, self.model, self.chunks)
 
     def _slices(self, index: int, outlooks: list[Outlook]) -> Iterator[Slice]:
         told = begun("slice", len(self.spans))

@@ -3,13 +3,13 @@
 picture ─ analysis base ── finish(quality) ─ y ─ h_a ─ round ─ z ─► integer rate model ─ symbols ─► range coder
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.bitstream import container, layout, quality
+from ldcodec.bitstream import chunktypes, container, layout, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
@@ -99,18 +99,19 @@ class PictureEncoder:
 
     def psnr(self, coded: CodedWhole) -> float:
         """PSNR in dB of the picture that a decoder makes of a file with default settings."""
-        header = coded.container.header
+        header = replace(coded.container.header, grey=self.picture.ndim == 2)  # drawn as what was coded
         decoded = render(condition(coded.parsed, header, self.model), header, self.model, DecodeSettings())
         return quality.psnr(float(np.square(decoded.astype(np.float64) - self.picture).mean()))
 
     def _header(self, index: int) -> Header:
-        return header_of(self.picture, index, self.model)
+        return header_of(self.picture, index, self.model, self.chunks)
 
     def _slice_rows(self) -> int:
         return layout.latent_size(self.width, self.height)[0]
 
 
-def header_of(picture: Pixels, index: int, model: EncoderModel) -> Header:
-    """The header of a picture's file at a quality index."""
+def header_of(picture: Pixels, index: int, model: EncoderModel, extra: tuple[Chunk, ...]) -> Header:
+    """The header of a picture's file at a quality index, given the other chunks of the file."""
     height, width = picture.shape[:2]
-    return Header(width, height, index, picture.ndim == 2, model.parse_id, model.coder.trellis is not None)
+    grey = picture.ndim == 2 and all(chunk.kind != chunktypes.NEUTRAL for chunk in extra)
+    return Header(width, height, index, grey, model.parse_id, model.coder.trellis is not None)

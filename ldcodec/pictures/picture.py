@@ -67,6 +67,13 @@ def from_array(array: NDArray[Any]) -> Picture:
     return Picture(array[:, :, 0] if channels == 2 else array[:, :, :3], visible(array[:, :, -1]))
 
 
+def is_neutral(pixels: Pixels) -> bool:
+    """Whether red, green and blue are equal everywhere in RGB pixels (H, W, 3); False for (H, W)."""
+    if pixels.ndim == 2 or np.ptp(pixels[0], axis=1).any():  # the first row tells of nearly every coloured picture
+        return False
+    return bool((pixels == pixels[:, :, :1]).all())
+
+
 def visible(alpha: Pixels) -> Pixels | None:
     """An alpha plane, uint8 (H, W), or None if it is opaque everywhere."""
     return None if bool((alpha == 255).all()) else np.ascontiguousarray(alpha)
