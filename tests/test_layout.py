@@ -166,7 +166,7 @@ Maker = Callable[[Model], bytes]
 MAKERS: dict[str, Maker] = {
     "rgb": lambda model: encode(texture(130, 200), quality=40, model=model),
     "grey": lambda model: encode(texture(70, 65)[:, :, 0], quality=90, model=model),
-    "one pixel": lambda model: encode(np.zeros((1, 1, 3), np.uint8), quality=0, model=model),
+    "one pixel": lambda model: encode(np.array([[[0, 0, 9]]], np.uint8), quality=0, model=model),
     "without a trellis": scalar,
     "slices": sliced,
 }
