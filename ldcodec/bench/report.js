@@ -70,9 +70,9 @@ function addDelta(row, delta, measure) {
   const rate = row.insertCell();
   rate.textContent = delta ? signed(delta.rate, 1, " %") : "–";
   if (delta && delta.rate !== null) rate.className = delta.rate < 0 ? "good" : "bad";
-  row.insertCell().textContent = delta ? signed(delta.gain, measure === "lpips" ? 4 : 2) : "–";
+  row.insertCell().textContent = delta ? signed(delta.gain, measureOf(measure).places) : "–";
   const shared = delta && delta.low < delta.high;
-  row.insertCell().textContent = shared ? delta.low.toFixed(1) + " … " + delta.high.toFixed(1) : "nothing";
+  row.insertCell().textContent = shared ? [delta.low, delta.high].map(v => v.toFixed(Math.min(measureOf(measure).places, 3))).join(" … ") : "nothing";
 }
 
 function compare() {

@@ -59,7 +59,7 @@ def page_data(summary: Summary, pictures: Sequence[SideBySide]) -> dict[str, Any
         "own": OWN,
         "anchor": summary.anchor,
         "limits": limits(summary),
-        "measures": [{"name": m, "label": _label(m)} for m in measures],
+        "measures": [{"name": m, "label": _label(m), "places": _places(m)} for m in measures],
         "curves": [_curve(c, measures, chosen[c.name], c.name in published) for c in summary.curves],
         "deltas": [
             {
@@ -87,6 +87,11 @@ def _label(measure: str) -> str:
     if measure == "ms_ssim":
         return "MS-SSIM in dB, −10·log₁₀(1 − x)"
     return MEASURES[measure].title + ("" if MEASURES[measure].higher_is_better else " (lower is better)")
+
+
+def _places(measure: str) -> int:
+    """The decimals that mean something on the scale of `goodness`: PSNR and MS-SSIM are in dB."""
+    return 2 if measure in ("psnr", "ms_ssim") else MEASURES[measure].places
 
 
 def _curve(curve: Curve, measures: list[str], colour: str, published: bool) -> dict[str, Any]:

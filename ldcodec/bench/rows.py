@@ -34,6 +34,9 @@ class Row:
     ms_ssim: float | None
     lpips: float | None
     ssimulacra2: float | None
+    dists: float | None
+    butteraugli: float | None
+    kid: float | None
     encode_s: float
     encode_cpu_s: float
     decode_s: float

@@ -12,14 +12,13 @@ from ldcodec.bench.curves import METHOD, Curve, Delta, Point, compare
 from ldcodec.bench.metrics import MEASURES, psnr
 from ldcodec.bench.rows import Row
 
+SHORT = {"ssimulacra2": "SSIMU 2", "butteraugli": "Butterau."}  # headings that fit into ten characters
 RunColumns = tuple[tuple[str, str, int], ...]
 RUN_COLUMNS: RunColumns = (  # key of a point, heading, decimals
     ("bpp", "bpp", 4),
     ("psnr", "PSNR dB", 2),
     ("psnr_of_mean_mse", "of mean", 2),
-    ("ms_ssim", "MS-SSIM", 4),
-    ("lpips", "LPIPS", 4),
-    ("ssimulacra2", "SSIMU 2", 2),
+    *((name, SHORT.get(name, measure.title), measure.places) for name, measure in MEASURES.items()),
     ("encode_s", "encode s", 3),
     ("decode_s", "decode s", 3),
 )
@@ -132,7 +131,7 @@ def as_json(summary: Summary) -> dict[str, Any]:
         ],
         "bjontegaard": {
             "method": f"{METHOD} over log rate, over the range of quality that both curves cover",
-            "quality": "psnr in dB; ms_ssim as -10*log10(1 - x); lpips negated; ssimulacra2 unchanged",
+            "quality": "psnr in dB; ms_ssim as -10*log10(1 - x); ssimulacra2 unchanged; all others negated",
             "deltas": [
                 {"anchor": c.anchor, "test": c.test, "measure": c.measure, **asdict(c.delta)}
                 for c in summary.comparisons

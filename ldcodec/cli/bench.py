@@ -60,7 +60,8 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "--metrics",
     callback=_names,
     metavar="A,B,...",
-    help="Besides PSNR: ms_ssim lpips ssimulacra2.  [default: ms_ssim, if installed]",
+    help="Besides PSNR: ms_ssim lpips ssimulacra2 dists butteraugli kid; or all that are installed.  "
+    "[default: ms_ssim, if installed]",
 )
 @click.option(
     "--curves",
@@ -228,6 +229,8 @@ def _setup(options: dict[str, Any]) -> "Setup":
     from ldcodec.jobs.workers import MOST_PROCESSES
 
     measures = tuple(name.replace("-", "_").lower() for name in options["metrics"])
+    if "all" in measures:
+        measures = tuple(filter(metrics.available, metrics.MEASURES))
     metrics.require(measures)
     if not measures and metrics.available("ms_ssim"):
         measures = ("ms_ssim",)

