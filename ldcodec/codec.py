@@ -45,11 +45,13 @@ def encode(
     fallback: bool = True,
     effort: int = 1,
     tune: str = "psnr",
+    depth: int | None = None,
     model: EncoderModel | None = None,
 ) -> bytes:
     """Encode a picture as an .ldc file and return its bytes.
 
-    image: a Pillow image, or a uint8 array: (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
+    image: a Pillow image, or an array of uint8 or uint16, in which white is 255 or 65535: (H, W, 3) RGB or (H, W) grey;
+    with alpha (H, W, 4) or (H, W, 2).
 
     Pass exactly one target. `rate` (bits per pixel of the whole file) and `size` (bytes) are never exceeded, `psnr`
     (dB) is reached; `quality` runs from 0 to 100; `lossless` keeps every pixel. Where the model cannot meet a target,
@@ -59,11 +61,12 @@ def encode(
     fallback: store the picture losslessly where that takes fewer bytes, or alone meets the target.
     effort: 1 to 9. Above 1 the encoder refines the latent by gradient descent, which takes minutes at 9.
     tune: "psnr" (default) for the least error, or "visual" to spend bits where errors show.
+    depth: 8 to reduce samples of more bits to that; None to keep them.
     model: the default one if None.
 
     Raises UsageError, PictureError or ModelError, and TargetError where no file meets the target.
     """
-    settings = EncodeSettings(Target(rate, size, psnr, quality, lossless), strip, fallback, effort, tune)
+    settings = EncodeSettings(Target(rate, size, psnr, quality, lossless), strip, fallback, effort, tune, depth)
     if not isinstance(image, Image.Image | np.ndarray | Picture):
         refuse_picture(image)
     return encode_picture(as_picture(image), settings, lambda: _encoder_model(model)).data
@@ -71,6 +74,7 @@ def encode(
 
 def encode_picture(picture: Picture, settings: EncodeSettings, find_model: Callable[[], EncoderModel]) -> Encoded:
     """Encode a `Picture`; warns and raises like `encode`. find_model: called only for a target that needs a model."""
+    picture = picture if settings.depth is None else picture.at_depth(settings.depth)
     picture = metadata.strip(picture) if settings.strip else picture
     if settings.target.lossless:
         return Encoded(container.write(chunks.lossless(picture)), True)
@@ -105,6 +109,9 @@ def _exact_instead(picture: Picture, settings: EncodeSettings, nearest: Coded, c
 def decode(data: Data, **options: Unpack[DecodeOptions]) -> Image.Image:
     """Decode an .ldc file, given as bytes or as an open Reader, to a Pillow image of mode RGB, RGBA, L or LA.
 
+    Grey of more than 8 bits has the mode I;16. Pillow has no such mode for colours and alpha, which are rounded to 8
+    bits; `decode_array` keeps them.
+
     The image's `info` holds icc_profile, exif, xmp, iptc, dpi and texts (keyword and text) where the file does.
     Keywords:
 
@@ -116,7 +123,7 @@ def decode(data: Data, **options: Unpack[DecodeOptions]) -> Image.Image:
     draft: draw the picture quickly and less well, without diffusion; not with steps or realism.
     model: used instead of the installed model that the file names.
     on_step: called with 1 … n after each diffusion step.
-    request: a region, a preview scale, or the salvage of a damaged file (`decoder.request.Request`).
+    request: a region, a preview scale, a depth, or the salvage of a damaged file (`decoder.request.Request`).
 
     Raises UsageError, FormatError, DamagedError or ModelError.
     """
@@ -124,8 +131,9 @@ def decode(data: Data, **options: Unpack[DecodeOptions]) -> Image.Image:
 
 
 def decode_array(data: Data, **options: Unpack[DecodeOptions]) -> Pixels:
-    """Decode an .ldc file to a uint8 array: (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
+    """Decode an .ldc file to an array: (H, W, 3) RGB or (H, W) grey; with alpha (H, W, 4) or (H, W, 2).
 
+    It is uint8, or uint16 with white at 65535 where the file says that the picture had more than 8 bits a sample.
     See `decode` for keywords and errors.
     """
     return decode_picture(data, **options).array()

@@ -24,9 +24,17 @@ from ldcodec.errors import DamagedError, FormatError, LdcodecError, LdcodecWarni
 FORMAT = "LDC"
 EXTENSION = ".ldc"
 MIME = "image/x-ldc"
+DEEP = "I;16"  # Pillow's only mode of 16 bits
 DEFAULT_QUALITY = 60.0  # if `save` is given no target
 TARGETS = ("rate", "size", "psnr", "quality", "lossless")
-SETTINGS = ("strip", "fallback", "effort", "tune", "model")  # options that `save` passes on to `ldcodec.encode`
+SETTINGS = (
+    "strip",
+    "fallback",
+    "effort",
+    "tune",
+    "depth",
+    "model",
+)  # options that `save` passes on to `ldcodec.encode`
 METADATA = ("exif", "xmp", "icc_profile")  # options of `save` that replace the image's own metadata
 
 _KEYS = {  # of `info`, and how the chunks are read
@@ -42,6 +50,7 @@ _KEYS = {  # of `info`, and how the chunks are read
 class LdcImageFile(ImageFile.ImageFile):
     """An .ldc file as a Pillow image of mode L, LA, RGB or RGBA; its pixels are decoded when they are first used.
 
+    Grey of more than 8 bits a sample has the mode I;16; colours and alpha, for which Pillow has no such mode, have 8.
     `info` holds icc_profile, exif, xmp, iptc, texts and dpi if the file does. `draft`, which `thumbnail` calls, turns
     the image into a preview at 1/2 to 1/16 of the size, decoded without diffusion. With
     ImageFile.LOAD_TRUNCATED_IMAGES, the intact parts of a damaged file are restored. The weights that a file names must
@@ -117,7 +126,8 @@ class LdcDecoder(ImageFile.PyDecoder):
         from ldcodec.codec import decode
         from ldcodec.decoder.request import Request
 
-        request = Request(scale=self.args[0], salvage=ImageFile.LOAD_TRUNCATED_IMAGES)
+        depth = 16 if self.mode == DEEP else 8
+        request = Request(scale=self.args[0], salvage=ImageFile.LOAD_TRUNCATED_IMAGES, depth=depth)
         with _pillow_errors():
             image = decode(Reader(cast(BinaryIO, self.fd)), request=request)
         if image.mode != self.mode:  # a damaged file whose alpha plane was lost
@@ -179,6 +189,8 @@ def _described(image: Image.Image) -> Image.Image:
 
 
 def _mode(header: Header, alpha: bool) -> str:
+    if header.grey and header.depth > 8 and not alpha:
+        return DEEP
     return ("L" if header.grey else "RGB") + ("A" if alpha else "")
 
 

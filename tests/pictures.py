@@ -6,10 +6,9 @@ import math
 import struct
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-Pixels = NDArray[np.uint8]
+from ldcodec.pictures.picture import Pixels
 
 
 def texture(height: int, width: int, seed: int = 0) -> Pixels:

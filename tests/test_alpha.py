@@ -39,7 +39,7 @@ def transparent_pictures() -> dict[str, tuple[Image.Image, Pixels]]:
         "key": (keyed, keyhole),
         "palette": (palette, np.where(np.asarray(palette) == palette.info["transparency"], 0, 255).astype(np.uint8)),
         "bits": (bits, np.where(np.asarray(bits), 255, 0).astype(np.uint8)),
-        "16 bit": (deep, np.where(grey() == grey()[1, 1], 0, 255).astype(np.uint8)),
+        "16 bit": (deep, np.where(grey() == grey()[1, 1], 0, 65535).astype(np.uint16)),
     }
 
 

@@ -33,9 +33,10 @@ from ldcodec.entropy.trellis import Quantised
 from ldcodec.errors import DamagedError, LdcodecError, LdcodecWarning, PictureError, TargetError, UsageError
 from ldcodec.nets.denoiser import Denoiser
 from ldcodec.nets.model import Model
+from ldcodec.pictures.picture import Pixels
 from tests.conftest import without_trellis
 from tests.measure.cost import rated
-from tests.pictures import Pixels, gradient, noise, psnr, texture
+from tests.pictures import gradient, noise, psnr, texture
 
 QUALITIES = 0, 1000, 2000, 3000, 4095
 SHAPES = [(1, 1), (1, 300), (17, 33), (64, 64), (65, 63), (400, 1)]
@@ -265,7 +266,7 @@ def test_strided_arrays_are_read_as_they_look(model: Model) -> None:
 
 def test_arrays_that_are_no_picture_are_refused(model: Model) -> None:
     shapes = [(8, 8, 5), (8, 8, 1), (8,), (2, 8, 8, 3), (0, 8, 3), (8, 0)]
-    wrong: list[NDArray] = [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint16)]
+    wrong: list[NDArray] = [np.zeros((8, 8, 3), kind) for kind in (np.float32, np.int16, np.uint32)]
     for array in [*wrong, *(np.zeros(shape, np.uint8) for shape in shapes)]:
         with pytest.raises(PictureError):
             encode(array, quality=50, model=model)

@@ -7,6 +7,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,11 +22,11 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "bitstream.md"
 
 
 def simple(
-    width: int = 100, height: int = 70, payload: bytes = b"payload", grey: bool = False, trellis: bool = False
+    width: int = 100, height: int = 70, payload: bytes = b"payload", grey: bool = False, **more: Any
 ) -> Container:
-    """A container of one slice and no chunks."""
+    """A container of one slice and no chunks. more: trellis and depth of the header."""
     rows = layout.latent_size(width, height)[0]
-    return Container(Header(width, height, 2000, grey, PARSE_ID, trellis), (Slice(rows, payload, 0xDEADBEEF),))
+    return Container(Header(width, height, 2000, grey, PARSE_ID, **more), (Slice(rows, payload, 0xDEADBEEF),))
 
 
 def extended() -> Container:
@@ -39,6 +40,7 @@ def extended() -> Container:
 def test_roundtrip() -> None:
     sizes = [simple(), simple(1, 1), simple(1 << 20, 1), simple(32768, 32768, b"")]
     flags = [simple(grey=True), simple(trellis=True), simple(grey=True, trellis=True)]
+    flags += [simple(depth=9), simple(depth=16, grey=True)]
     for value in (*sizes, *flags, extended()):
         assert container.read(container.write(value)) == value
 
@@ -46,6 +48,7 @@ def test_roundtrip() -> None:
 def test_overhead() -> None:
     for side, overhead in [(1, 29), (127, 29), (128, 31), (16383, 31), (16384, 33)]:
         assert len(container.write(simple(side, side, b"12345"))) - 5 == overhead
+        assert len(container.write(simple(side, side, b"12345", depth=10))) - 5 == overhead + 1
 
 
 def test_header_needs_no_payload() -> None:
@@ -57,7 +60,9 @@ def test_header_needs_no_payload() -> None:
             layout.read_layout(data[: header_end - 1], header_end - 1)
 
 
-@pytest.mark.parametrize("value", [simple(), simple(1, 1, b""), extended()], ids=["simple", "empty", "extended"])
+@pytest.mark.parametrize(
+    "value", [simple(), simple(1, 1, b""), simple(depth=12), extended()], ids=["simple", "empty", "deep", "extended"]
+)
 def test_every_cut_is_refused(value: Container) -> None:
     data = container.write(value)
     for length in range(len(data)):
@@ -68,7 +73,9 @@ def test_every_cut_is_refused(value: Container) -> None:
         container.read(data + b"\0")
 
 
-@pytest.mark.parametrize("value", [simple(), simple(1, 1, b""), extended()], ids=["simple", "empty", "extended"])
+@pytest.mark.parametrize(
+    "value", [simple(), simple(1, 1, b""), simple(depth=12), extended()], ids=["simple", "empty", "deep", "extended"]
+)
 def test_every_change_of_a_byte_is_refused(value: Container) -> None:
     data = container.write(value)
     for position in range(len(data)):
@@ -119,7 +126,8 @@ def lying_headers() -> Iterator[tuple[str, bytes]]:
     """Headers with the right CRC-32 and wrong fields, each with a part of the error message that is due."""
     yield "another version", start(version=2) + CRCS
     yield "another version", start(version=0) + CRCS
-    yield "newer version", start(1 << 12) + CRCS
+    for depth in (0, 7, 8, 17, 255):
+        yield "newer version", start(layout.FLAG_DEEP) + bytes([depth]) + CRCS
     yield "0x16 pixels", start(width=b"\0") + CRCS
     yield "beyond the limit", start(width=varint((1 << 20) + 1)) + CRCS
     yield "beyond the limit", start(width=varint(1 << 16), height=varint(1 << 15)) + CRCS
@@ -154,6 +162,7 @@ def test_write_refuses_what_fields_cannot_hold() -> None:
     piece = Slice(4, b"", 0)
     headers = [Header(0, 5, 0, False, PARSE_ID), Header(1 << 20, 1 << 11, 0, False, PARSE_ID)]
     headers += [Header(5, 5, 4096, False, PARSE_ID), Header(5, 5, 0, False, b"short")]
+    headers += [Header(5, 5, 0, False, PARSE_ID, depth=depth) for depth in (0, 7, 17)]
     sound = Header(5, 5, 0, False, PARSE_ID)
     wrong = [Container(header, (piece,)) for header in headers]
     wrong += [Container(sound, (Slice(8, b"", 0),)), Container(sound, ())]

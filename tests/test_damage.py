@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from ldcodec.bitstream import container, layout, slices
@@ -24,7 +23,7 @@ from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, SalvageableError, SalvageWarning
 from ldcodec.nets.model import Model
 from ldcodec.pictures import chunks, planes
-from ldcodec.pictures.picture import Picture
+from ldcodec.pictures.picture import Picture, Pixels
 from tests.commands import Call
 from tests.pictures import texture
 from tests.test_container import with_header_crc
@@ -44,7 +43,7 @@ def sound(model: Model) -> Container:
 
 
 @pytest.fixture(scope="module")
-def whole(sound: Container, model: Model) -> NDArray[np.uint8]:
+def whole(sound: Container, model: Model) -> Pixels:
     """The picture of the sound file."""
     return decode_array(container.write(sound), model=model)
 
@@ -70,7 +69,7 @@ def cut_in(file: Container, number: int) -> bytes:
     return container.write(file)[: (places[number] + places[number + 1]) // 2]
 
 
-def salvaged(data: bytes, model: Model) -> NDArray[np.uint8]:
+def salvaged(data: bytes, model: Model) -> Pixels:
     with pytest.warns(SalvageWarning):
         return decode_array(data, model=model, request=Request(salvage=True))
 
@@ -94,9 +93,7 @@ def test_an_error_names_what_is_damaged(sound: Container, model: Model) -> None:
 
 
 @pytest.mark.parametrize("lost", [0, 2, 4])
-def test_intact_slices_are_the_same_after_salvage(
-    sound: Container, whole: NDArray[np.uint8], model: Model, lost: int
-) -> None:
+def test_intact_slices_are_the_same_after_salvage(sound: Container, whole: Pixels, model: Model, lost: int) -> None:
     found = salvaged(altered(sound, lost), model)
     top, bottom = 128 * lost - reach(model), 128 * (lost + 1) + reach(model)
     assert found.shape == whole.shape
@@ -106,15 +103,13 @@ def test_intact_slices_are_the_same_after_salvage(
     assert found[gone].std() < whole[gone].std() / 4  # the prior's mean is plain
 
 
-def test_the_slices_before_a_cut_are_kept(sound: Container, whole: NDArray[np.uint8], model: Model) -> None:
+def test_the_slices_before_a_cut_are_kept(sound: Container, whole: Pixels, model: Model) -> None:
     found = salvaged(cut_in(sound, 3), model)
     kept = 3 * 128 - reach(model)
     assert kept > 128 and np.array_equal(found[:kept], whole[:kept])
 
 
-def test_symbols_that_differ_are_salvaged_like_altered_bytes(
-    sound: Container, whole: NDArray[np.uint8], model: Model
-) -> None:
+def test_symbols_that_differ_are_salvaged_like_altered_bytes(sound: Container, whole: Pixels, model: Model) -> None:
     """A slice whose bytes are sound and whose symbols are not those that were written."""
     pieces = list(sound.slices)
     pieces[4] = replace(pieces[4], symbols_crc=pieces[4].symbols_crc ^ 1)
@@ -126,14 +121,14 @@ def test_symbols_that_differ_are_salvaged_like_altered_bytes(
     assert np.array_equal(found[:kept], whole[:kept]) and not np.array_equal(found[512:], whole[512:])
 
 
-def test_salvage_of_a_sound_file_changes_nothing(sound: Container, whole: NDArray[np.uint8], model: Model) -> None:
+def test_salvage_of_a_sound_file_changes_nothing(sound: Container, whole: Pixels, model: Model) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = decode_array(container.write(sound), model=model, request=Request(salvage=True))
     assert np.array_equal(found, whole)
 
 
-def test_a_damaged_chunk_is_left_out(sound: Container, whole: NDArray[np.uint8], model: Model) -> None:
+def test_a_damaged_chunk_is_left_out(sound: Container, whole: Pixels, model: Model) -> None:
     data = container.write(sound).replace(b"noon", b"nine")
     with pytest.raises(DamagedError, match="chunk note is altered"):
         decode_array(data, model=model)
@@ -154,9 +149,7 @@ def test_a_salvaged_preview_and_region_tell_of_the_loss(sound: Container, model:
             decode_array(altered(sound, 1), model=model, request=view)
 
 
-def test_slices_lost_side_by_side_are_one_loss(
-    sound: Container, whole: NDArray[np.uint8], call: Call, tmp_path: Path
-) -> None:
+def test_slices_lost_side_by_side_are_one_loss(sound: Container, whole: Pixels, call: Call, tmp_path: Path) -> None:
     (tmp_path / "a.ldc").write_bytes(altered(sound, 1, 2))
     code, out, err = call("decompress", "a.ldc")
     assert (code, out) == (1, "") and err.count("\n") == 1 and not (tmp_path / "a.png").exists()

@@ -36,6 +36,7 @@ from ldcodec.entropy.weights import integer_shapes
 from ldcodec.errors import ModelError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model
 from ldcodec.nets.tensors import TorchArithmetic
+from ldcodec.pictures.picture import Pixels
 from tests.test_golden import GOLDEN
 
 pytestmark = pytest.mark.slow
@@ -54,7 +55,7 @@ PINNED_RESULTS = {
     "trellis": "15e3ffaca3a467156d09e1abdec8ed0edfc68726392ae82e634883cb57146825",
 }
 
-Pixels = NDArray[np.uint8]
+Pixels = Pixels
 
 
 def picture(height: int, width: int) -> Pixels:

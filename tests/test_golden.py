@@ -29,7 +29,8 @@ from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.parse import parse
 from ldcodec.decoder.request import Request
 from ldcodec.nets.model import Model, load_model
-from tests.pictures import Pixels, psnr, texture
+from ldcodec.pictures.picture import Pixels
+from tests.pictures import psnr, texture
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES: dict[str, tuple[Pixels, str]] = {

@@ -50,6 +50,7 @@ class Layout:
     trellis: bool
     extended: bool
     parse_id: bytes
+    depth: int = 8
     chunks: list[Part] = field(default_factory=list)
     slices: list[Part] = field(default_factory=list)
 
@@ -95,14 +96,16 @@ def layout_of(data: bytes) -> Layout:
     if fields.bytes(4) != b"\x8aLDC" or fields.number("B") != 1:
         refuse("magic or version")
     word = fields.number("H")
-    if word & 0x1000:
-        refuse("reserved flag")
     extended, grey, trellis = (bool(word & flag) for flag in (0x8000, 0x4000, 0x2000))
     parse_id = fields.bytes(8)
     layout = Layout(fields.varint(), fields.varint(), word & 0xFFF, grey, trellis, extended, parse_id)
+    if word & 0x1000:
+        layout.depth = fields.number("B")
     lengths = extended_tables(fields, layout) if layout.extended else simple_table(fields, layout)
     if crc32(data[: fields.place]) != fields.number("I"):
         refuse("header CRC")
+    if word & 0x1000 and not 9 <= layout.depth <= 16:
+        refuse("depth")
     check_limits(layout)
     parts = layout.chunks + layout.slices
     if not layout.extended:
@@ -166,6 +169,7 @@ Maker = Callable[[Model], bytes]
 MAKERS: dict[str, Maker] = {
     "rgb": lambda model: encode(texture(130, 200), quality=40, model=model),
     "grey": lambda model: encode(texture(70, 65)[:, :, 0], quality=90, model=model),
+    "deep": lambda model: encode(texture(70, 65).astype(np.uint16) * 250, quality=90, model=model),
     "one pixel": lambda model: encode(np.array([[[0, 0, 9]]], np.uint8), quality=0, model=model),
     "without a trellis": scalar,
     "slices": sliced,
@@ -181,9 +185,10 @@ def test_a_reader_made_from_the_document_reads_what_the_program_writes(model: Mo
     data = MAKERS[name](model)
     found, known = layout_of(data), container.read(data)
     header = known.header
-    assert (found.width, found.height, found.index, found.grey, found.trellis) == (
-        header.width, header.height, header.quality, header.grey, name != "without a trellis",
+    assert (found.width, found.height, found.index, found.grey, found.trellis, found.depth) == (
+        header.width, header.height, header.quality, header.grey, name != "without a trellis", header.depth,
     )  # fmt: skip
+    assert header.depth == (16 if name == "deep" else 8)
     assert found.parse_id == model.parse_id and found.extended == (name == "slices")
     assert [(chunk.kind, chunk.data) for chunk in found.chunks] == [(chunk.kind, chunk.data) for chunk in known.chunks]
     assert [(piece.rows, piece.data, piece.symbols_crc) for piece in found.slices] == [

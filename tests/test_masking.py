@@ -10,8 +10,9 @@ from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.errors import UsageError
 from ldcodec.nets.model import Model
+from ldcodec.pictures.picture import Pixels
 from tests.commands import Call
-from tests.pictures import Pixels, noise, photo, texture
+from tests.pictures import noise, photo, texture
 
 
 def half_busy(height: int = 128, width: int = 192) -> Pixels:

@@ -15,7 +15,8 @@ from ldcodec.codec import decode_array, decode_picture, encode
 from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.restore import restore_each
 from ldcodec.nets.model import Model
-from tests.pictures import Pixels, disc, psnr, texture
+from ldcodec.pictures.picture import Pixels
+from tests.pictures import disc, psnr, texture
 
 GREY = np.ascontiguousarray(texture(150, 100, 5)[:, :, 1])
 IN_RGB = np.repeat(GREY[:, :, None], 3, 2)

@@ -22,7 +22,8 @@ from ldcodec.entropy.trellis import EVEN, LANE, ODD, SCALAR
 from ldcodec.entropy.weights import read_integers
 from ldcodec.errors import DamagedError
 from ldcodec.nets.model import DEFAULT_MODEL, Model
-from tests.pictures import Pixels, noise, texture
+from ldcodec.pictures.picture import Pixels
+from tests.pictures import noise, texture
 from tests.reference import CONSTANTS, Found, Parser, Unreadable, entries_of, parse_id
 from tests.test_layout import Layout, layout_of
 

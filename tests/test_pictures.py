@@ -131,22 +131,6 @@ def test_modes_become_grey_or_rgb(tmp_path: Path) -> None:
     assert np.array_equal(read(path).pixels, black_white)
 
 
-@pytest.mark.parametrize("extension", [".png", ".tiff", ".pgm"])
-def test_16_bit_grey_is_rounded(extension: str, tmp_path: Path) -> None:
-    values = np.array([[0, 128, 129, 257], [32767, 32768, 65406, 65535]], np.uint16)
-    path = saved(Image.fromarray(values), tmp_path / f"deep{extension}")
-    with pytest.warns(LdcodecWarning, match="16-bit"):
-        found = read(path).pixels
-    assert np.array_equal(found, np.floor(values / 257 + 0.5))
-
-
-def test_16_bit_colour_is_reduced_and_reported() -> None:
-    rows = b"\0" + struct.pack(">6H", 0, 257, 65535, 32896, 4112, 65278)
-    with pytest.warns(LdcodecWarning, match="16-bit"):
-        found = read(io.BytesIO(png(2, 1, 16, 2, rows))).pixels
-    assert found.tolist() == [[[0, 1, 255], [128, 16, 254]]]
-
-
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_other_depths_are_refused(mode: str) -> None:
     with pytest.raises(PictureError, match=f"mode {mode}\\)"):

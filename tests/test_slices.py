@@ -28,11 +28,11 @@ from ldcodec.entropy.modelfiles import find_identity
 from ldcodec.entropy.weights import read_coder
 from ldcodec.errors import DamagedError, UsageError
 from ldcodec.nets.model import Model
-from ldcodec.pictures.picture import Picture
+from ldcodec.pictures.picture import Picture, Pixels
 from tests.pictures import psnr, texture
 
 SAMPLE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
-Pixels = NDArray[np.uint8]
+Pixels = Pixels
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ldcodec.codec import decode_array, encode
 from ldcodec.nets import synthesis
 from ldcodec.nets.model import Model
-from tests.pictures import Pixels, photo, psnr
+from ldcodec.pictures.picture import Pixels
+from tests.pictures import photo, psnr
 from tests.textures import hostile
 
 RANGES = ("LATENT_RANGE", "COARSE_RANGE", "FINE_RANGE")

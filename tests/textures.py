@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.pictures import Pixels
+from ldcodec.pictures.picture import Pixels
 
 PLACE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
 HEIGHT, WIDTH = 192, 256

@@ -91,5 +91,5 @@ def read(path: Path) -> Pixels:
         found = picture_files.read(path)
     if found.alpha is not None:
         raise PictureError(f"{path}: the picture has transparency, which some codecs cannot hold")
-    pixels = found.pixels
+    pixels = found.at_depth(8).pixels  # as most codecs take them
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)

@@ -6,7 +6,7 @@ Uses the standard library only, so that `ldcodec info` answers at once.
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from ldcodec.bitstream import chunktypes
@@ -25,13 +25,15 @@ PARSE_ID_BYTES = 8
 FLAG_EXTENDED = 1 << 15
 FLAG_GREY = 1 << 14
 FLAG_TRELLIS = 1 << 13
-FLAGS_RESERVED = 1 << 12
+FLAG_DEEP = 1 << 12
+
+DEPTHS = range(9, 17)  # bits a sample of what the flag DEEP marks; all other pictures have 8
 
 
 @dataclass(frozen=True)
 class Header:
-    """The fixed fields: size in pixels, quality index 0..4095, grey or RGB, parse id (8 bytes), and whether a trellis
-    quantised the latent.
+    """The fixed fields: size in pixels, quality index 0..4095, grey or RGB, parse id (8 bytes), whether a trellis
+    quantised the latent, and the bits a sample of the picture, 8..16.
     """
 
     width: int
@@ -40,6 +42,7 @@ class Header:
     grey: bool
     parse_id: bytes
     trellis: bool = False
+    depth: int = 8
 
 
 @dataclass(frozen=True)
@@ -131,14 +134,16 @@ def read_layout(data: bytes, file_length: int) -> Layout:
     cursor = Cursor(data)
     _check_start(data, cursor)
     word = cursor.u16()
-    if word & FLAGS_RESERVED:
-        raise FormatError("the file needs a newer version of ldcodec: it sets unknown flags")
     parse_id = cursor.take(PARSE_ID_BYTES)
     flags = bool(word & FLAG_GREY), parse_id, bool(word & FLAG_TRELLIS)
     header = Header(cursor.varint(), cursor.varint(), word & TOP_INDEX, *flags)
+    if word & FLAG_DEEP:
+        header = replace(header, depth=cursor.u8())
     entries = _read_tables(cursor) if word & FLAG_EXTENDED else [_read_only_slice(cursor, header, file_length)]
     if zlib.crc32(data[: cursor.position]) != cursor.u32():
         raise DamagedError("the header is altered (its CRC-32 differs)")
+    if word & FLAG_DEEP and header.depth not in DEPTHS:
+        raise FormatError(f"the file needs a newer version of ldcodec: its depth {header.depth} is unknown")
     _check_layout(header, entries)
     return Layout(header, entries, cursor.position)
 
@@ -155,6 +160,7 @@ def describe(layout: Layout, file_length: int, name: str = "") -> dict[str, obje
         "width": header.width,
         "height": header.height,
         "grey": header.grey,
+        "depth": header.depth,
         "alpha": any(entry.kind == chunktypes.ALPHA for entry in chunks),
         "lossless": layout.lossless,
         "quality_index": header.quality,
@@ -175,8 +181,10 @@ def describe(layout: Layout, file_length: int, name: str = "") -> dict[str, obje
 def _fixed_fields(header: Header, extended: bool) -> bytes:
     word = header.quality | (FLAG_EXTENDED if extended else 0) | (FLAG_GREY if header.grey else 0)
     word |= FLAG_TRELLIS if header.trellis else 0
+    word |= FLAG_DEEP if header.depth > 8 else 0
     start = MAGIC + struct.pack("<BH", VERSION, word)
-    return start + header.parse_id + varint(header.width) + varint(header.height)
+    fields = start + header.parse_id + varint(header.width) + varint(header.height)
+    return fields + bytes([header.depth] if header.depth > 8 else [])
 
 
 def _crc_pair(entry: Entry) -> bytes:
@@ -239,6 +247,8 @@ def _check_fields(header: Header, entries: Sequence[Entry]) -> None:
         raise FormatError(f"the picture cannot be stored: {problem}")
     if not 0 <= header.quality <= TOP_INDEX:
         raise FormatError(f"quality index {header.quality} is outside 0..{TOP_INDEX}")
+    if header.depth != 8 and header.depth not in DEPTHS:
+        raise FormatError(f"samples of {header.depth} bits are outside 8..16")
     if len(header.parse_id) != PARSE_ID_BYTES:
         raise FormatError(f"a parse id has {PARSE_ID_BYTES} bytes, not {len(header.parse_id)}")
     kinds = [entry.kind for entry in entries if entry.kind]
@@ -267,7 +277,7 @@ def _check_agreement(header: Header, entries: Sequence[Entry], verb: str) -> Non
     problem = chunktypes.problem([entry.kind for entry in entries if entry.kind], header.parse_id)
     if problem is None:
         _check_rows(header, [entry.rows for entry in slices])
-        problem = _lossless_problem(header, slices)
+        problem = _lossless_problem(header, slices, [entry.kind for entry in entries])
     if problem is not None:
         raise FormatError(f"the file {verb} itself: {problem}")
 
@@ -278,10 +288,12 @@ def _check_rows(header: Header, rows: list[int]) -> None:
         raise DamagedError(f"the slices do not cover the picture's {total} latent rows in multiples of 4")
 
 
-def _lossless_problem(header: Header, slices: Sequence[Entry]) -> str | None:
-    """A file without a model must have a single, empty slice, and no quantiser."""
+def _lossless_problem(header: Header, slices: Sequence[Entry], kinds: Sequence[str]) -> str | None:
+    """A file without a model must have a single, empty slice, and no quantiser, and no WebP of more than 8 bits."""
     if header.parse_id == chunktypes.NO_MODEL and header.trellis:
         return "it has a trellis although its picture is lossless"
+    if header.depth > 8 and chunktypes.WEBP in kinds:
+        return "its picture is lossless WebP although it has more than 8 bits a sample"
     if header.parse_id != chunktypes.NO_MODEL or [(entry.length, entry.symbols_crc) for entry in slices] == [(0, 0)]:
         return None
     return "it has symbols, or several slices, although its picture is lossless"

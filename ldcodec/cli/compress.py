@@ -8,7 +8,15 @@ from typing import Any, TypedDict, cast
 
 import click
 
-from ldcodec.cli.options import EFFORT, POSITIVE, AdvancedOption, CodingOptions, TieredCommand, coding_options
+from ldcodec.cli.options import (
+    EFFORT,
+    POSITIVE,
+    AdvancedOption,
+    CodingOptions,
+    TieredCommand,
+    coding_options,
+    depth_option,
+)
 from ldcodec.encoder.target import PSNR, TUNES, EncodeSettings, Target
 from ldcodec.errors import LdcodecWarning
 from ldcodec.jobs.limits import Limits
@@ -46,11 +54,12 @@ class CompressOptions:
     effort: int
     tune: str
     frame: int | None
+    depth: int | None
     preserve: bool
 
     def settings(self) -> EncodeSettings:
         """The options that the codec takes."""
-        return EncodeSettings(Target(**self.target), self.strip, self.fallback, self.effort, self.tune)
+        return EncodeSettings(Target(**self.target), self.strip, self.fallback, self.effort, self.tune, self.depth)
 
 
 def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -117,8 +126,16 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     metavar="N",
     help="Which picture of an animation or multi-page file; 1 is the first.",
 )
+@depth_option(["8"], "Reduce pictures of more bits a sample to 8.")
 def compress(
-    common: CodingOptions, no_fallback: bool, effort: int, tune: str, strip: bool, frame: int | None, **targets: Any
+    common: CodingOptions,
+    no_fallback: bool,
+    effort: int,
+    tune: str,
+    strip: bool,
+    frame: int | None,
+    depth: int | None,
+    **targets: Any,
 ) -> int:
     """Compress pictures to .ldc files.
 
@@ -134,7 +151,7 @@ def compress(
     if no_fallback and "lossless" in given:
         raise click.UsageError("--no-fallback and --lossless contradict each other")
     options = CompressOptions(
-        cast(TargetOptions, given), strip, not no_fallback, effort, tune, frame, not common.no_preserve
+        cast(TargetOptions, given), strip, not no_fallback, effort, tune, frame, depth, not common.no_preserve
     )
     work = Work(_compress, options, common.model, common.device, common.max_pixels)
     return common.run(work, (frozenset(PHOTOGRAPHS | RASTERS | UNREAD), _is_picture), ".ldc", _check_names)

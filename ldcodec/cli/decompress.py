@@ -9,7 +9,7 @@ import click
 
 from ldcodec.bitstream.layout import MAGIC
 from ldcodec.bitstream.slices import PREVIEW_SCALES
-from ldcodec.cli.options import STEPS, AdvancedOption, CodingOptions, TieredCommand, coding_options
+from ldcodec.cli.options import STEPS, AdvancedOption, CodingOptions, TieredCommand, coding_options, depth_option
 from ldcodec.diffusion import SAMPLER_NAMES
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult
@@ -34,6 +34,7 @@ class Wanted(TypedDict):
     region: tuple[int, int, int, int] | None
     scale: int
     salvage: bool
+    depth: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ region_option = click.option("--region", callback=_region, metavar="X,Y,W,H", he
     metavar="N",
     help="Seed of the noise.  [default: 0]",
 )
+@depth_option(["8", "16"], "Bits a sample of the output, instead of what the picture had.")
 def decompress(
     common: CodingOptions,
     steps: int | None,
@@ -113,6 +115,7 @@ def decompress(
     sampler: str,
     seed: int,
     draft: bool,
+    depth: int | None,
     **wanted: Any,
 ) -> int:
     """Turn .ldc files back into pictures.
@@ -125,6 +128,8 @@ def decompress(
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
     if draft:  # not named otherwise, as in manifests from before there were drafts
         settings["draft"] = True
+    if depth is not None:  # likewise
+        wanted["depth"] = depth
     options = DecompressOptions(settings, cast(Wanted, wanted), not common.no_preserve)
     work = Work(_decompress, options, common.model, common.device, common.max_pixels)
     taken = frozenset({".ldc"}), lambda head: head.startswith(MAGIC)

@@ -51,6 +51,7 @@ def _fields(source: str) -> dict[str, Any]:
 def _file_text(fields: dict[str, Any]) -> str:
     chunks = ", ".join(f"{chunk['kind']} of {chunk['bytes']} bytes" for chunk in fields["chunks"])
     colours = ("grey" if fields["grey"] else "RGB") + (" with alpha" if fields["alpha"] else "")
+    colours += f", {fields['depth']} bits a sample" if fields["depth"] > 8 else ""
     exact = fields["lossless"]
     index, most = fields["quality_index"], TOP_INDEX
     lines = [

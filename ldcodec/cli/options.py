@@ -1,7 +1,7 @@
 """Arguments and options that several commands share, and a help that shows the common ones first."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any
@@ -140,6 +140,16 @@ def _bounded(context: click.Context, option: click.Parameter, threads: int | Non
     if threads is not None or most < (os.cpu_count() or most):
         bound_threads(most)
     return threads
+
+
+def depth_option(depths: Sequence[str], text: str) -> Callable[[Command], Command]:
+    """The option --depth, a number or None; text: what the help says of it."""
+    choice = click.Choice(depths)
+    return click.option("--depth", cls=AdvancedOption, type=choice, callback=_whole, help=text)
+
+
+def _whole(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    return None if text is None else int(text)
 
 
 def device_option(**attributes: Any) -> Callable[[Command], Command]:

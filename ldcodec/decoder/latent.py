@@ -38,6 +38,7 @@ class Latent:
         model: DecoderModel,
         salvage: bool = False,
         keep_all: bool = False,
+        depth: int | None = None,
     ) -> None:
         """Prepare to parse an open file with its model; nothing is read yet.
 
@@ -45,12 +46,14 @@ class Latent:
 
         salvage: replace a damaged slice by a blank one and list it in `damaged` instead of raising DamagedError.
         keep_all: keep the slices above a window too, at 8 bytes per latent element.
+        depth: bits a sample in which the picture is wanted, None for as many as the file says; `header` has them.
 
         Raises ModelError for a file of another model.
         """
         coder_of(source.header, model)
         self.source, self.model = source, model
-        self.header = replace(source.header, grey=source.layout.drawn_grey)
+        drawn = replace(source.header, grey=source.layout.drawn_grey)
+        self.header = replace(drawn, depth=depth or drawn.depth)
         self.rows, self.columns = latent_size(source.header.width, source.header.height)
         self.damaged: list[Damage] = []
         self._salvage, self._keep_all = salvage, keep_all

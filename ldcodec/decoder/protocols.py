@@ -43,8 +43,8 @@ class FloatNetworks(Protocol):
     def preview(self, latent: Array, quality: Array, scale: int, /) -> Array:
         """Latent in steps and t → picture at 1/scale of its size by the linear shortcut alone; scale: 1 … 16."""
 
-    def levels(self, picture: Array, grey: bool) -> Pixels:
-        """Picture [3, H, W] in about 0..1 → uint8 (H, W, 3), or (H, W) if grey."""
+    def levels(self, picture: Array, grey: bool, white: int = 255) -> Pixels:
+        """Picture [3, H, W] in about 0..1 → uint8 (H, W, 3), or (H, W) if grey; uint16 where white is 65535."""
 
 
 @runtime_checkable

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
-from PIL import Image
 
 from ldcodec.bitstream.arguments import check_flag, check_number, check_type, check_whole
 from ldcodec.bitstream.layout import Header
@@ -76,6 +75,7 @@ class Request:
     region: (x, y, width, height) in pixels, or None for the whole picture.
     scale: 1, or 2, 4, 8 or 16 for a preview at 1/scale of the size.
     salvage: decode the intact parts of a damaged file instead of refusing it.
+    depth: 8 or 16 bits a sample, None for as many as the file says.
 
     Raises UsageError for a value of another type or out of range.
     """
@@ -83,9 +83,12 @@ class Request:
     region: tuple[int, int, int, int] | None = None
     scale: int = 1
     salvage: bool = False
+    depth: int | None = None
 
     def __post_init__(self) -> None:
         check_flag("salvage", self.salvage)
+        if self.depth not in (None, 8, 16):
+            raise UsageError(f"the depth must be 8 or 16, not {self.depth!r}")
         check_whole("scale", self.scale)
         if self.scale not in VIEW_SCALES:
             raise UsageError(f"the scale must be 1/1, 1/2, 1/4, 1/8 or 1/16, not 1/{self.scale}")
@@ -113,11 +116,22 @@ class Request:
     def cut(self, plane: Pixels) -> Pixels:
         """Crop or reduce a whole plane, (H, W) or (H, W, C). A preview averages boxes; its sides are rounded up."""
         if self.scale != 1:
-            return np.asarray(Image.fromarray(plane).reduce(self.scale))
+            return _averaged(plane, self.scale)
         if self.region is None:
             return plane
         x, y, width, height = self.region
         return plane[y : y + height, x : x + width]
+
+
+def _averaged(plane: Pixels, side: int) -> Pixels:
+    """The means of boxes, which at the right and lower edges may be smaller."""
+    height, width = plane.shape[:2]
+    rows = np.add.reduceat(plane, np.arange(0, height, side), axis=0, dtype=np.uint32)
+    sums = np.add.reduceat(rows, np.arange(0, width, side), axis=1)
+    tall, wide = (np.minimum(side, length - np.arange(0, length, side)) for length in (height, width))
+    counts = np.outer(tall, wide).astype(np.uint32).reshape(sums.shape[:2] + (1,) * (plane.ndim - 2))
+    means: Pixels = ((sums + counts // 2) // counts).astype(plane.dtype)
+    return means
 
 
 class DecodeOptions(TypedDict, total=False):

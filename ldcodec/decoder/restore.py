@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from ldcodec.decoder.tiles import halo_of, picture_of, preview_of, region_of
 from ldcodec.diffusion.samplers import OnStep
 from ldcodec.errors import DamagedError, LdcodecWarning, SalvageableError, SalvageWarning
 from ldcodec.pictures import chunks
-from ldcodec.pictures.picture import Picture, Pixels
+from ldcodec.pictures.picture import Picture, Pixels, at_depth
 
 FindModel = Callable[[bytes], DecoderModel]
 
@@ -41,7 +42,7 @@ def restore(
     alpha = chunks.alpha(extra)  # first, so that a bad alpha plane is refused before the long work
     model = find_model(source.header.parse_id)
     _warn_of_steps(model, settings)
-    latent = Latent(source, model, request.salvage)
+    latent = Latent(source, model, request.salvage, depth=request.depth)
     pixels = _pixels(latent, settings, request, on_step)
     if latent.damaged:
         warnings.warn(_loss(latent, settings, request), SalvageWarning, stacklevel=3)
@@ -61,7 +62,7 @@ def restore_each(
         yield _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
         return
     alpha = chunks.alpha(extra)
-    latent = Latent(source, model, keep_all=len(variants) > 1)
+    latent = Latent(source, model, keep_all=len(variants) > 1, depth=request.depth)
     for settings in variants:
         yield _complete(_pixels(latent, settings, request, None), extra, request, alpha)
 
@@ -126,7 +127,9 @@ def _chunks_of(source: Reader, salvage: bool) -> Container:
 def _complete(pixels: Pixels, extra: Container, request: Request, alpha: Pixels | None = None) -> Picture:
     """Combine decoded pixels with the alpha plane, cropped or reduced alike, and the metadata."""
     alpha = chunks.alpha(extra) if alpha is None else alpha
-    return chunks.unpack(pixels, None if alpha is None else request.cut(alpha), extra)
+    depth = request.depth or extra.header.depth
+    plane = None if alpha is None else at_depth(request.cut(alpha), depth)
+    return replace(chunks.unpack(at_depth(pixels, depth), plane, extra), depth=depth)
 
 
 def _warn_of_steps(model: DecoderModel, settings: DecodeSettings) -> None:

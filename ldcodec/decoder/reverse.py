@@ -15,7 +15,7 @@ from ldcodec.diffusion.noise import gaussian
 from ldcodec.diffusion.posterior import GRAIN_STEP, Array, Condition, grained, known_of
 from ldcodec.diffusion.samplers import SAMPLERS, OnStep, times
 from ldcodec.entropy.integer import Parsed
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.picture import Pixels, white_at
 
 
 class Restored(NamedTuple):
@@ -73,8 +73,9 @@ def render(
     settings: DecodeSettings,
     on_step: OnStep | None = None,
 ) -> Pixels:
-    """Render a whole latent in one pass: uint8 (H, W, 3), or (H, W) if grey."""
+    """Render a whole latent in one pass: (H, W, 3), or (H, W) if grey, in the type of the header's depth."""
     restored = reverse_diffusion(known, model, settings, on_step)
     texture = settings.plan(model.networks.textured).texture
     picture = model.networks.picture(restored.latent, known.quality, texture, restored.grained)
-    return model.networks.levels(picture[0, :, : header.height, : header.width], header.grey)
+    shown = picture[0, :, : header.height, : header.width]
+    return model.networks.levels(shown, header.grey, white_at(header.depth))

@@ -23,7 +23,7 @@ from ldcodec.diffusion.posterior import Array, Condition
 from ldcodec.diffusion.samplers import OnStep, evaluations
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.entropy.trellis import reconstructed
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.picture import Pixels, kind_of, white_at
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def halo_of(model: DecoderModel, settings: DecodeSettings) -> Halo:
 
 
 def picture_of(latent: Latent, settings: DecodeSettings, on_step: OnStep | None = None) -> Pixels:
-    """Render the whole picture, in one pass or tile by tile: uint8 (H, W, 3), or (H, W) if grey."""
+    """Render the whole picture, in one pass or tile by tile: (H, W, 3), or (H, W) if grey, as `latent.header` says."""
     header = latent.header
     if not is_large(header.width, header.height):
         known = condition(latent.window(Area(0, latent.rows, 0, latent.columns)), header, latent.model)
@@ -63,9 +63,9 @@ def _told(on_step: OnStep | None, model: DecoderModel, settings: DecodeSettings)
 
 
 def region_of(latent: Latent, region: Area, settings: DecodeSettings) -> Pixels:
-    """Render a region of the picture from the slices that it needs: uint8 (H, W, 3), or (H, W) if grey."""
+    """Render a region of the picture from the slices that it needs: (H, W, 3), or (H, W) if grey."""
     shape = (region.bottom - region.top, region.right - region.left)
-    pixels = np.empty(shape if latent.header.grey else (*shape, 3), np.uint8)
+    pixels = np.empty(shape if latent.header.grey else (*shape, 3), kind_of(latent.header.depth))
     for place, rendered in tiles_of(latent, region, settings):
         pixels[place.inside(region)] = rendered
     return pixels
@@ -104,18 +104,18 @@ def _tile(latent: Latent, tile: Area, known: Condition[Array], halo: Halo, setti
     plain, grained = (values[:, :, rows, columns] for values in restored)
     picture = networks.picture(plain, known.quality, settings.plan(networks.textured).texture, grained)
     rows, columns = tile.inside(seen, PIXELS)
-    return networks.levels(picture[0, :, rows, columns], latent.header.grey)
+    return networks.levels(picture[0, :, rows, columns], latent.header.grey, white_at(latent.header.depth))
 
 
 def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels:
-    """Render a preview at 1/scale of the size, rounded up: uint8 (H, W, 3), or (H, W) if grey.
+    """Render a preview at 1/scale of the size, rounded up: (H, W, 3), or (H, W) if grey.
 
     scale: 2, 4, 8 or 16, or 1 for a draft in full size; region: the part that is wanted, in pixels of the preview.
     """
     header, networks = latent.header, latent.model.networks
     region = region or Area(0, -(-header.height // scale), 0, -(-header.width // scale))
     shape, side = (region.bottom - region.top, region.right - region.left), PIXELS // scale
-    pixels = np.empty(shape if header.grey else (*shape, 3), np.uint8)
+    pixels = np.empty(shape if header.grey else (*shape, 3), kind_of(header.depth))
     t, spans = quality_of(header, latent.model), latent.source.spans
     left, right = region.left // side, -(-region.right // side)
     numbers = meeting(spans, region.top // side, -(-region.bottom // side))
@@ -128,7 +128,8 @@ def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels
         drawn = Area(side * spans[number].top, side * spans[number].bottom, side * left, side * right)
         part = drawn.within(region)
         rows, columns = part.inside(drawn)
-        pixels[part.inside(region)] = networks.levels(preview[0, :, rows, columns], header.grey)
+        shown = preview[0, :, rows, columns]
+        pixels[part.inside(region)] = networks.levels(shown, header.grey, white_at(header.depth))
         told()
     return pixels
 

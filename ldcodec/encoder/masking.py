@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ldcodec.bitstream.layout import latent_size
 from ldcodec.bitstream.slices import PIXELS
 from ldcodec.encoder.interface import Floats
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.picture import Pixels, white_of
 
 LUMA = 0.299, 0.587, 0.114
 POWER = 0.75  # of the contrast
@@ -43,19 +43,19 @@ class Weights:
 def visual(picture: Pixels, basis: Floats) -> Weights:
     """Weights by contrast and fineness, each 1 in the geometric mean.
 
-    picture: uint8 (H, W, 3) or (H, W); basis: of the shortcut's channels, [M, 3, 16, 16].
+    picture: (H, W, 3) or (H, W); basis: of the shortcut's channels, [M, 3, 16, 16].
     """
     return Weights(_by_contrast(picture), _by_fineness(basis))
 
 
 def _by_contrast(picture: Pixels) -> Floats:
-    """Weights by the standard deviation of luma in the 16×16 pixels of a position, plus 1."""
+    """Weights by the standard deviation of luma in the 16×16 pixels of a position, in units of 0..255, plus 1."""
     rows, columns = latent_size(picture.shape[1], picture.shape[0])
-    contrast = np.ones((rows, columns))
+    contrast, unit = np.ones((rows, columns)), 255 / white_of(picture)
     for top in range(0, -(-picture.shape[0] // PIXELS), ROWS):
         part = picture[PIXELS * top : PIXELS * (top + ROWS)]
         found = _deviation(part @ np.array(LUMA) if part.ndim == 3 else part.astype(np.float64))
-        contrast[top : top + len(found), : found.shape[1]] += found
+        contrast[top : top + len(found), : found.shape[1]] += unit * found
     relative = np.exp(np.log(contrast).mean()) / contrast
     return np.asarray(np.clip(relative**POWER, 1 / MOST, MOST), np.float32)
 

@@ -56,7 +56,7 @@ def refined_rows(
 ) -> tuple[Floats, Floats]:
     """Refine latent and hyper-latent of some rows of a picture: [M, rows, w] and [hyper, rows/4, w/4].
 
-    picture: the whole picture, uint8 (H, W, 3) or (H, W); latent: of the rows in steps,
+    picture: the whole picture, (H, W, 3) or (H, W); latent: of the rows in steps,
     [M, rows, w]; span: those rows; effort: 2 to 9.
     """
     networks = _with_gradients(model)

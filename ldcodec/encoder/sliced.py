@@ -33,7 +33,7 @@ from ldcodec.encoder.whole import PictureEncoder, header_of
 from ldcodec.pictures import chunks
 from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.frame import framed, framed_area
-from ldcodec.pictures.picture import Picture, Pixels, is_neutral
+from ldcodec.pictures.picture import Picture, Pixels, is_neutral, total_error
 
 SAMPLES = 16
 SAMPLE_SIDE = 256  # pixels: all samples together are a megapixel
@@ -50,7 +50,7 @@ def encoder_for(source: Picture, model: EncoderModel, effort: int = 1, tune: str
         pixels, extra = np.ascontiguousarray(pixels[:, :, 1]), (*extra, Chunk(chunktypes.NEUTRAL, b""))
     kind = SlicedEncoder if is_large(*pixels.shape[1::-1]) else PictureEncoder
     weights = visual(pixels, model.networks.basis()) if tune == VISUAL else None
-    return kind(pixels, model, extra, effort, weights)
+    return kind(pixels, model, extra, effort, weights, source.depth)
 
 
 class SlicedEncoder:
@@ -63,9 +63,10 @@ class SlicedEncoder:
         extra: tuple[Chunk, ...] = (),
         effort: int = 1,
         weights: Weights | None = None,
+        depth: int = 8,
     ) -> None:
         """See `PictureEncoder`."""
-        self.weights = weights
+        self.weights, self.depth = weights, depth
         self.picture, self.model, self.chunks, self.effort = picture, model, extra, effort
         self.height, self.width = picture.shape[:2]
         self.spans = cut(self.width, self.height)
@@ -97,7 +98,10 @@ class SlicedEncoder:
 
     @cached_property
     def _samples(self) -> list[PictureEncoder]:
-        return [PictureEncoder(self._pixels(place), self.model, weights=self._weights(place)) for place in self._places]
+        return [
+            PictureEncoder(self._pixels(place), self.model, weights=self._weights(place), depth=self.depth)
+            for place in self._places
+        ]
 
     @cached_property
     def _places(self) -> list[Area]:
@@ -130,7 +134,7 @@ class SlicedEncoder:
         total = 0.0
         for place, pixels in tiles_of(latent, Area(0, self.height, 0, self.width), DecodeSettings()):
             original = self.picture[place.top : place.bottom, place.left : place.right]
-            total += float(np.square(pixels.astype(np.float32) - original).sum(dtype=np.float64))
+            total += total_error(pixels, original)
         return quality.psnr(total / self.picture.size)
 
     @cached_property
@@ -139,7 +143,7 @@ class SlicedEncoder:
         return len(container.write(Container(self._header(0), empty, self.chunks)))
 
     def _header(self, index: int) -> Header:
-        return header_of(self.picture, index, self.model, self.chunks)
+        return header_of(self.picture, index, self.model, self.chunks, self.depth)
 
     def _slices(self, index: int, outlooks: list[Outlook]) -> Iterator[Slice]:
         told = begun("slice", len(self.spans))

@@ -52,6 +52,7 @@ class EncodeSettings:
     fallback: bool = True
     effort: int = 1
     tune: str = PSNR
+    depth: int | None = None
 
     def __post_init__(self) -> None:
         check_flag("strip", self.strip)
@@ -59,6 +60,8 @@ class EncodeSettings:
         check_whole("effort", self.effort, 1, EFFORTS)
         if self.tune not in TUNES:
             raise UsageError(f"tune must be {' or '.join(TUNES)}, not {self.tune!r}")
+        if self.depth not in (None, 8):
+            raise UsageError(f"the depth must be 8, or None to keep that of the picture, not {self.depth!r}")
 
 
 @dataclass(frozen=True)

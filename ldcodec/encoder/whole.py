@@ -6,9 +6,6 @@ picture ─ analysis base ── finish(quality) ─ y ─ h_a ─ round ─ z �
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ldcodec.bitstream import chunktypes, container, layout, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
@@ -23,7 +20,7 @@ from ldcodec.encoder.outlook import Forecast, Guess, outlook_of
 from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.entropy.integer import Parsed
 from ldcodec.pictures.frame import framed
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.picture import Pixels, total_error
 
 
 @dataclass(frozen=True)
@@ -38,18 +35,19 @@ class PictureEncoder:
 
     def __init__(
         self,
-        picture: NDArray[np.uint8],
+        picture: Pixels,
         model: EncoderModel,
         chunks: tuple[Chunk, ...] = (),
         effort: int = 1,
         weights: Weights | None = None,
+        depth: int = 8,
     ) -> None:
-        """picture: uint8 (H, W, 3) RGB or (H, W) grey; chunks: stored along with it and counted in every size.
+        """picture: (H, W, 3) RGB or (H, W) grey; chunks: stored along with it and counted in every size.
 
         effort: 1 to 9; from 2 on, `code` refines the latent (`encoder.refine`), which loads PyTorch.
-        weights: of the squared errors, None for 1.
+        weights: of the squared errors, None for 1; depth: bits a sample of the picture, 8 for uint8.
         """
-        self.weights = weights
+        self.weights, self.depth = weights, depth
         self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
         self.height, self.width = picture.shape[:2]
         self.rows, self.columns = layout.coded_size(self.width, self.height)
@@ -101,17 +99,17 @@ class PictureEncoder:
         """PSNR in dB of the picture that a decoder makes of a file with default settings."""
         header = replace(coded.container.header, grey=self.picture.ndim == 2)  # drawn as what was coded
         decoded = render(condition(coded.parsed, header, self.model), header, self.model, DecodeSettings())
-        return quality.psnr(float(np.square(decoded.astype(np.float64) - self.picture).mean()))
+        return quality.psnr(total_error(decoded, self.picture) / self.picture.size)
 
     def _header(self, index: int) -> Header:
-        return header_of(self.picture, index, self.model, self.chunks)
+        return header_of(self.picture, index, self.model, self.chunks, self.depth)
 
     def _slice_rows(self) -> int:
         return layout.latent_size(self.width, self.height)[0]
 
 
-def header_of(picture: Pixels, index: int, model: EncoderModel, extra: tuple[Chunk, ...]) -> Header:
+def header_of(picture: Pixels, index: int, model: EncoderModel, extra: tuple[Chunk, ...], depth: int) -> Header:
     """The header of a picture's file at a quality index, given the other chunks of the file."""
     height, width = picture.shape[:2]
     grey = picture.ndim == 2 and all(chunk.kind != chunktypes.NEUTRAL for chunk in extra)
-    return Header(width, height, index, grey, model.parse_id, model.coder.trellis is not None)
+    return Header(width, height, index, grey, model.parse_id, model.coder.trellis is not None, depth)

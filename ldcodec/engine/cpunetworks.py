@@ -4,7 +4,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ldcodec.bitstream import quality
 from ldcodec.diffusion.posterior import Condition
@@ -15,6 +14,7 @@ from ldcodec.engine.graph import Floats
 from ldcodec.engine.restoring import CpuDenoiser
 from ldcodec.engine.stored import QualityFactor, StoredPart
 from ldcodec.entropy.config import Config
+from ldcodec.pictures.picture import Pixels
 
 
 class CpuNetworks:
@@ -106,9 +106,10 @@ class CpuNetworks:
         """A latent in steps and t → a picture at 1/scale of its size; scale: 1 … 16."""
         return self._preview(latent[0] / self.gain_at(float(t[0])), scale)[None]
 
-    def levels(self, picture: Floats, grey: bool) -> NDArray[np.uint8]:
-        """8-bit pixels of a picture [3, H, W] in 0..1; halves are rounded to even, as torch does."""
+    def levels(self, picture: Floats, grey: bool, white: int = 255) -> Pixels:
+        """Pixels of a picture [3, H, W] in 0..1, of 8 or 16 bits; halves are rounded to even, as torch does."""
         shown = picture.mean(0) if grey else picture.transpose(1, 2, 0)
-        shown = np.multiply(shown, np.float32(255), order="C")
+        shown = np.multiply(shown, np.float32(white), order="C")
         np.rint(shown, out=shown)
-        return np.clip(shown, 0, 255, out=shown).astype(np.uint8)
+        np.clip(shown, 0, white, out=shown)
+        return shown.astype(np.uint8) if white == 255 else shown.astype(np.uint16)

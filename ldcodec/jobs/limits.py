@@ -39,7 +39,9 @@ KEPT = 2.3e3  # each latent position of the rows that tiles need
 TILE_POSITION = 20e3  # each latent position of a tile and its halo
 ONE_PASS = 220  # each pixel of a picture that is coded or rendered in one pass
 REFINING = 500e6  # a whole square of the latent while it is refined, and in proportion for less
-OPENED = 8  # each pixel while Pillow reads or writes the picture: 4 bytes of Pillow's, 3 of ours
+OPENED = (
+    8  # each pixel while Pillow reads or writes the picture: 4 bytes of Pillow's, 3 of ours; of 16 bits twice as many
+)
 PNG_RATIO = 1032  # bytes of a PNG's rows that one byte of its file can hold at most, a limit of deflate
 MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -68,7 +70,7 @@ class Limits:
         self._limit_pillow()
         if claimed is None:
             return
-        width, height, problem = claimed
+        width, height, wide, problem = claimed
         self._check_pixels(width, height)
         if problem:
             raise PictureError(problem)
@@ -78,7 +80,7 @@ class Limits:
         if settings is not None and not settings.target.lossless:
             effort, config = settings.effort, config_of(weights)
         halo = 0 if config is None else config.transform_halo
-        self.check_memory(encoding_memory(width, height, cut(width, height), effort, halo))
+        self.check_memory(encoding_memory(width, height, cut(width, height), effort, halo, wide))
 
     def check_file(
         self, source: Reader, region: tuple[int, int, int, int] | None, scale: int, weights: Path | None
@@ -93,7 +95,7 @@ class Limits:
         self._check_pixels(header.width, header.height)
         if source.lossless:
             self._limit_pillow()
-            self.check_memory(OPENED * header.width * header.height)
+            self.check_memory(OPENED * sample_bytes(header) * header.width * header.height)
             return
         if not source.holds_a_slice():
             raise DamagedError("the file is cut short before the end of its first slice, so nothing can be restored")
@@ -151,16 +153,18 @@ def _check_payloads(source: Reader, weights: Path) -> None:
 
 
 class _ClaimedSize(NamedTuple):
-    """The size in pixels that a picture file claims, and the reason why it cannot be true, if any."""
+    """The size in pixels that a picture file claims, bytes a sample, and the reason why it cannot be true, if any."""
 
     width: int
     height: int
+    wide: int
     problem: str
 
 
 def _claimed_size(stream: BinaryIO) -> _ClaimedSize | None:
     """What a picture file claims; None for a pipe, which can be read only once, and for a file that is no picture."""
     from ldcodec.pictures.kinds import opened
+    from ldcodec.pictures.samples import sample_bytes as bytes_of
 
     if not stream.seekable():
         return None
@@ -170,7 +174,7 @@ def _claimed_size(stream: BinaryIO) -> _ClaimedSize | None:
         with opened(stream) as image:
             lies = image.format == "PNG" and image.width * image.height * _bits(image.mode) > 8 * PNG_RATIO * length
             problem = f"{image.width}x{image.height} pixels do not fit its {length} bytes" if lies else ""
-            return _ClaimedSize(*image.size, problem)
+            return _ClaimedSize(*image.size, bytes_of(image), problem)
     except Exception:  # Pillow raises nearly anything; reading the picture reports it
         return None
     finally:
@@ -182,10 +186,15 @@ def _bits(mode: str) -> int:
     return {"RGB": 24, "RGBA": 32, "LA": 16}.get(mode, 1)
 
 
-def encoding_memory(width: int, height: int, spans: list[Span], effort: int, halo: int) -> float:
+def sample_bytes(header: Header) -> int:
+    """The bytes of a sample of a decoded picture."""
+    return 1 if header.depth == 8 else 2
+
+
+def encoding_memory(width: int, height: int, spans: list[Span], effort: int, halo: int, wide: int = 1) -> float:
     """Bytes that the process takes at its peak while it compresses a picture.
 
-    effort: 1..9; halo: latent rows around a tile that the analysis needs.
+    effort: 1..9; halo: latent rows around a tile that the analysis needs; wide: bytes of a sample.
     """
     rows, columns = latent_size(width, height)
     square = (REFINED_SIDE + 2 * REFINED_MARGIN) ** 2
@@ -195,7 +204,7 @@ def encoding_memory(width: int, height: int, spans: list[Span], effort: int, hal
     strip = min(rows, TILE) * columns * ANALYSED
     tile = _seen(rows, halo) * _seen(columns, halo) * TILE_POSITION
     work = TILED + strip + _largest(spans, columns) * CODING + max(tile, refining)  # one slice is coded meanwhile
-    return max(OPENED * width * height, PROGRAM + 3 * width * height + work)
+    return max(OPENED * wide * width * height, PROGRAM + 3 * wide * width * height + work)
 
 
 def decoding_memory(header: Header, spans: list[Span], halo: int, shown: int) -> float:
@@ -210,6 +219,7 @@ def decoding_memory(header: Header, spans: list[Span], halo: int, shown: int) ->
     height = _seen(rows, halo)
     kept = (height + max(span.rows for span in spans)) * columns * KEPT
     tile = height * _seen(columns, halo) * TILE_POSITION
+    shown *= sample_bytes(header)
     return PROGRAM + max(OPENED * shown, TILED + 3 * shown + kept + parsing + tile)  # parsed while tiles are drawn
 
 

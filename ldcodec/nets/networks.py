@@ -19,6 +19,7 @@ from ldcodec.nets.blocks import QualityScale, blockwise
 from ldcodec.nets.denoiser import Denoiser
 from ldcodec.nets.rate import RateModel
 from ldcodec.nets.synthesis import Synthesis
+from ldcodec.pictures.picture import Pixels
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,10 @@ class Networks(nn.Module):
         return velocity
 
     @torch.no_grad()
-    def levels(self, picture: Tensor, grey: bool) -> NDArray[np.uint8]:
-        """Picture [3, H, W] in about 0..1 → uint8 (H, W, 3), or (H, W) if grey."""
+    def levels(self, picture: Tensor, grey: bool, white: int = 255) -> Pixels:
+        """Picture [3, H, W] in about 0..1 → uint8 (H, W, 3), or (H, W) if grey; uint16 where white is 65535."""
         planes = picture.mean(0, keepdim=True) if grey else picture
-        # Rounded on the device, so that single bytes are transferred.
-        pixels = planes.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        # Rounded on the device, so that single bytes, or pairs of them, are transferred.
+        kind = torch.uint8 if white == 255 else torch.uint16
+        pixels = planes.mul(white).round_().clamp_(0, white).to(kind).permute(1, 2, 0).cpu().numpy()
         return np.ascontiguousarray(pixels[:, :, 0] if grey else pixels)

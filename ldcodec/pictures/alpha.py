@@ -6,15 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ldcodec.pictures.picture import Pixels, visible
+from ldcodec.pictures.picture import Pixels, scaled, visible, white_of
 
 GREY_MODES = ("1", "L", "LA", "La")
 
 
 def split(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
     """Separate a Pillow image into an opaque one and its alpha, uint8 (H, W), or None if it is opaque anyway."""
-    if image.mode.startswith("I"):
-        return image, _beside_key(image)
     if not image.has_transparency_data:
         return image, None
     grey = image.mode in GREY_MODES
@@ -22,31 +20,41 @@ def split(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
     return both.convert("L" if grey else "RGB"), visible(np.asarray(both.getchannel("A")))
 
 
-def _beside_key(image: Image.Image) -> Pixels | None:
-    """Alpha of a 16-bit grey image, in which one value may stand for transparent."""
-    key = image.info.get("transparency")
-    if not isinstance(key, int):
-        return None
-    return visible(np.where(np.asarray(image) == key, 0, 255).astype(np.uint8))
+def parted(samples: NDArray[np.uint16], white: int, key: object) -> tuple[Pixels, Pixels | None]:
+    """Separate samples from 0 to `white`, (H, W) or (H, W, 2 to 4), into colours and alpha, both from 0 to 65535.
+
+    key: the value, or red, green and blue, that stands for transparent in PNG; anything else stands for nothing.
+    """
+    channels = samples.shape[2] if samples.ndim == 3 else 1
+    if channels in (2, 4):
+        colours = samples[:, :, 0] if channels == 2 else samples[:, :, :3]
+        return np.ascontiguousarray(scaled(colours, white, 65535)), visible(scaled(samples[:, :, -1], white, 65535))
+    hidden = None
+    if isinstance(key, int) and channels == 1:
+        hidden = samples == key
+    elif isinstance(key, tuple) and channels == 3:
+        hidden = (samples == np.array(key)).all(2)
+    plane = None if hidden is None else visible(np.where(hidden, 0, 65535).astype(np.uint16))
+    return scaled(samples, white, 65535), plane
 
 
 def filled(pixels: Pixels, alpha: Pixels) -> Pixels:
     """Replace the colours of fully transparent pixels by smooth ones, which cost almost nothing to code.
 
-    pixels: uint8 (H, W, 3) or (H, W); alpha: uint8 (H, W). By pull-push (Gortler et al. 1996): every hidden pixel takes
-    the mean of the visible pixels at the finest level of a pyramid that has any (pull), interpolated linearly on the
-    way back down (push). All becomes grey 128 if nothing is visible.
+    pixels: (H, W, 3) or (H, W); alpha: (H, W). By pull-push (Gortler et al. 1996): every hidden pixel takes the mean of
+    the visible pixels at the finest level of a pyramid that has any (pull), interpolated linearly on the way back down
+    (push). All becomes middle grey if nothing is visible.
     """
     hidden = alpha == 0
     if not hidden.any():
         return pixels
     if hidden.all():
-        return np.full_like(pixels, 128)
+        return np.full_like(pixels, white_of(pixels) // 2 + 1)
     planes = pixels[:, :, None] if pixels.ndim == 2 else pixels
     result = planes.copy()
     for channel in range(planes.shape[2]):
         smooth = _pull_push(planes[:, :, channel].astype(np.float32), ~hidden)
-        result[hidden, channel] = np.clip(np.rint(smooth[hidden]), 0, 255)
+        result[hidden, channel] = np.clip(np.rint(smooth[hidden]), 0, white_of(pixels))
     return result.reshape(pixels.shape)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ldcodec.pictures import codepoints
 from ldcodec.pictures.codepoints import PQ, Primaries
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.picture import Pixels, white_of
 from ldcodec.pictures.profiles import rgb_to_xyz
 
 Values = NDArray[np.float32]
@@ -29,7 +29,7 @@ _C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 
 
 def to_srgb(pixels: Pixels, transfer: int, primaries: Primaries) -> Pixels:
-    """Convert uint8 (H, W, 3) or (H, W) in PQ or HLG to sRGB of the same shape."""
+    """Convert uint8 or uint16 (H, W, 3) or (H, W) in PQ or HLG to sRGB of the same shape and type."""
     planes = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
     rows = max(1, STRIP // planes.shape[1])
     strips = [slice(top, top + rows) for top in range(0, planes.shape[0], rows)]
@@ -45,13 +45,13 @@ def to_srgb(pixels: Pixels, transfer: int, primaries: Primaries) -> Pixels:
     for strip in strips:
         light = _light(planes[strip], transfer, to_xyz[1])
         gain = np.interp(_pq(light.max(2)), np.linspace(0, 1, _STEPS), gains).astype(np.float32)
-        result[strip] = _coded((light * gain[:, :, None]) @ to_rgb.T)
+        result[strip] = np.rint(white_of(pixels) * _coded((light * gain[:, :, None]) @ to_rgb.T))
     return result if pixels.ndim == 3 else np.ascontiguousarray(result[:, :, 1])
 
 
 def _light(planes: Pixels, transfer: int, luminance: NDArray[np.float64]) -> Values:
     """The light of samples (H, W, 3), 1 for reference white. luminance: the shares of R, G and B in it."""
-    values = np.arange(256) / 255
+    values = np.arange(white_of(planes) + 1) / white_of(planes)
     if transfer == PQ:
         return (BRIGHTEST / WHITE * _from_pq(values)).astype(np.float32)[planes]
     a, b, c = 0.17883277, 0.28466892, 0.55991073
@@ -88,8 +88,7 @@ def _from_pq(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((np.maximum(powered - _C1, 0) / (_C2 - _C3 * powered)) ** (1 / _M1))
 
 
-def _coded(light: NDArray[Any]) -> Pixels:
-    """Linear light as samples of sRGB."""
+def _coded(light: NDArray[Any]) -> NDArray[Any]:
+    """Linear light as values 0..1 of sRGB."""
     light = np.clip(light, 0, 1)
-    curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(255 * curve).astype(np.uint8))
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)

@@ -14,11 +14,11 @@ from ldcodec.errors import DamagedError
 from ldcodec.pictures import planes
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.notes import Notes
-from ldcodec.pictures.picture import Picture, Pixels
+from ldcodec.pictures.picture import Picture, Pixels, at_depth, scaled, white_at, white_of
 
 Content = TypeVar("Content")
 
-_WEBP, _PNG = b"\0", b"\1"  # the first byte of an alpha chunk says how the rest is coded
+_WEBP, _PNG, _DEEP_PNG = b"\0", b"\1", b"\2"  # the first byte of an alpha chunk says how the rest is coded
 
 SQUARE_SIDE = 64  # pixels: side of the squares that `may_beat` codes as a sample
 SQUARE_COUNT = 4  # squares in each direction
@@ -49,7 +49,7 @@ def pack(picture: Picture) -> tuple[Chunk, ...]:
 
 
 def unpack(pixels: Pixels, plane: Pixels | None, source: Container) -> Picture:
-    """Join decoded pixels, uint8 (H, W, 3) or (H, W), and an alpha plane (H, W) with the metadata of their file.
+    """Join decoded pixels (H, W, 3) or (H, W) and an alpha plane (H, W) with the metadata of their file.
 
     Metadata that cannot be read is left out with an LdcodecWarning.
     """
@@ -61,15 +61,15 @@ def unpack(pixels: Pixels, plane: Pixels | None, source: Container) -> Picture:
 
 
 def alpha(source: Container) -> Pixels | None:
-    """The alpha plane of a file, uint8 (H, W), or None for an opaque picture. Raises DamagedError."""
+    """The alpha plane of a file, (H, W) in the type of its depth, or None for an opaque one. Raises DamagedError."""
     data = source.chunk(chunktypes.ALPHA)
     if data is None:
         return None
-    read = {_WEBP: planes.read_webp, _PNG: planes.read_png}.get(data[:1])
-    if read is None:
+    read = {_WEBP: planes.read_webp, _PNG: planes.read_png, _DEEP_PNG: planes.read_deep_png}.get(data[:1])
+    if read is None or (read is planes.read_deep_png and source.header.depth == 8):
         raise DamagedError(f"chunk {chunktypes.ALPHA} uses an unknown coding")
     try:
-        return read(data[1:], _size(source.header), True)
+        return at_depth(read(data[1:], _size(source.header), True), source.header.depth)
     except DamagedError as error:
         raise DamagedError(f"chunk {chunktypes.ALPHA}: {error}") from error
 
@@ -79,20 +79,24 @@ def lossless(picture: Picture) -> Container:
 
     Raises PictureError for a picture with more pixels than `planes.readable` allows.
     """
-    size = picture.width, picture.height
-    fits = planes.fits_webp(picture.pixels)
-    whole = Chunk(chunktypes.WEBP if fits else chunktypes.PNG, (planes.webp if fits else planes.png)(picture.pixels))
-    header = Header(*size, 0, picture.grey, chunktypes.NO_MODEL)
+    size, largest = (picture.width, picture.height), (1 << picture.depth) - 1
+    exact = scaled(picture.pixels, white_of(picture.pixels), largest)
+    fits = planes.fits_webp(exact)
+    whole = Chunk(chunktypes.WEBP if fits else chunktypes.PNG, (planes.webp if fits else planes.png)(exact))
+    header = Header(*size, 0, picture.grey, chunktypes.NO_MODEL, depth=picture.depth)
     return Container(header, (Slice(layout.latent_size(*size)[0], b"", 0),), (*pack(picture), whole))
 
 
 def lossless_pixels(source: Container) -> Pixels:
-    """The pixels of a lossless file, uint8 (H, W, 3) or (H, W). Raises DamagedError."""
-    for kind, read in ((chunktypes.WEBP, planes.read_webp), (chunktypes.PNG, planes.read_png)):
+    """The pixels of a lossless file, (H, W, 3) or (H, W) in the type of its depth. Raises DamagedError."""
+    depth = source.header.depth
+    read_png = planes.read_png if depth == 8 else planes.read_deep_png
+    for kind, read in ((chunktypes.WEBP, planes.read_webp), (chunktypes.PNG, read_png)):
         data = source.chunk(kind)
         if data is not None:
             try:
-                return read(data, _size(source.header), source.header.grey)
+                exact = read(data, _size(source.header), source.header.grey)
+                return scaled(exact, (1 << depth) - 1, white_at(depth))
             except DamagedError as error:
                 raise DamagedError(f"chunk {kind}: {error}") from error
     raise DamagedError("the file holds no lossless picture")
@@ -121,7 +125,11 @@ def may_beat(pixels: Pixels, size: int) -> bool:
     """Whether lossless coding might take fewer than `size` bytes, judged within milliseconds from a sample."""
     sample = _sample(pixels)
     share = pixels.shape[0] * pixels.shape[1] / (sample.shape[0] * sample.shape[1])
-    return bool((len(planes.webp(sample, method=0, quality=0)) - SAMPLE_HEADER) * share * GAIN < size)
+    if sample.dtype == np.uint8:
+        least = len(planes.webp(sample, method=0, quality=0)) - SAMPLE_HEADER
+    else:
+        least = len(planes.png(sample))
+    return bool(least * share * GAIN < size)
 
 
 def size_problem(chunk: Chunk, size: tuple[int, int]) -> str | None:
@@ -131,7 +139,8 @@ def size_problem(chunk: Chunk, size: tuple[int, int]) -> str | None:
     """
     form, data = chunk.kind, chunk.data
     if form == chunktypes.ALPHA:
-        form, data = {_WEBP: chunktypes.WEBP, _PNG: chunktypes.PNG}.get(data[:1], ""), data[1:]
+        forms = {_WEBP: chunktypes.WEBP, _PNG: chunktypes.PNG, _DEEP_PNG: chunktypes.PNG}
+        form, data = forms.get(data[:1], ""), data[1:]
         if not form:
             return "an unknown coding"
     if form not in chunktypes.WHOLE_PICTURES:
@@ -146,6 +155,11 @@ def size_problem(chunk: Chunk, size: tuple[int, int]) -> str | None:
 
 
 def _packed_alpha(plane: Pixels) -> bytes:
+    if plane.dtype != np.uint8:
+        short = at_depth(plane, 8)
+        if not np.array_equal(at_depth(short, 16), plane):
+            return _DEEP_PNG + planes.png(plane)
+        plane = short
     forms = [_PNG + planes.png(plane)]
     if planes.fits_webp(plane):
         forms.append(_WEBP + planes.webp(plane))

@@ -1,4 +1,4 @@
-"""Pillow images of any mode → 8-bit RGB or grey, and their colour profiles.
+"""Pillow images of any mode → RGB or grey, and their colour profiles.
 
 RGB and grey keep their values, and have a profile that says what these mean unless they are sRGB. CMYK, Lab, PQ and
 HLG, which the codec cannot store, are converted to sRGB.
@@ -16,7 +16,7 @@ from ldcodec.pictures.alpha import GREY_MODES
 from ldcodec.pictures.codepoints import HLG, PQ, UNSPECIFIED, CodePoints, Primaries, TransferCurve
 from ldcodec.pictures.findings import Findings
 from ldcodec.pictures.guard import warn
-from ldcodec.pictures.picture import Picture, Pixels
+from ldcodec.pictures.picture import Picture, Pixels, at_depth, white_of
 from ldcodec.pictures.profiles import space
 from ldcodec.pictures.rawprofiles import raw_profile
 
@@ -67,17 +67,23 @@ def declared(image: Image.Image, file: Findings, tags: bytes | None) -> Colours:
     return Colours()
 
 
-def plain(image: Image.Image, colours: Colours, white: int) -> tuple[Pixels, bytes | None]:
+def plain(image: Image.Image, colours: Colours) -> tuple[Pixels, bytes | None]:
     """Convert an opaque Pillow image to uint8 (H, W, 3) RGB or (H, W) grey, with the profile that applies to them.
 
-    white: its value in an image of 16 bits. Raises PictureError for modes without a defined range of values (I, F);
-    warns when a profile is left out.
+    Raises PictureError for floats, whose range is not defined; warns when a profile is left out.
     """
     if image.mode in SPACES:
         return np.array(_converted(image, colours.icc)), None
-    pixels = _samples(image, white)
+    return meant(_levels(image), colours)
+
+
+def meant(pixels: Pixels, colours: Colours) -> tuple[Pixels, bytes | None]:
+    """Pixels (H, W, 3) or (H, W) that a profile, or none for sRGB, describes; it is returned with them."""
     if colours.narrow:
-        pixels = np.rint(np.clip((np.arange(256) - 16) * (255 / 219), 0, 255)).astype(np.uint8)[pixels]
+        white = white_of(pixels)
+        black, step = 16 * (white + 1) / 256, 219 * (white + 1) / 256
+        table = np.clip((np.arange(white + 1) - black) * (white / step), 0, white)
+        pixels = np.rint(table).astype(pixels.dtype)[pixels]
     if colours.bright is None:
         return pixels, colours.icc
     warn("its high dynamic range is brought into sRGB")
@@ -89,14 +95,16 @@ def to_srgb(picture: Picture) -> Picture:
     """Convert a picture to sRGB, without a profile; grey stays grey. A damaged profile is dropped with a warning."""
     if picture.icc is None or profiles.is_srgb(picture.icc, picture.grey):
         return replace(picture, icc=None)
-    image = Image.fromarray(picture.pixels)
+    if picture.depth > 8:
+        warn("its colours are converted to sRGB in 8 bits")
+    image = Image.fromarray(at_depth(picture.pixels, 8))
     image = image.convert("RGB") if space(picture.icc) == b"RGB " else image
     try:
         converted = np.array(profiles.to_srgb(image, picture.icc))
     except ImageCms.PyCMSError:
         warn("its colour profile is damaged and is not applied")
         return replace(picture, icc=None)
-    return replace(picture, pixels=converted[:, :, 1].copy() if picture.grey else converted, icc=None)
+    return replace(picture.at_depth(8), pixels=converted[:, :, 1].copy() if picture.grey else converted, icc=None)
 
 
 def _nclx(image: Image.Image) -> CodePoints | None:
@@ -152,14 +160,10 @@ def _made(curve: TransferCurve, primaries: Primaries, grey: bool, name: str) -> 
         return None
 
 
-def _samples(image: Image.Image, white: int) -> Pixels:
+def _levels(image: Image.Image) -> Pixels:
     """The values of an image of RGB or grey as uint8 (H, W, 3) or (H, W). Raises PictureError as `plain` does."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        values = np.asarray(image).astype(np.uint32)
-        return np.minimum((510 * values + white) // (2 * white), 255).astype(np.uint8)  # 255 · value / white, rounded
-    if image.mode in ("I", "F"):
-        kind = "floats" if image.mode == "F" else "integers of 32 bits"
-        raise PictureError(f"its samples are {kind} (Pillow's mode {image.mode}); convert it to 8 or 16 bits first")
+    if image.mode == "F":
+        raise PictureError("its samples are floats (Pillow's mode F); convert it to 8 or 16 bits first")
     mode = "L" if image.mode in GREY_MODES else "RGB"
     return _to_array(image if image.mode == mode else image.convert(mode))
 

@@ -9,13 +9,14 @@ from ldcodec.pictures.codepoints import CodePoints
 class Findings:
     """What looking at a file has found.
 
-    bits: of a sample, 0 if unknown; extended_xmp: by its GUID, in JPEG; turned: the orientation that Pillow applies as
-    it decodes; parts: names of what an .ldc file has no place for.
+    bits: of a sample, and white: its largest value, both 0 if unknown; extended_xmp: by its GUID, in JPEG; turned: the
+    orientation that Pillow applies as it decodes; parts: names of what an .ldc file has no place for.
     """
 
     code_points: CodePoints | None = None
     icc: bytes | None = None
     bits: int = 0
+    white: int = 0
     exif: bytes | None = None
     xmp: bytes | None = None
     extended_xmp: dict[str, bytes] = field(default_factory=dict)

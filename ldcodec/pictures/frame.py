@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ldcodec.bitstream.slices import PIXELS, Area
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.picture import Pixels, white_of
 
 Planes = NDArray[np.float32]
 
 
 def framed(picture: Pixels, size: tuple[int, int] | None = None) -> Planes:
-    """Picture, uint8 (H, W, 3) or (H, W) → float32 [3, H', W'] in 0..1.
+    """Picture, uint8 or uint16 (H, W, 3) or (H, W) → float32 [3, H', W'] in 0..1.
 
     The last row and column are repeated until the size is `size`, (H', W'), or by default a multiple of 64.
     """
@@ -18,7 +18,7 @@ def framed(picture: Pixels, size: tuple[int, int] | None = None) -> Planes:
     bottom, right = (size[0] - height, size[1] - width) if size else (-height % 64, -width % 64)
     rgb = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
     planes = np.pad(rgb.transpose(2, 0, 1), ((0, 0), (0, bottom), (0, right)), "edge")
-    return np.asarray(planes, np.float32) / np.float32(255)
+    return np.asarray(planes, np.float32) / np.float32(white_of(picture))
 
 
 def framed_area(picture: Pixels, area: Area) -> Planes:

@@ -108,13 +108,6 @@ def is_white_zero(image: Image.Image) -> bool:
     return WHITE_IS_ZERO in image.info
 
 
-def white_of(image: Image.Image) -> int:
-    """The value of white in an image of 16 bits a sample: Pillow leaves the 12 bits of TIFF as they are."""
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(_BITS) == (12,):
-        return 4095
-    return 65535
-
-
 def _refuse_raw(name: str) -> NoReturn:
     raise PictureError(
         f"a camera's raw file ({name}); develop it to TIFF or PNG first, as with darktable, RawTherapee or dcraw"

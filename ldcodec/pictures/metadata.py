@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from ldcodec.bitstream.chunktypes import EXIF_MARK, MAX_TEXT, fits
@@ -40,6 +42,14 @@ class Collected:
     def turned(self, image: Image.Image) -> Image.Image:
         """The image as its orientation asks."""
         return image.transpose(_TURNS[self.orientation]) if self.orientation in _TURNS else image
+
+    def turned_samples(self, samples: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """Samples (H, W) or (H, W, C) as their orientation asks."""
+        if self.orientation in (5, 6, 7, 8):
+            samples = samples.swapaxes(0, 1)
+        down = -1 if self.orientation in (3, 4, 7, 8) else 1
+        across = -1 if self.orientation in (2, 3, 6, 7) else 1
+        return np.ascontiguousarray(samples[::down, ::across])
 
 
 def collect(image: Image.Image, file: Findings) -> Collected:

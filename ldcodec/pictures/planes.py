@@ -1,15 +1,19 @@
-"""Pixels as lossless WebP where its size limit allows, and as PNG elsewhere, for what a file stores exactly.
+"""Pixels as lossless WebP where it can hold them, and as PNG elsewhere, for what a file stores exactly.
 
 Data from a file are not trusted: their size is checked before anything is decoded.
 """
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
 
 from ldcodec.errors import DamagedError, PictureError
+from ldcodec.pictures import deeppng, samples
+from ldcodec.pictures.findings import Findings
 from ldcodec.pictures.guard import reason
 from ldcodec.pictures.picture import Pixels
 
@@ -18,8 +22,8 @@ EFFORT = {"method": 6, "quality": 80}  # 0.3 s for a Kodak picture; quality 100 
 
 
 def fits_webp(pixels: Pixels) -> bool:
-    """Whether both sides are within WebP's limits."""
-    return bool(max(pixels.shape[:2]) <= WEBP_SIDE)
+    """Whether both sides and the depth are within WebP's limits."""
+    return bool(max(pixels.shape[:2]) <= WEBP_SIDE and pixels.dtype == np.uint8)
 
 
 def readable(width: int, height: int) -> bool:
@@ -39,8 +43,10 @@ def webp(pixels: Pixels, method: int = EFFORT["method"], quality: int = EFFORT["
 
 
 def png(pixels: Pixels) -> bytes:
-    """Encode uint8 (H, W, 3) or (H, W) as PNG. Raises PictureError as `webp` does."""
+    """Encode uint8 or uint16 (H, W, 3) or (H, W) as PNG of that depth. Raises PictureError as `webp` does."""
     _check(pixels)
+    if pixels.dtype != np.uint8:
+        return deeppng.written(pixels, level=9)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=9)
     return file.getvalue()
@@ -63,6 +69,15 @@ def read_webp(data: bytes, size: tuple[int, int], grey: bool) -> Pixels:
 def read_png(data: bytes, size: tuple[int, int], grey: bool) -> Pixels:
     """Decode what `png` wrote; shapes and errors as for `read_webp`."""
     return _decoded(data, "PNG", size, "L" if grey else "RGB")
+
+
+def read_deep_png(data: bytes, size: tuple[int, int], grey: bool) -> Pixels:
+    """Decode what `png` wrote of uint16; shapes and errors as for `read_webp`."""
+    with _opened(data, "PNG", size, "I;16" if grey else "RGB") as image:
+        found = samples.loaded(image, Findings())
+        if found is None:
+            raise DamagedError("its PNG data have 8 bits a sample instead of 16")
+        return found.values
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
@@ -88,6 +103,13 @@ def _check(pixels: Pixels) -> None:
 
 
 def _decoded(data: bytes, format: str, size: tuple[int, int], mode: str) -> Pixels:
+    with _opened(data, format, size, mode) as image:
+        return np.array(image)
+
+
+@contextmanager
+def _opened(data: bytes, format: str, size: tuple[int, int], mode: str) -> Iterator[Image.Image]:
+    """The image in some data. Raises DamagedError for one of another kind, and for whatever is raised with it."""
     try:
         with (  # opening reads only the header; Pillow raises there if the data claim more pixels than is safe
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
@@ -95,7 +117,7 @@ def _decoded(data: bytes, format: str, size: tuple[int, int], mode: str) -> Pixe
         ):
             if (image.size, image.mode) != (size, mode):
                 raise DamagedError(f"its {format} data are not a {mode} picture of {size[0]}x{size[1]} pixels")
-            return np.array(image)
+            yield image
     except DamagedError:
         raise
     except Exception as error:  # nothing narrower will do, see `guarded`

@@ -5,7 +5,6 @@ Nothing is lost silently: what cannot be kept is refused with a PictureError or 
 
 import contextlib
 import io
-import re
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,10 +12,10 @@ from PIL import Image
 
 from ldcodec.bitstream.layout import size_problem
 from ldcodec.errors import PictureError
-from ldcodec.pictures import alpha, colour, kinds, metadata
+from ldcodec.pictures import alpha, colour, kinds, metadata, samples
 from ldcodec.pictures.guard import guarded, warn
 from ldcodec.pictures.notes import TEXTS, notes_of
-from ldcodec.pictures.picture import Picture, Pixels, from_array
+from ldcodec.pictures.picture import Picture, Pixels, from_array, white_of
 from ldcodec.pictures.survey import survey
 
 
@@ -60,6 +59,7 @@ def info_of(image: Image.Image) -> dict[str, Any]:
     """Metadata of a Pillow image, as a plain copy of it can hold them in its `info`; None for what there is not."""
     file = survey(image)
     image.load()
+    samples.warn_if_reduced(image, file)
     exif, notes = metadata.exif_of(image), notes_of(image, file)
     icc = colour.declared(image, file, exif).icc
     return {"icc_profile": icc, "exif": exif, "iptc": notes.iptc, "dpi": notes.resolution, TEXTS: notes.texts}
@@ -71,16 +71,21 @@ def _picture(image: Image.Image) -> Picture:
         raise PictureError(f"cannot be stored: {problem}")
     kinds.check(image)
     file = survey(image)
-    inverted, white = kinds.is_white_zero(image), kinds.white_of(image)
-    _warn_of_depth(image, file.bits)
-    image.load()
+    inverted = kinds.is_white_zero(image)
+    deep = samples.loaded(image, file)
     texts = metadata.collect(image, file)
     colours = colour.declared(image, file, texts.exif)
-    opaque, transparency = alpha.split(texts.turned(image))
-    pixels, icc = colour.plain(opaque, colours, white)
+    if deep is None:
+        opaque, transparency = alpha.split(texts.turned(image))
+        pixels, icc = colour.plain(opaque, colours)
+    else:
+        turned = texts.turned_samples(deep.values)
+        pixels, transparency = alpha.parted(turned, deep.white, image.info.get("transparency"))
+        pixels, icc = colour.meant(pixels, colours)
     if file.parts:
         warn(f"an .ldc file has no place for its {', '.join(dict.fromkeys(file.parts))}, left out")
-    return Picture(255 - pixels if inverted else pixels, transparency, icc, texts.exif, texts.xmp, texts.notes)
+    pixels = white_of(pixels) - pixels if inverted else pixels
+    return Picture(pixels, transparency, icc, texts.exif, texts.xmp, texts.notes, deep.bits if deep else 8)
 
 
 def _go_to(image: Image.Image, frame: int) -> None:
@@ -88,17 +93,6 @@ def _go_to(image: Image.Image, frame: int) -> None:
     if not 1 <= frame <= count:
         raise PictureError(f"there is no picture number {frame}; the file holds {count}")
     image.seek(frame - 1)
-
-
-def _warn_of_depth(image: Image.Image, bits: int) -> None:
-    """Must come before loading: Pillow cuts 16-bit colour to 8 bits as it decodes, and only the tiles show it.
-
-    bits: of a sample, as its file says; 0 if only Pillow can tell.
-    """
-    if image.mode.startswith("I") or re.search(r";16[BLN]", str(getattr(image, "tile", ""))):
-        bits = max(bits, 9) if bits else 16
-    if bits > 8:
-        warn(f"its {bits}-bit samples are reduced to 8 bits")
 
 
 def warn_of_frames(image: Image.Image) -> None:

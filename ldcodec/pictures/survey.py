@@ -59,12 +59,12 @@ def survey(image: Image.Image) -> Findings:
     look = _LOOKS.get(image.format or "")
     if look is None:
         return Findings()
-    with _file_of(image) as stream:
+    with file_of(image) as stream:
         return look(image, stream)
 
 
 @contextmanager
-def _file_of(image: Image.Image) -> Iterator[BinaryIO | None]:
+def file_of(image: Image.Image) -> Iterator[BinaryIO | None]:
     """The file of an image at its beginning; one that was closed, as loading does, is opened again by its name."""
     stream = cast(BinaryIO | None, getattr(image, "fp", None))
     if stream is not None and stream.seekable():
@@ -131,7 +131,9 @@ def _png(image: Image.Image, stream: BinaryIO | None) -> Findings:
     found = Findings()
     keywords = []
     for kind, data in [] if stream is None else _png_chunks(stream):
-        if kind == b"cICP" and len(data) == 4:
+        if kind == b"IHDR" and len(data) == 13:
+            found.bits = data[8]
+        elif kind == b"cICP" and len(data) == 4:
             found.code_points = CodePoints(data[0], data[1], bool(data[3]))
         elif kind == b"iCCP" and not image.info.get("icc_profile"):
             found.parts.append("damaged colour profile")
@@ -174,7 +176,7 @@ def _pixmap(image: Image.Image, stream: BinaryIO | None) -> Findings:
     """The largest value of a PPM or PGM file, which Pillow scales to 255 or 65535."""
     header = b"" if stream is None else re.sub(rb"#[^\n]*", b"", stream.read(1024)).split()
     largest = int(header[3]) if len(header) > 3 and header[0] in (b"P2", b"P3", b"P5", b"P6") else 0
-    return Findings(bits=largest.bit_length())
+    return Findings(bits=largest.bit_length(), white=largest)
 
 
 def _silicon(image: Image.Image, stream: BinaryIO | None) -> Findings:

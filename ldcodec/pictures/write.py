@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, PngImagePlugin
 
 from ldcodec.bitstream import chunktypes
 from ldcodec.bitstream.chunktypes import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
-from ldcodec.pictures import resources
+from ldcodec.pictures import deeppng, deeptiff, resources
 from ldcodec.pictures.colour import to_srgb
 from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, lost_in_tiff
 from ldcodec.pictures.guard import first_line, warn
 from ldcodec.pictures.metadata import descriptive
 from ldcodec.pictures.notes import COMMENT, IPTC, SPECIAL, TEXTS, XMP_KEYWORD, Notes
-from ldcodec.pictures.picture import Picture
+from ldcodec.pictures.picture import Picture, white_of
 from ldcodec.pictures.profiles import space
 from ldcodec.pictures.rawprofiles import PREFIX, as_text
 
@@ -34,6 +35,7 @@ FORMATS = {
 }
 JPEG_SEGMENT = 65533  # bytes: the most Exif or XMP that JPEG can hold, including its marker
 NO_RESOLUTION = (1, 0)  # least and most
+PNG_LEVEL = 1  # takes a third of the time of level 6; who wants small files takes WebP
 LARGE = 1 << 24  # pixels: pictures of this size are streamed to the target
 
 
@@ -42,11 +44,12 @@ class _Ability:
     """What a format can hold, and the options with which Pillow writes it.
 
     metadata: profile, Exif and XMP; iptc: the most bytes of it; texts: whether it can hold a keyword and a text;
-    resolution: the least and the most pixels per inch.
+    resolution: the least and the most pixels per inch; deep: whether it can hold 16 bits a sample.
     """
 
     options: dict[str, object]
     alpha: bool = True
+    deep: bool = False
     metadata: bool = True
     iptc: int = 0
     texts: Callable[[str, str], bool] | None = None
@@ -65,8 +68,7 @@ def _fits_jpeg(keyword: str, text: str) -> bool:
 
 
 _ABILITIES = {
-    # level 1 takes a third of the time of level 6; who wants small files takes WebP
-    "PNG": _Ability({"compress_level": 1}, iptc=chunktypes.MAX_TEXT, texts=_fits_png),
+    "PNG": _Ability({"compress_level": PNG_LEVEL}, deep=True, iptc=chunktypes.MAX_TEXT, texts=_fits_png),
     "JPEG": _Ability(
         {"quality": 95, "subsampling": "4:4:4", "optimize": True},
         alpha=False,
@@ -75,18 +77,21 @@ _ABILITIES = {
         resolution=(0.51, 0xFFFF),  # whole numbers above 0
     ),
     "WEBP": _Ability({"lossless": True, "exact": True}, resolution=NO_RESOLUTION),
-    "TIFF": _Ability({"compression": "tiff_adobe_deflate"}, iptc=chunktypes.MAX_TEXT),
-    "PPM": _Ability({}, alpha=False, metadata=False, resolution=NO_RESOLUTION),
+    "TIFF": _Ability({"compression": "tiff_adobe_deflate"}, deep=True, iptc=chunktypes.MAX_TEXT),
+    "PPM": _Ability({}, alpha=False, deep=True, metadata=False, resolution=NO_RESOLUTION),
     "BMP": _Ability({}, alpha=False, metadata=False),
 }
 _NOTES = {"iptc": "IPTC", "texts": "comments and other texts", "resolution": "resolution"}
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """A Pillow image of mode L, LA, RGB or RGBA, with its metadata in `info`.
+    """A Pillow image of mode L, LA, RGB or RGBA, with its metadata in `info`; of mode I;16 for grey of 16 bits.
 
+    Pillow has no other images of 16 bits, so colours, and grey with alpha, are rounded to 8.
     icc_profile, exif, xmp and dpi stand where Pillow has them; iptc is bytes, and texts pairs of keyword and text.
     """
+    if not (picture.grey and picture.alpha is None):
+        picture = picture.at_depth(8)
     image = Image.fromarray(np.ascontiguousarray(picture.array()))
     notes = picture.notes
     exif = picture.exif and EXIF_MARK + picture.exif
@@ -103,8 +108,11 @@ def write(picture: Picture, target: BinaryIO, format: str = "PNG") -> None:
     """
     kept = _holdable(picture, format)
     try:
-        image = Image.fromarray(np.ascontiguousarray(kept.array()))
-        _save(image, target, format, _ABILITIES[format].options | _metadata_options(kept, format))
+        if kept.depth > 8:
+            _DEEP[format](kept, target)
+        else:
+            image = Image.fromarray(np.ascontiguousarray(kept.array()))
+            _save(image, target, format, _ABILITIES[format].options | _metadata_options(kept, format))
     except _TargetError as error:
         raise error.error from error
     except Exception as error:
@@ -132,6 +140,28 @@ def _save(image: Image.Image, target: BinaryIO, format: str, options: dict[str, 
         _Target(target).write(encoded.getbuffer())
     else:
         image.save(cast(BinaryIO, _Target(target)), format, **options)
+
+
+def _save_deep_png(picture: Picture, target: BinaryIO) -> None:
+    template = io.BytesIO()
+    Image.new("L" if picture.grey else "RGB", (1, 1)).save(template, "PNG", **_metadata_options(picture, "PNG"))
+    deeppng.write(picture.array(), cast(BinaryIO, _Target(target)), PNG_LEVEL, template.getvalue())
+
+
+def _save_deep_tiff(picture: Picture, target: BinaryIO) -> None:
+    encoded = io.BytesIO()
+    deeptiff.write(picture.array(), encoded, _all_tiff_tags(picture), picture.icc, picture.notes.resolution)
+    _Target(target).write(encoded.getbuffer())
+
+
+def _save_deep_ppm(picture: Picture, target: BinaryIO) -> None:
+    sink = _Target(target)
+    sink.write(b"P%d\n%d %d\n65535\n" % (5 if picture.grey else 6, picture.width, picture.height))
+    for row in picture.pixels:
+        sink.write(row.astype(">u2").tobytes())
+
+
+_DEEP = {"PNG": _save_deep_png, "TIFF": _save_deep_tiff, "PPM": _save_deep_ppm}
 
 
 class _TargetError(Exception):
@@ -162,6 +192,9 @@ class _Target(io.RawIOBase):
 def _holdable(picture: Picture, format: str) -> Picture:
     """The picture without what the format cannot hold; warns of each loss."""
     ability = _ABILITIES[format]
+    if picture.depth > 8 and not ability.deep:
+        warn(f"{format} cannot hold {picture.depth} bits a sample: they are reduced to 8")
+        picture = picture.at_depth(8)
     if picture.alpha is not None and not ability.alpha:
         warn(f"{format} cannot hold transparency: the picture is laid onto white")
         picture = _on_white(picture)
@@ -218,10 +251,11 @@ def _on_white(picture: Picture) -> Picture:
     """The picture blended with white by its alpha, without linearising the values, as browsers and editors do."""
     if picture.alpha is None:
         return picture
-    alpha = picture.alpha.astype(np.uint16)
+    white = white_of(picture.pixels)
+    alpha: NDArray[Any] = picture.alpha.astype(np.uint16 if white == 255 else np.uint32)
     alpha = alpha if picture.grey else alpha[:, :, None]
-    shown = (picture.pixels * alpha + 255 * (255 - alpha) + 127) // 255
-    return replace(picture, pixels=shown.astype(np.uint8), alpha=None)
+    shown = (picture.pixels * alpha + white * (white - alpha) + white // 2) // white
+    return replace(picture, pixels=shown.astype(picture.pixels.dtype), alpha=None)
 
 
 def _metadata_options(picture: Picture, format: str) -> dict[str, object]:
@@ -261,14 +295,20 @@ def _jpeg_segments(notes: Notes) -> bytes:
 
 
 def _tiff_options(picture: Picture) -> dict[str, object]:
-    """Exif, XMP and IPTC as TIFF tags; Pillow can write nested directories only into uncompressed files."""
+    """Pillow can write nested directories only into uncompressed files."""
+    tags = _all_tiff_tags(picture)
+    options: dict[str, object] = {"exif": tags} if len(tags) else {}
+    return options | ({"compression": None} if any(directory in tags for directory in DIRECTORIES) else {})
+
+
+def _all_tiff_tags(picture: Picture) -> Image.Exif:
+    """Exif, XMP and IPTC as TIFF tags."""
     tags = Image.Exif() if picture.exif is None else _tiff_tags(picture.exif)
     if picture.xmp is not None:
         tags[ExifTags.Base.XMLPacket] = picture.xmp
     if picture.notes.iptc is not None:
         tags[IPTC] = picture.notes.iptc
-    options: dict[str, object] = {"exif": tags} if len(tags) else {}
-    return options | ({"compression": None} if any(directory in tags for directory in DIRECTORIES) else {})
+    return tags
 
 
 def _tiff_tags(exif: bytes) -> Image.Exif:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ldcodec.bitstream import quality
 from ldcodec.nets.blocks import padded
 from ldcodec.nets.model import Model
 from ldcodec.nets.quantise import information, nearest_scale, scale_of
+from ldcodec.pictures.picture import Pixels
 
 ALPHAS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05)  # above 1: away from the fixed Gaussian
 
@@ -41,7 +41,7 @@ def mixture(mean: Tensor, scale: Tensor, fixed: Tensor, alpha: float) -> tuple[T
 
 
 @torch.no_grad()
-def mixed_bits(model: Model, pictures: Sequence[NDArray[np.uint8]], index: int) -> MixedBits:
+def mixed_bits(model: Model, pictures: Sequence[Pixels], index: int) -> MixedBits:
     """Means over RGB pictures uint8 (H, W, 3), cropped to multiples of 64 pixels, at a quality index in 0..4095.
 
     μ and σ come from the float rate model, with today's symbols as context. So this is what the last step of the rate

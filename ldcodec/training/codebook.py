@@ -6,6 +6,7 @@ first set is that of ideal Gaussians.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -62,7 +63,7 @@ class Sums:
             np.add.at(total, place, amount)
 
 
-def designed(model: Model, pictures: list[Pixels], seed: int = 0) -> TrellisTables:
+def designed(model: Model, pictures: Sequence[Pixels], seed: int = 0) -> TrellisTables:
     """Tables of the trellis for a model in evaluation mode, which may have others."""
     encoders = [PictureEncoder(middle(pixels), model) for pixels in pictures]
     tables = first_tables()

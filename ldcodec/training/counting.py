@@ -1,6 +1,6 @@
 """Frequency tables of the hyper-latent, counted on pictures: how often each symbol occurs in each context."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ ROUNDS = 40  # of the clustering
 Counts = NDArray[np.float64]
 
 
-def counted(networks: Networks, pictures: list[Pixels], seed: int = 0) -> HyperPrior:
+def counted(networks: Networks, pictures: Sequence[Pixels], seed: int = 0) -> HyperPrior:
     """Tables of the hyper-latent for networks in evaluation mode; at most 96, because similar ones are merged.
 
     Each picture is analysed once in each band, at a random quality of the band.

@@ -67,7 +67,7 @@ def _read(data: bytes) -> Pixels | None:
         return None
     if picture.alpha is not None:  # what alpha hides is not part of a photograph
         return None
-    pixels = picture.pixels
+    pixels = picture.at_depth(8).pixels
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 

@@ -71,7 +71,7 @@ def fields(names: Names, source: Reader, content: PageContent) -> list[tuple[str
     """The facts about the file, as pairs of name and text."""
     header, slices, chunks = source.header, len(source.spans), range(source.chunk_count)
     payload = sum(source.payload_length(number) for number in range(slices))
-    colours = "grey" if header.grey else "RGB"
+    colours = ("grey" if header.grey else "RGB") + (f", {header.depth} bits a sample" if header.depth > 8 else "")
     facts = [("Size", f"{header.width} × {header.height} pixels, {colours}")]
     facts.append(("File", f"{source.length:,} bytes"))
     facts.append(("Rate", f"{8 * source.length / (header.width * header.height):.3f} bits per pixel"))

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 from PIL import Image
 
 from ldcodec.bitstream.layout import Header
@@ -16,7 +15,7 @@ from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.restore import restore_each
 from ldcodec.errors import UsageError
-from ldcodec.pictures.picture import Picture
+from ldcodec.pictures.picture import Picture, total_error
 from ldcodec.pictures.planes import WEBP_SIDE
 from ldcodec.pictures.write import to_image
 
@@ -106,8 +105,7 @@ def psnr_of(picture: Picture, original: Picture) -> float | None:
     """PSNR in dB against an original of the same size; None with alpha, if only one is grey, or if nothing differs."""
     if picture.alpha is not None or original.alpha is not None or picture.grey != original.grey:
         return None
-    difference = picture.pixels.astype(np.float32) - original.pixels
-    error = float(np.square(difference).mean(dtype=np.float64))
+    error = total_error(picture.pixels, original.pixels) / original.pixels.size
     return psnr(error) if error else None
 
 
@@ -129,7 +127,7 @@ def _part(picture: Picture, view: Request, header: Header) -> Picture:
 
 
 def _reduced(picture: Picture, factor: int) -> Image.Image:
-    image = to_image(picture)
+    image = to_image(picture.at_depth(8))  # as browsers show it
     return image.reduce(factor) if factor > 1 else image
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from ldcodec.bench.metrics import ms_ssim, ssimulacra2
 from ldcodec.codec import decode_array, encode
 from ldcodec.encoder.target import TUNES
-from tests.pictures import Pixels, psnr
+from ldcodec.pictures.picture import Pixels
+from tests.pictures import psnr
 
 
 def main() -> None:

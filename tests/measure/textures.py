@@ -10,7 +10,7 @@ import numpy as np
 
 from ldcodec.codec import decode_array, encode
 from ldcodec.nets.model import load_model
-from tests.pictures import Pixels
+from ldcodec.pictures.picture import Pixels
 from tests.textures import Hostile, hostile
 
 FLOOR = 20.0  # dB

@@ -1,0 +1,475 @@
+"""More than 8 bits a sample: read, coded and written at their depth, as other readers and writers see them."""
+
+import io
+import struct
+import tracemalloc
+import warnings
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from ldcodec.bitstream import container
+from ldcodec.bitstream.layout import Header
+from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream.slices import cut
+from ldcodec.codec import decode, decode_array, decode_picture, encode
+from ldcodec.decoder.request import Request
+from ldcodec.encoder.library import by_ncnn, load_model
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.errors import FormatError, LdcodecWarning, PictureError
+from ldcodec.jobs.limits import decoding_memory, encoding_memory
+from ldcodec.nets.model import Model
+from ldcodec.pictures.codepoints import ADOBE_CURVE, ADOBE_RGB
+from ldcodec.pictures.notes import Notes
+from ldcodec.pictures.picture import Picture, Pixels, at_depth
+from ldcodec.pictures.profiles import made
+from ldcodec.pictures.read import from_image, read
+from ldcodec.pictures.write import write
+from tests.commands import TARGET, TINY, Call
+from tests.pictures import exif_of, texture
+
+imagecodecs = pytest.importorskip("imagecodecs")
+tifffile = pytest.importorskip("tifffile")
+
+Deep = NDArray[np.uint16]
+SHAPES = {"grey": (5, 7), "grey and alpha": (5, 7, 2), "RGB": (5, 7, 3), "RGBA": (5, 7, 4)}
+
+
+def values(*shape: int, white: int = 65535) -> Deep:
+    return np.random.default_rng(len(shape)).integers(0, white + 1, shape).astype(np.uint16)
+
+
+def smooth(height: int, width: int) -> Deep:
+    """A ramp of three colours, from dark to light, in steps far finer than 1/255."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    return np.rint(65535 * (0.3 + 0.25 * np.stack([x, y, (x + y) / 2], 2))).astype(np.uint16)
+
+
+def deep_psnr(found: Pixels, expected: Pixels) -> float:
+    error = np.square(at_depth(found, 16).astype(float) - expected).mean()
+    return float(10 * np.log10(65535**2 / error))
+
+
+def assert_read(data: bytes, expected: Deep, depth: int = 16) -> None:
+    """As a stream, and as an image of Pillow."""
+    for found in (read(io.BytesIO(data)), from_image(Image.open(io.BytesIO(data)))):
+        assert found.depth == depth and found.pixels.dtype == np.uint16
+        assert np.array_equal(found.array(), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_png_is_read_at_its_depth(shape: str) -> None:
+    expected = values(*SHAPES[shape])
+    assert_read(imagecodecs.png_encode(expected), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_interlaced_png_is_read_at_its_depth(shape: str) -> None:
+    expected = values(*SHAPES[shape])
+    assert_read(interlaced(expected), expected)
+
+
+def interlaced(samples: Deep) -> bytes:
+    """A PNG file in seven passes (Adam7), with the filter None."""
+    passes = [(0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1)]
+    rows = b""
+    for top, down, left, across in passes:
+        part = samples[top::down, left::across]
+        rows += b"".join(b"\0" + row.astype(">u2").tobytes() for row in part) if part.size else b""
+    kind = {2: 0, 3: {2: 4, 3: 2, 4: 6}.get(samples.shape[-1])}[samples.ndim]
+    header = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], 16, kind, 0, 0, 1)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    packed = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+@pytest.mark.parametrize("key", [(1, 2, 3), (258, 515, 772)])
+def test_the_transparent_colour_of_png_is_compared_in_all_bits(key: tuple[int, int, int]) -> None:
+    samples = values(5, 7, 3)
+    samples[1, 2], samples[3, 4] = key, np.array(key) ^ 1  # equal in the high bytes
+    data = imagecodecs.png_encode(samples)
+    chunk = b"tRNS" + struct.pack(">3H", *key)
+    place = data.index(b"IDAT") - 4
+    found = read(io.BytesIO(data[:place] + b"\0\0\0\6" + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[place:]))
+    assert found.alpha is not None and np.argwhere(found.alpha == 0).tolist() == [[1, 2]]
+    assert np.array_equal(found.pixels, samples)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("shape", ["grey", "RGB", "RGBA"])
+def test_tiff_is_read_at_its_depth(
+    shape: str, tile: tuple[int, int] | None, compression: str | None, order: Literal["<", ">"]
+) -> None:
+    expected = values(37, 53, *SHAPES[shape][2:])
+    file = io.BytesIO()
+    kind = {"photometric": "rgb" if expected.ndim == 3 else "minisblack"}
+    extra = {"extrasamples": ["unassalpha"]} if shape == "RGBA" else {}
+    tifffile.imwrite(file, expected, byteorder=order, compression=compression, tile=tile, **kind, **extra)
+    assert_read(file.getvalue(), expected)
+
+
+def test_colours_times_alpha_are_divided_by_it() -> None:
+    samples = values(37, 53, 4)
+    samples[:, :, :3] = samples[:, :, :3] * (samples[:, :, 3:] / 65535)
+    file = io.BytesIO()
+    tifffile.imwrite(file, samples, photometric="rgb", extrasamples=["assocalpha"])
+    found = read(io.BytesIO(file.getvalue()))
+    assert found.alpha is not None and np.array_equal(found.alpha, samples[:, :, 3])
+    expected = np.minimum(samples[:, :, :3] * 65535.0 / np.maximum(samples[:, :, 3:], 1), 65535)
+    assert np.abs(found.pixels - expected).max() <= 0.5
+
+
+@pytest.mark.parametrize("white", [1023, 4095, 65535, 1000])
+@pytest.mark.parametrize("shape", ["grey", "RGB"])
+def test_pixmaps_are_read_at_their_depth(shape: str, white: int) -> None:
+    samples = values(*SHAPES[shape], white=white)
+    expected = np.floor(samples * (65535 / white) + 0.5)
+    header = f"P{5 if shape == 'grey' else 6}\n# 1 2 3\n7 5\n{white}\n".encode()
+    depth = {1023: 10, 4095: 12}.get(white, 16)
+    found = read(io.BytesIO(header + samples.astype(">u2").tobytes()))
+    assert found.depth == depth and found.pixels.dtype == np.uint16
+    assert np.abs(found.pixels - expected).max() <= (0 if white != 1000 else 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_pictures_are_turned(orientation: int) -> None:
+    samples, shallow = values(5, 7, 3), io.BytesIO()
+    exif = b"Exif\0\0" + exif_of("<", orientation)
+    Image.fromarray((samples >> 8).astype(np.uint8)).save(shallow, "PNG", exif=exif)
+    with_exif = shallow.getvalue()
+    chunk = with_exif[with_exif.index(b"eXIf") - 4 :]
+    chunk = chunk[: 12 + int.from_bytes(chunk[:4], "big")]
+    data = imagecodecs.png_encode(samples)
+    place = data.index(b"IDAT") - 4
+    deep, flat = (read(io.BytesIO(file)) for file in (data[:place] + chunk + data[place:], with_exif))
+    assert np.array_equal(deep.pixels >> 8, flat.pixels)
+    assert deep.exif == flat.exif
+
+
+@pytest.mark.parametrize("no_jp2", [True, False])
+def test_grey_jpeg_2000_is_read_at_its_depth(no_jp2: bool) -> None:
+    samples, file = values(16, 16), io.BytesIO()
+    Image.fromarray(samples).save(file, "JPEG2000", no_jp2=no_jp2)
+    assert_read(file.getvalue(), samples)
+
+
+def test_an_image_that_was_loaded_is_taken_as_it_is(tmp_path: Path) -> None:
+    """It may have been changed since, so its file says nothing of it any more."""
+    path = tmp_path / "deep.png"
+    path.write_bytes(imagecodecs.png_encode(values(5, 7, 3)))
+    image = Image.open(path)
+    assert np.array_equal(from_image(Image.open(path)).pixels, values(5, 7, 3))
+    image.putpixel((0, 0), (1, 2, 3))
+    with pytest.warns(LdcodecWarning, match="its 16-bit samples are reduced to 8 bits"):
+        found = from_image(image)
+    assert found.depth == 8 and found.pixels[0, 0].tolist() == [1, 2, 3]
+
+
+def test_16_bits_that_pillow_keeps_in_no_way_are_told() -> None:
+    file = io.BytesIO()
+    Image.fromarray(texture(16, 16)).save(file, "SGI", bpc=2)
+    with pytest.warns(LdcodecWarning, match="its 16-bit samples are reduced to 8 bits"):
+        read(io.BytesIO(file.getvalue()))
+
+
+def written(picture: Picture, format: str) -> bytes:
+    file = io.BytesIO()
+    write(picture, file, format)
+    return file.getvalue()
+
+
+def picture_of(array: Deep, **more: Any) -> Picture:
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if channels in (1, 3):
+        return Picture(array, depth=16, **more)
+    return Picture(array[:, :, 0] if channels == 2 else array[:, :, :3], array[:, :, -1], depth=16, **more)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_other_readers_see_what_is_written(shape: str) -> None:
+    for array in (values(*SHAPES[shape]), values(300, 500, *SHAPES[shape][2:])):
+        assert np.array_equal(imagecodecs.png_decode(written(picture_of(array), "PNG")), array)
+        assert np.array_equal(tifffile.imread(io.BytesIO(written(picture_of(array), "TIFF"))), array)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (64, 65)])
+def test_sizes_of_what_is_written(size: tuple[int, int]) -> None:
+    array = smooth(*size)
+    for format in ("PNG", "TIFF", "PPM"):
+        assert np.array_equal(read(io.BytesIO(written(picture_of(array), format))).pixels, array)
+
+
+@pytest.mark.parametrize("shape", ["grey", "RGB"])
+def test_pixmaps_are_written_in_two_bytes_a_sample(shape: str) -> None:
+    array = values(*SHAPES[shape])
+    data = written(picture_of(array), "PPM")
+    header = b"P%d\n7 5\n65535\n" % (5 if shape == "grey" else 6)
+    assert data == header + array.astype(">u2").tobytes()
+
+
+def test_smooth_pictures_are_written_in_few_bytes() -> None:
+    """The filters of PNG and the predictor of TIFF are used: without them it is 1.3 times as long."""
+    array = smooth(256, 256)
+    assert len(written(picture_of(array), "PNG")) < len(zlib.compress(array.tobytes())) / 1.3
+    assert len(written(picture_of(array), "TIFF")) < len(zlib.compress(array.tobytes())) / 1.3
+
+
+@pytest.mark.parametrize("shape", ["grey", "RGBA"])
+def test_metadata_travels_with_deep_pictures(shape: str) -> None:
+    notes = Notes(b"\x1c\x02\x78\0\3abc", (("Comment", "a word"), ("Title", "größer")), (300.0, 200.0))
+    icc = made(ADOBE_CURVE, None if shape == "grey" else ADOBE_RGB, "a profile")
+    given = picture_of(values(*SHAPES[shape]), icc=icc, exif=exif_of("<", 1), xmp=b"<x/>", notes=notes)
+    back = read(io.BytesIO(written(given, "PNG")))
+    assert (back.exif, back.xmp, back.notes.iptc) == (given.exif, given.xmp, notes.iptc)
+    assert sorted(back.notes.texts) == sorted(notes.texts)
+    assert back.notes.resolution == pytest.approx(notes.resolution, abs=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LdcodecWarning)  # of the texts
+        back = read(io.BytesIO(written(given, "TIFF")))
+    assert (back.xmp, back.notes.iptc, back.notes.resolution) == (given.xmp, notes.iptc, notes.resolution)
+    assert back.exif is not None
+    assert back.icc == icc
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP"])
+def test_formats_of_8_bits_are_told(format: str) -> None:
+    array = smooth(16, 16)
+    with pytest.warns(LdcodecWarning, match=f"{format} cannot hold 16 bits a sample: they are reduced to 8"):
+        data = written(picture_of(array), format)
+    if format != "JPEG":
+        assert np.array_equal(read(io.BytesIO(data)).pixels, np.floor(array / 257 + 0.5))
+
+
+def test_a_deep_picture_laid_onto_white_stays_deep() -> None:
+    array = values(5, 7, 4)
+    with pytest.warns(LdcodecWarning, match="transparency"):
+        found = read(io.BytesIO(written(picture_of(array), "PPM"))).pixels
+    share = array[:, :, 3:] / 65535
+    assert np.abs(found - (array[:, :, :3] * share + 65535 * (1 - share))).max() <= 0.51
+
+
+def test_arrays_come_back_in_their_type(model: Model) -> None:
+    array = smooth(70, 90)
+    data = encode(array, quality=90, model=model)
+    found = decode_array(data, model=model)
+    assert container.info(data)["depth"] == 16 and found.dtype == np.uint16
+    shallow = encode(array, quality=90, depth=8, model=model)
+    assert container.info(shallow)["depth"] == 8 and decode_array(shallow, model=model).dtype == np.uint8
+    assert shallow == encode(at_depth(array, 8), quality=90, model=model)
+    assert data == encode(array.astype(">u2"), quality=90, model=model)
+
+
+def test_a_file_says_nothing_of_8_bits(model: Model) -> None:
+    """What an old reader opens stays as it was."""
+    data = encode(texture(40, 40), quality=50, model=model)
+    assert data[5:7] == (container.read(data).header.quality | 0x2000).to_bytes(2, "little")
+
+
+def test_decoding_to_another_depth(model: Model) -> None:
+    """Both are drawn from the same floats."""
+    for array in (smooth(70, 90), at_depth(smooth(70, 90), 8)):
+        data = encode(array, quality=90, model=model)
+        deep, flat = (decode_array(data, model=model, request=Request(depth=depth)) for depth in (16, 8))
+        assert deep.dtype == np.uint16 and flat.dtype == np.uint8
+        assert np.abs(deep / 257 - flat).max() <= 0.51
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("depth", [9, 10, 12, 16])
+def test_lossless_keeps_every_bit(shape: str, depth: int) -> None:
+    array = values(*SHAPES[shape], white=(1 << depth) - 1)
+    full = np.floor(array * (65535 / ((1 << depth) - 1)) + 0.5).astype(np.uint16)
+    given = picture_of(full)
+    data = encode(Picture(given.pixels, given.alpha, depth=depth), lossless=True)
+    found = decode_picture(data)
+    assert found.depth == depth == container.info(data)["depth"]
+    assert np.array_equal(found.array(), full)
+
+
+def test_lossless_stores_no_more_than_the_levels_that_there_are() -> None:
+    array = values(64, 64, white=1023)
+    full = np.floor(array * (65535 / 1023) + 0.5).astype(np.uint16)
+    assert len(encode(Picture(full, depth=10), lossless=True)) < 0.85 * len(encode(full, lossless=True))
+
+
+def test_alpha_is_kept_at_its_depth(model: Model) -> None:
+    array = values(40, 50, 4)
+    found = decode_array(encode(array, quality=50, fallback=False, model=model), model=model)
+    assert found.dtype == np.uint16 and np.array_equal(found[:, :, 3], array[:, :, 3])
+    array[:, :, 3] = at_depth(values(40, 50, white=255).astype(np.uint8), 16)
+    data = encode(array, quality=50, fallback=False, model=model)
+    assert container.read(data).chunk("ALPH")[:1] in (b"\0", b"\1")  # type: ignore[index]
+    assert np.array_equal(decode_array(data, model=model)[:, :, 3], array[:, :, 3])
+
+
+def test_lossless_webp_is_no_deep_picture() -> None:
+    flat = container.read(encode(texture(5, 7), lossless=True))
+    with pytest.raises(FormatError, match="lossless WebP although it has more than 8 bits"):
+        container.write(replace(flat, header=replace(flat.header, depth=10)))
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4, 8, 16])
+def test_slices_regions_and_previews_are_deep(model: Model, scale: int) -> None:
+    array = smooth(300, 200)
+    encoder = SlicedEncoder(array, model, depth=16)
+    encoder.spans = cut(200, 300, area=8 * 12)
+    data = encoder.code(3600).data
+    assert encoder.psnr(encoder.code(3600)) == pytest.approx(
+        deep_psnr(decode_array(data, model=model), array), abs=1e-6
+    )
+    if scale == 1:
+        whole = decode_array(data, model=model)
+        part = decode_array(data, model=model, request=Request(region=(30, 40, 50, 60)))
+        assert np.abs(whole[40:100, 30:80].astype(int) - part).max() <= 3
+        return
+    preview = decode_array(data, model=model, request=Request(scale=scale))
+    flat = decode_array(data, model=model, request=Request(scale=scale, depth=8))
+    assert preview.dtype == np.uint16 and np.abs(preview / 257 - flat).max() <= 0.51
+
+
+@pytest.mark.parametrize("scale", [2, 16])
+def test_previews_of_lossless_pictures_are_deep(scale: int) -> None:
+    array = values(33, 50, 4)
+    found = decode_array(encode(array, lossless=True), request=Request(scale=scale))
+    for row in (0, found.shape[0] - 1):
+        box = array[scale * row : scale * (row + 1), :scale]
+        assert np.abs(found[row, 0] - box.mean((0, 1))).max() <= 0.5
+    assert found.shape == (-(-33 // scale), -(-50 // scale), 4)
+
+
+def test_pillow_gets_16_bits_where_it_has_a_mode_for_them(model: Model) -> None:
+    array = smooth(70, 90)
+    grey = decode(encode(array[:, :, 0], quality=90, model=model), model=model)
+    assert grey.mode == "I;16"
+    colour = decode(encode(array, quality=90, model=model), model=model)
+    assert colour.mode == "RGB" and np.abs(np.asarray(colour) * 257.0 - array).max() < 65535 / 20
+
+
+def test_psnr_counts_in_whole_ranges(model: Model) -> None:
+    """A target of so many dB asks the same of both depths."""
+    array = at_depth(texture(128, 128), 16)
+    deep, flat = (encode(part, psnr=18, fallback=False, model=model) for part in (array, at_depth(array, 8)))
+    assert 18 <= deep_psnr(decode_array(deep, model=model), array) < 18.2
+    assert len(deep) == len(flat) + 1
+
+
+def test_torch_and_numpy_arrays_of_other_kinds_are_refused() -> None:
+    for kind in (np.int16, np.uint32, np.float32):
+        with pytest.raises(PictureError, match="uint8 or uint16"):
+            encode(np.zeros((4, 4), kind), quality=50)
+
+
+def test_readers_see_the_depth_without_chunks_or_payload(model: Model) -> None:
+    data = encode(smooth(70, 90), quality=50, model=model)
+    assert Reader(io.BytesIO(data)).header.depth == 16
+
+
+def test_there_and_back_by_commands(call: Call, tmp_path: Path) -> None:
+    array = smooth(60, 80)
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(array))
+    assert call("compress", "a.png", *TARGET, *TINY)[::2] == (0, "")
+    assert "RGB, 16 bits a sample" in call("info", "a.ldc")[1]
+    for name, kind in (("b.png", np.uint16), ("b.tif", np.uint16), ("b.ppm", np.uint16)):
+        assert call("decompress", "a.ldc", "-o", name)[::2] == (0, "")
+        assert read(tmp_path / name).pixels.dtype == kind
+    assert call("decompress", "a.ldc", "-o", "c.png", "--depth", "8")[::2] == (0, "")
+    assert read(tmp_path / "c.png").depth == 8
+    assert "WEBP cannot hold 16 bits a sample" in call("decompress", "a.ldc", "-o", "b.webp")[2]
+    assert call("compress", "a.png", "-o", "d.ldc", *TARGET, *TINY, "--depth", "8")[::2] == (0, "")
+    assert "bits a sample" not in call("info", "d.ldc")[1]
+    assert call("decompress", "d.ldc", "-o", "d.png", "--depth", "16")[0] == 0
+    assert read(tmp_path / "d.png").depth == 16
+    assert call("compress", "a.png", "-o", "e.ldc", *TARGET, "--depth", "16")[0] == 2
+
+
+def test_folders_go_on_with_manifests_from_before(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(imagecodecs.png_encode(smooth(60, 80)))
+    order = ["compress", "-r", "in", "-o", "out", "--lossless"]
+    assert call(*order)[0] == 0
+    manifest = (tmp_path / "out" / ".ldcodec-manifest.jsonl").read_text()
+    assert '"depth"' not in manifest
+    assert "1 done before" in call(*order)[1]
+    assert call(*order, "--depth", "8")[0] == 2
+
+
+def test_pillow_opens_grey_of_16_bits(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ldcodec.pillow  # noqa: F401  # registers the format
+
+    array = smooth(70, 90)
+    (tmp_path / "grey.ldc").write_bytes(encode(array[:, :, 0], lossless=True))
+    (tmp_path / "colour.ldc").write_bytes(encode(array, lossless=True))
+    with Image.open(tmp_path / "grey.ldc") as image:
+        assert image.mode == "I;16" and np.array_equal(np.asarray(image), array[:, :, 0])
+    with Image.open(tmp_path / "colour.ldc") as image:
+        assert image.mode == "RGB" and np.array_equal(np.asarray(image), at_depth(array, 8))
+    Image.fromarray(array[:, :, 0]).save(tmp_path / "saved.ldc", lossless=True)
+    assert np.array_equal(decode_array((tmp_path / "saved.ldc").read_bytes()), array[:, :, 0])
+
+
+@pytest.mark.parametrize("given", [{}, {"exif": b"Exif\0\0" + exif_of("<", 1)}])
+def test_saving_colours_of_16_bits_by_pillow_is_told(tmp_path: Path, given: dict[str, Any]) -> None:
+    import ldcodec.pillow  # noqa: F401  # registers the format
+
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(smooth(20, 30)))
+    with Image.open(tmp_path / "a.png") as image, pytest.warns(LdcodecWarning, match="16-bit samples are reduced"):
+        image.save(tmp_path / "a.ldc", lossless=True, **given)
+
+
+def test_the_memory_forecast_knows_the_depth() -> None:
+    flat = Header(5000, 5000, 0, False, bytes(8))
+    spans = cut(5000, 5000)
+    shallow, deep = (decoding_memory(replace(flat, depth=depth), spans, 20, 25_000_000) for depth in (8, 16))
+    assert deep - shallow == 3 * 25_000_000
+    shallow, deep = (encoding_memory(5000, 5000, spans, 1, 20, wide) for wide in (1, 2))
+    assert deep - shallow == 3 * 25_000_000
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
+def test_reading_takes_no_more_than_the_forecast(kind: str) -> None:
+    """Of its 16 bytes a pixel Pillow's own are not seen here: 6 are samples, and joining them takes a few more."""
+    array = smooth(1500, 2000)
+    data = {
+        "png": lambda: imagecodecs.png_encode(array, level=1),
+        "tiff": lambda: written(picture_of(array), "TIFF"),
+        "ppm": lambda: written(picture_of(array), "PPM"),
+    }[kind]()
+    tracemalloc.start()
+    found = read(io.BytesIO(data))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 11 * found.width * found.height + 2e7
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_libraries_agree_on_16_bits(shipped_model: Model, grey: bool) -> None:
+    """Within 64 of 65535, a quarter of a level of 8 bits."""
+    if not by_ncnn("cpu"):
+        pytest.skip("ncnn is not installed")
+    array = smooth(100, 90)[:, :, 0] if grey else smooth(100, 90)
+    data = encode(array, quality=90, fallback=False, model=shipped_model)
+    one, other = (decode_array(data, model=model).astype(int) for model in (shipped_model, load_model(device="cpu")))
+    assert np.abs(one - other).max() <= 64
+
+
+def test_a_smooth_ramp_has_no_bands(shipped_model: Model) -> None:
+    """Along 512 pixels over 16 levels of 8 bits, which have steps of 32 pixels; at quality 90."""
+    row = np.rint(257 * np.linspace(100, 116, 512)).astype(np.uint16)
+    array = np.broadcast_to(row[None, :, None], (128, 512, 3)).copy()
+    data = encode(array, quality=90, fallback=False, model=shipped_model)
+    steps = {}
+    for depth in (8, 16):
+        found = decode_array(data, model=shipped_model, request=Request(depth=depth))
+        edges = np.flatnonzero(np.diff(found[64, :, 1].astype(int)))
+        steps[depth] = np.diff([-1, *edges, 511]).max()
+    assert steps[16] <= 4 < 24 <= steps[8]
