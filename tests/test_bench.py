@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from PIL import Image
 from PIL.ImageFilter import GaussianBlur
 
 from ldcodec.bench import butteraugli, codecs, metrics, outputs, plot, report, summary
+from ldcodec.bench.budget import setting_within
 from ldcodec.bench.catalogue import NAMES, OwnOptions, choose, codec
 from ldcodec.bench.codecs import Codec, MissingCodecError
 from ldcodec.bench.curves import Curve, compare, curve_of, read_curves
-from ldcodec.bench.matching import SideBySide, matched, setting_at, side_by_side
-from ldcodec.bench.measurement import Watch, measure
+from ldcodec.bench.matching import SideBySide, side_by_side
+from ldcodec.bench.measurement import Watch, measure, measure_within
 from ldcodec.bench.rows import COLUMNS, Results, Row, read_rows
 from ldcodec.bench.sweep import Failure, Setup, Sweep
 from ldcodec.bench.testset import Source, default_pictures, find_pictures, readable
@@ -496,7 +498,7 @@ def test_a_picture_on_which_one_codec_fails_is_missing_from_all_means(
     offer(replace(good, encode=encode))
     sweep = swept(sources, [good], tmp_path / "r.csv", setup_of())
     assert [str(failure) for failure in sweep.failures] == ["p1.png: jpeg at 20: no more ink"]
-    failed = {failure.source.name for failure in sweep.failures}
+    failed = {failure.task.source.name for failure in sweep.failures}
     made_of = summary.summarise(sweep.held(), [good], [], failed, left_out=(), anchor="jpeg", threads=1, jobs=1)
     assert made_of.pictures == ("p0.png",)
     assert [point["pictures"] for point in made_of.measured[0].points] == [1, 1]
@@ -586,19 +588,46 @@ def test_there_are_pictures_without_any_argument(monkeypatch: pytest.MonkeyPatch
 # --- matched bits, outputs ------------------------------------------------------------------------------------------
 
 
-def test_settings_are_found_between_measured_points() -> None:
-    points = [(0.1, 10.0), (0.4, 30.0)]
-    assert setting_at(points, 0.2) == pytest.approx(20)
-    assert setting_at(points, 0.01) == 10
-    assert setting_at([(0.1, 15.0), (0.4, 3.0)], 0.2, whole=True) == 9
+@pytest.mark.parametrize("name", ["jpeg", "webp", "avif-slow", "jxl"])
+def test_the_largest_file_that_fits_is_found(name: str) -> None:
+    try:
+        peer = codec(name, OwnOptions())
+    except MissingCodecError as error:
+        pytest.skip(str(error))
+    pixels, tried = made(0, (64, 80)), []
+
+    def encode(pixels: Pixels, setting: float) -> bytes:
+        tried.append(setting)
+        return peer.encode(pixels, setting)
+
+    size, known = len(peer.encode(pixels, peer.grid[60])) + 1, dict[int, int]()
+    setting = setting_within(replace(peer, encode=encode), pixels, size, known)
+    place = peer.grid.index(setting)
+    assert len(peer.encode(pixels, setting)) <= size < len(peer.encode(pixels, peer.grid[place + 1]))
+    assert len(tried) == len(known) <= 12
+    assert setting_within(replace(peer, encode=encode), pixels, size, known) == setting and len(tried) == len(known)
 
 
-def test_a_match_has_about_the_bits_asked_for() -> None:
-    peer, pixels = codecs.webp(), made()
-    points = [(8 * len(peer.encode(pixels, q)) / pixels[..., 0].size, q) for q in (5.0, 80.0)]
-    middle = math.sqrt(points[0][0] * points[1][0])
-    reached = 8 * matched(peer, pixels, points, middle).file_bytes / pixels[..., 0].size
-    assert reached == pytest.approx(middle, rel=0.1)
+def test_what_a_codec_was_trained_on() -> None:
+    named = {name: codec(name, OwnOptions()).trained_on for name in ("ldcodec", "ldcodec-psnr@1", "jpeg")}
+    assert named == {"ldcodec": ("PSNR",), "ldcodec-psnr@1": ("PSNR", "LPIPS"), "jpeg": ()}
+
+
+def test_the_ends_of_a_grid() -> None:
+    peer, pixels = codecs.jpeg(), made(0, (64, 80))
+    assert setting_within(peer, pixels, 10) == 1  # nothing is as small
+    assert setting_within(peer, pixels, 10**6) == 100
+
+
+def test_ldcodec_finds_its_largest_file_by_its_own_search(tiny_model_folder: Path, sources: list[Source]) -> None:
+    own = codec("ldcodec-visual@0.5", OwnOptions(str(tiny_model_folder / "tiny"), steps=2))
+    assert "realism=0.5" in own.version and "tune=visual" in own.version
+    row = measure_within(sources[0], own, 0.5)
+    assert row.limit == 0.5 and 0.48 < row.bpp <= 0.5
+    assert measure(sources[0], own, row.setting).file_bytes == row.file_bytes
+    assert own.find is not None and own.find(made(), 10) == 0
+    with pytest.raises(UsageError, match="unknown codec"):
+        codec("ldcodec-visual@2", OwnOptions())
 
 
 @pytest.fixture(scope="module")
@@ -606,19 +635,19 @@ def finished(
     tiny_model_folder: Path, sources: list[Source], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Sweep, summary.Summary]:
     """A sweep of three codecs, and its summary, which includes a published curve."""
-    setup = setup_of(str(tiny_model_folder / "tiny"))
+    setup = replace(setup_of(str(tiny_model_folder / "tiny")), limits=(0.02, 0.7))
     chosen, _ = choose(["ldcodec", "jpeg", "webp"], setup.own)
     sweep = swept(sources, chosen, tmp_path_factory.mktemp("finished") / "r.csv", setup)
     published = [curve_of("vtm", POINTS, note="<b>made up</b> & short")]
-    details = {"left_out": ("x.png: <broken>",), "anchor": "jpeg", "threads": 1, "jobs": 1}
+    details: dict[str, Any] = {"left_out": ("x.png: <broken>",), "anchor": "jpeg", "threads": 1, "jobs": 1}
     return sweep, summary.summarise(sweep.held(), sweep.codecs, published, set(), **details)
 
 
 @pytest.fixture(scope="module")
 def shown(finished: tuple[Sweep, summary.Summary]) -> list[SideBySide]:
-    """The pictures of a report at one bit per pixel."""
+    """The pictures of a report at 0.7 bits per pixel."""
     sweep, _ = finished
-    return list(side_by_side(sweep.sources, sweep.codecs, sweep.held(), 1.0, sweep.setup))
+    return list(side_by_side(replace(sweep, setup=replace(sweep.setup, limits=(0.7,)))))
 
 
 def test_the_summary_can_be_read_as_curves(finished: tuple[Sweep, summary.Summary], tmp_path: Path) -> None:
@@ -636,6 +665,45 @@ def test_the_table_names_every_curve_and_the_range(finished: tuple[Sweep, summar
     if finished[1].comparisons:
         assert re.search(r"[+-]\d+\.\d %\s+[+-]\d\.\d\d dB\s+\d\d\.\d-\d\d\.\d", lines[3])
     assert "anchor" in lines[2]
+
+
+def test_codecs_are_compared_at_equal_bits(finished: tuple[Sweep, summary.Summary]) -> None:
+    sweep, made_of = finished
+    assert [(e.codec.name, e.limit) for e in made_of.equal] == [
+        (name, limit) for limit in (0.02, 0.7) for name in ("ldcodec", "jpeg", "webp")
+    ]
+    by_name = {(e.codec.name, e.limit): e.point for e in made_of.equal}
+    assert by_name["jpeg", 0.02] is None  # no JPEG is as small
+    for name in ("ldcodec", "jpeg", "webp"):
+        point = by_name[name, 0.7]
+        assert point is not None and 0.63 < point["bpp"] <= 0.7
+        rows = [row for row in sweep.held() if (row.codec, row.limit) == (name, 0.7)]
+        assert point["psnr"] == pytest.approx(np.mean([row.psnr for row in rows])) and len(rows) == 2
+    lines = summary.equal_table(made_of)
+    assert len(lines) == 7 and lines[0].endswith("trained on")
+    assert lines[2].endswith("no file as small") and lines[4].endswith("  PSNR") and lines[5].endswith("  -")
+
+
+def test_curves_may_go_through_the_means_at_equal_bits(finished: tuple[Sweep, summary.Summary]) -> None:
+    sweep, whole = finished
+    details: dict[str, Any] = {"left_out": (), "anchor": "jpeg", "threads": 1, "jobs": 1}
+    made_of = summary.summarise(sweep.held(), sweep.codecs, [], set(), swept=False, **details)
+    assert [len(curve.points) for curve in made_of.measured] == [
+        sum(e.codec.name == name and e.point is not None for e in whole.equal) for name in ("ldcodec", "jpeg", "webp")
+    ]
+    assert made_of.measured[1].points[0]["psnr"] == whole.equal[4].point["psnr"]  # type: ignore[index]
+
+
+def test_bd_rates_of_every_measure_are_printed(finished: tuple[Sweep, summary.Summary]) -> None:
+    pytest.importorskip("bjontegaard")
+    assert summary.rates_table(finished[1]) == []  # of PSNR alone the other table tells
+    points = [{**p, "lpips": 1 / p["psnr"], "kid": 60 - p["psnr"]} for p in POINTS]
+    fewer = [{**p, "bpp": 0.8 * p["bpp"]} for p in points]
+    details: dict[str, Any] = {"left_out": (), "anchor": "a", "threads": 1, "jobs": 1}
+    made_of = summary.summarise([], [], [curve_of("a", points), curve_of("b", fewer)], set(), **details)
+    head, line = summary.rates_table(made_of)
+    assert head.split() == ["BD-rate,", "%", "PSNR", "LPIPS", "KID"]
+    assert [float(text) for text in line.split()[1:]] == pytest.approx([-20, -20, -20], abs=0.11)
 
 
 def test_plots_are_pictures(finished: tuple[Sweep, summary.Summary], tmp_path: Path) -> None:
@@ -662,7 +730,8 @@ def test_the_report_stands_alone_and_escapes_what_it_is_given(
     assert len(data["pictures"]) == 2
     assert data["pictures"][0]["shown"][0]["src"].startswith("data:image/")
     for one in data["pictures"][0]["shown"][2:]:
-        assert one["bpp"] == pytest.approx(data["pictures"][0]["shown"][1]["bpp"], rel=0.25)
+        assert 0.63 < one["bpp"] <= 0.7
+    assert "<h2>At equal bits</h2>" in own and own.count('<td class="words">JPEG 4:2:0</td>') == 2
 
 
 def test_a_browser_without_a_network_draws_the_report(
@@ -724,8 +793,9 @@ def test_the_command_from_pictures_to_report(call: Call, folder: Path, monkeypat
     code, out, err = call("bench", folder, *OPTIONS, "--jobs", "1")
     assert code == 1 and "text.png" in err  # the text file is left out
     assert re.search(r"^ldcodec +50 ", out, re.M)
+    assert re.search(r"^1 +jpeg ", out, re.M)
     rows = read_rows(Path("out/results.csv"))
-    assert {row.codec for row in rows} == {"ldcodec", "jpeg"}
+    assert {row.codec for row in rows} == {"ldcodec", "jpeg"} and sum(row.limit == 1 for row in rows) == 4
     assert {row.picture for row in rows} == {"p0.png", "p1.png"}
     code, _, err = call("bench", folder, *OPTIONS)
     assert code == 2 and "--resume" in err
@@ -741,6 +811,8 @@ def test_the_command_from_pictures_to_report(call: Call, folder: Path, monkeypat
         (["--qualities", "20,x"], "list of numbers"),
         (["--qualities", "120"], "from 0 to 100"),
         (["--rates", "0"], "above 0"),
+        (["--compare-at", "0,1"], "above 0"),
+        (["--compare-at", "", "--no-curves"], "nothing to measure"),
         (["--anchor", "vtm", "--codecs", "jpeg"], "no curve is called"),
     ],
 )

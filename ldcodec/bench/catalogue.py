@@ -1,15 +1,19 @@
 """The codecs of a bench by name: ldcodec itself, at constant quality or constant rate, and the others."""
 
+import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ldcodec import __version__
 from ldcodec.bench.codecs import OTHERS, Codec, MissingCodecError
+from ldcodec.bitstream.quality import TOP_INDEX
+from ldcodec.encoder.target import TUNES
 from ldcodec.errors import TargetError, UsageError
 from ldcodec.pictures.picture import Pixels
 
 OWN, OWN_RATE = "ldcodec", "ldcodec-rate"
+VARIANT = re.compile(rf"ldcodec-({'|'.join(TUNES)})(?:@(0|1|0?\.\d+))?")  # a tuning, and a realism
 NAMES = (OWN, *OTHERS)
 DEFAULT_NAMES = (OWN, "jpeg", "webp", "jp2", "avif", "jxl", "heic")  # those of them that are installed
 QUALITIES = (14.0, 25.0, 36.0, 47.0, 58.0, 69.0, 80.0, 92.0)
@@ -21,7 +25,7 @@ class OwnOptions:
 
     model: name or path, None for the default; steps: 1..1000, None for the default; realism: 0..1.
     qualities: 0..100, rising; rates: bits per pixel, rising, of the curve at constant rate, which is left out if empty.
-    device: auto, cpu or cuda; effort: 1..9, of the encoder; tune: psnr or visual.
+    device: auto, cpu or cuda; threads: of the CPU; effort: 1..9, of the encoder; tune: psnr or visual.
     """
 
     model: str | None = None
@@ -32,6 +36,7 @@ class OwnOptions:
     device: str = "auto"
     effort: int = 1
     tune: str = "psnr"
+    threads: int = 1
 
 
 def choose(names: list[str], own: OwnOptions) -> tuple[list[Codec], list[str]]:
@@ -56,6 +61,11 @@ def codec(name: str, own: OwnOptions) -> Codec:
         return _own_codec(own, OWN, "ldcodec", "quality", own.qualities)
     if name == OWN_RATE:
         return _own_codec(own, OWN_RATE, "ldcodec, constant rate", "rate", own.rates)
+    variant = VARIANT.fullmatch(name)
+    if variant is not None:
+        own = replace(own, tune=variant[1], realism=float(variant[2] or own.realism))
+        title = f"ldcodec, {own.tune}" + (f", realism {own.realism:g}" if own.realism else "")
+        return _own_codec(own, name, title, "quality", own.qualities)
     if name not in OTHERS:
         raise UsageError(f"unknown codec {name!r}; choose from {', '.join(NAMES)}, or all")
     return OTHERS[name]()
@@ -66,10 +76,11 @@ def _own_codec(own: OwnOptions, name: str, title: str, target: str, scale: tuple
 
     At constant rate easy pictures reach a far higher PSNR than hard ones, which flatters the mean.
     """
+    from ldcodec.bitstream import container
     from ldcodec.codec import decode_array, encode
-    from ldcodec.nets.model import load_model
+    from ldcodec.encoder.library import description, load_model
 
-    model = load_model(own.model, own.device)
+    model = load_model(own.model, own.device, own.threads)
 
     def to_bytes(pixels: Pixels, setting: float) -> bytes:
         # Without fallback: a lossless file that happens to be smaller says nothing about this codec.
@@ -79,11 +90,21 @@ def _own_codec(own: OwnOptions, name: str, title: str, target: str, scale: tuple
         quality = 0.0 if target == "rate" else setting
         return encode(pixels, quality=quality, fallback=False, effort=own.effort, tune=own.tune, model=model)
 
+    def find(pixels: Pixels, size: int) -> float:
+        with suppress(TargetError):
+            data = encode(pixels, size=size, fallback=False, effort=own.effort, tune=own.tune, model=model)
+            return 100 * container.read(data).header.quality / TOP_INDEX
+        return 0.0
+
     def to_pixels(data: bytes) -> Pixels:
         return decode_array(data, steps=own.steps, realism=own.realism, model=model)
 
-    library = f"ldcodec {__version__}, model {model.name} {model.parse_id.hex()} on {model.device}"
+    library = (
+        f"ldcodec {__version__}, model {model.name} {model.parse_id.hex()}, {description(own.device, own.threads)}"
+    )
     words = f"{target}=setting, steps={own.steps or 'default'}, realism={own.realism:g}"
     words += f", effort={own.effort}" if own.effort > 1 else ""
     words += f", tune={own.tune}" if own.tune != "psnr" else ""
-    return Codec(name, title, library, words, scale, to_bytes, to_pixels, whole=False)
+    # The losses of `training`: of all models, and of the second synthesis.
+    trained_on = ("PSNR", "LPIPS") if own.realism and model.networks.textured else ("PSNR",)
+    return Codec(name, title, library, words, scale, to_bytes, to_pixels, find=find, trained_on=trained_on)

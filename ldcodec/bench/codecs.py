@@ -27,6 +27,9 @@ AVIF_SLOW_SCALE = (4, 14, 25, 37, 49, 61, 73, 83, 90)
 HEIC_SCALE = (4, 11, 18, 25, 32, 39, 46, 52, 58, 64, 72)
 JXL_SCALE = (15, 11, 8, 6, 4.5, 3.3, 2.3, 1.6, 1.1, 0.75, 0.5, 0.3)  # distances: the largest gives the smallest file
 JP2_SCALE = (300, 200, 140, 96, 64, 48, 32, 24, 17, 12, 8)  # compression ratios to 24 bits per pixel, likewise
+QUALITY_GRID = tuple(map(float, range(1, 101)))
+JXL_GRID = tuple(25 * 0.985**k for k in range(366))  # 1.5 % apart, down to a distance of 0.1
+JP2_GRID = tuple(500 * 0.99**k for k in range(488))  # down to a ratio of 3.7
 
 
 class MissingCodecError(LdcodecError):
@@ -38,8 +41,10 @@ class Codec:
     """A codec with all of its options fixed except for one number, the setting.
 
     name: in tables and files; title: in plots; library: its names and versions; settings: the fixed options, in words.
-    scale: the settings to measure, from the smallest file to the largest; whole: whether settings are whole numbers.
-    encode: uint8 (H, W, 3) RGB and a setting → the bytes of a file; decode: those bytes → uint8 (H, W, 3).
+    scale: the settings to measure, from the smallest file to the largest; grid: all that a search may choose from,
+    likewise. encode: uint8 (H, W, 3) RGB and a setting → the bytes of a file; decode: those bytes → uint8 (H, W, 3).
+    find: the setting of the largest file of at most so many bytes, for a codec that has a search of its own.
+    trained_on: the measures that it was trained to be good at.
     """
 
     name: str
@@ -49,7 +54,9 @@ class Codec:
     scale: tuple[float, ...]
     encode: Callable[[Pixels, float], bytes]
     decode: Callable[[bytes], Pixels]
-    whole: bool = True
+    grid: tuple[float, ...] = ()
+    find: Callable[[Pixels, int], float] | None = None
+    trained_on: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -81,6 +88,12 @@ def avif() -> Codec:
     """AVIF as Pillow writes it: speed 6, 4:2:0, the encoder's own perceptual tuning."""
     options = {"speed": 6, "subsampling": "4:2:0", "max_threads": 1}
     return _pillow("avif", "AVIF", "AVIF", _feature("avif", "avif", "libavif"), AVIF_SCALE, options)
+
+
+def avif_slow() -> Codec:
+    """AVIF at speed 4, 4:2:0, with the encoder's own perceptual tuning: the fair choice for how pictures look."""
+    options = {"speed": 4, "subsampling": "4:2:0", "max_threads": 1}
+    return _pillow("avif-slow", "AVIF, speed 4", "AVIF", _feature("avif", "avif", "libavif"), AVIF_SCALE, options)
 
 
 def avif_for_psnr() -> Codec:
@@ -115,7 +128,7 @@ def jpeg_xl() -> Codec:
 
     versions = f"imagecodecs {library.__version__}, {library.jpegxl_version()}"
     words = "distance=setting, effort=7, numthreads=1"
-    return Codec("jxl", "JPEG XL", versions, words, JXL_SCALE, encode, decode, whole=False)
+    return Codec("jxl", "JPEG XL", versions, words, JXL_SCALE, encode, decode, JXL_GRID)
 
 
 OTHERS: dict[str, Callable[[], Codec]] = {
@@ -124,6 +137,7 @@ OTHERS: dict[str, Callable[[], Codec]] = {
     "webp": webp,
     "jp2": jpeg2000,
     "avif": avif,
+    "avif-slow": avif_slow,
     "avif-psnr": avif_for_psnr,
     "jxl": jpeg_xl,
     "heic": heic,
@@ -154,7 +168,8 @@ def _pillow(
 
     words = ", ".join([f"{key}=setting", *(f"{name}={value}" for name, value in options.items())])
     versions = f"Pillow {PIL.__version__}, {library}"
-    return Codec(name, title, versions, words, scale, encode, decode, whole=key == "quality")
+    grid = QUALITY_GRID if key == "quality" else JP2_GRID
+    return Codec(name, title, versions, words, scale, encode, decode, grid)
 
 
 def _feature(feature: str, version: str, title: str) -> str:

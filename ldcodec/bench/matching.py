@@ -1,8 +1,8 @@
-"""Pictures for the report: each one through every codec at the same number of bits, encoded for a browser."""
+"""Pictures for the report: each one through every codec within the same bytes, encoded for a browser."""
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,16 +10,13 @@ from PIL import Image, features
 
 from ldcodec.bench.catalogue import OwnOptions
 from ldcodec.bench.catalogue import codec as codec_named
-from ldcodec.bench.codecs import Codec
-from ldcodec.bench.measurement import Passage, passage
-from ldcodec.bench.metrics import psnr, squared_error
+from ldcodec.bench.measurement import passage
 from ldcodec.bench.rows import Row
-from ldcodec.bench.sweep import Setup, processes
+from ldcodec.bench.sweep import Sweep, processes
 from ldcodec.bench.testset import Source, read
 from ldcodec.pictures.picture import Pixels
 
 SHOWN_PIXELS = 1_000_000  # of a larger picture the report shows the middle, unscaled
-CLOSE = 0.03  # relative: a match that misses the bits by no more gets no second try
 
 
 @dataclass(frozen=True)
@@ -46,68 +43,27 @@ class SideBySide:
     shown: tuple[Shown, ...]
 
 
-def side_by_side(
-    sources: list[Source], codecs: list[Codec], rows: list[Row], bpp: float, setup: Setup
-) -> Iterator[SideBySide]:
-    """Each picture through every codec at about `bpp` bits per pixel; the others match the bits of the first codec."""
-    names = [codec.name for codec in codecs]
-    work = partial(_through_codecs, names=names, options=setup.own, bpp=bpp)
-    rows_of = [[row for row in rows if row.picture == source.name] for source in sources]
+def side_by_side(sweep: Sweep) -> Iterator[SideBySide]:
+    """Each picture of a finished sweep through every codec, at the settings that fit the fewest bits it compares at."""
+    setup, names = sweep.setup, [codec.name for codec in sweep.codecs]
+    rows = [row for row in sweep.held() if row.limit == min(setup.limits)]
+    rows_of = [[r for n in names for r in rows if (r.picture, r.codec) == (s.name, n)] for s in sweep.sources]
+    work = partial(_through_codecs, options=setup.own)
     if setup.jobs == 1:
-        yield from map(work, sources, rows_of)
+        yield from map(work, sweep.sources, rows_of)
         return
     with processes(setup) as executor:
-        yield from executor.map(work, sources, rows_of)
+        yield from executor.map(work, sweep.sources, rows_of)
 
 
-def _through_codecs(source: Source, rows: list[Row], names: list[str], options: OwnOptions, bpp: float) -> SideBySide:
+def _through_codecs(source: Source, rows: list[Row], options: OwnOptions) -> SideBySide:
     pixels = read(source.path)
     view = _middle(pixels)
     shown = [Shown("original", None, None, *for_browser(view))]
-    target = bpp
-    for name in names:
-        points = [(row.bpp, row.setting) for row in rows if row.codec == name]
-        if not points:
-            continue
-        through = matched(codec_named(name, options), pixels, points, target)
-        reached = 8 * through.file_bytes / (pixels.shape[0] * pixels.shape[1])
-        quality = psnr(squared_error(pixels, through.decoded))
-        shown.append(Shown(name, reached, quality, *for_browser(_middle(through.decoded))))
-        target = shown[1].bpp or bpp
+    for row in rows:
+        decoded = passage(codec_named(row.codec, options), pixels, row.setting).decoded
+        shown.append(Shown(row.codec, row.bpp, row.psnr, *for_browser(_middle(decoded))))
     return SideBySide(source.name, view.shape[1], view.shape[0], tuple(shown))
-
-
-def matched(codec: Codec, pixels: Pixels, points: Sequence[tuple[float, float]], bpp: float) -> Passage:
-    """Pass a picture through a codec at the setting whose file comes closest to `bpp` bits per pixel.
-
-    points: (bpp, setting) pairs already measured on this picture. A first try that misses by more than CLOSE joins them
-    for a second one.
-    """
-    known = sorted(points)
-    best: tuple[float, Passage] | None = None
-    for _ in range(2):
-        setting = setting_at(known, bpp, codec.whole)
-        through = passage(codec, pixels, setting)
-        reached = 8 * through.file_bytes / (pixels.shape[0] * pixels.shape[1])
-        miss = abs(math.log(reached / bpp))
-        best = min(best, (miss, through), key=lambda pair: pair[0]) if best else (miss, through)
-        again = (reached, setting) in known
-        known = sorted({*known, (reached, setting)})
-        if miss <= CLOSE or again:
-            break
-    return best[1]  # type: ignore[index]
-
-
-def setting_at(points: Sequence[tuple[float, float]], bpp: float, whole: bool = False) -> float:
-    """The setting at `bpp`, interpolated linearly over log bpp between (bpp, setting) pairs of rising bpp.
-
-    Beyond the pairs it is that of the nearest one.
-    """
-    import numpy as np
-
-    bits, settings = zip(*points, strict=True)
-    setting = float(np.interp(math.log(bpp), [math.log(b) for b in bits], settings))
-    return round(setting) if whole else setting
 
 
 def _middle(pixels: Pixels) -> Pixels:

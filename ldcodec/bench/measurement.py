@@ -1,14 +1,17 @@
 """One picture through one codec at one setting: a file is written, read again and decoded, with time and memory."""
 
 import ctypes
+import math
 import os
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
+from ldcodec.bench.budget import setting_within
 from ldcodec.bench.codecs import Codec
 from ldcodec.bench.metrics import MEASURES, applies, psnr, squared_error
 from ldcodec.bench.rows import Row
@@ -91,11 +94,27 @@ def passage(codec: Codec, pixels: Pixels, setting: float) -> Passage:
     return Passage(size, decoded, encoding, decoding)
 
 
+def measure_within(source: Source, codec: Codec, limit: float, measures: tuple[str, ...] = (), threads: int = 1) -> Row:
+    """Measure the largest file of at most `limit` bits per pixel; arguments as of `measure`.
+
+    A codec whose files are all larger is measured at its smallest, which the row's bpp tells.
+    """
+    size = math.floor(limit * source.width * source.height / 8)
+    setting = setting_within(codec, read(source.path), size, _known_sizes(codec.version, source.crc))
+    return replace(measure(source, codec, setting, measures, threads), limit=limit)
+
+
+@lru_cache(maxsize=2)
+def _known_sizes(version: str, crc: str) -> dict[int, int]:
+    """What searches have found for a codec and a picture: other limits follow, and go on from there."""
+    return {}
+
+
 def measure(source: Source, codec: Codec, setting: float, measures: tuple[str, ...] = (), threads: int = 1) -> Row:
     """Measure one row; measures: names in MEASURES, besides PSNR; threads: only recorded."""
     pixels = read(source.path)
-    through = passage(codec, pixels, setting)
     height, width = pixels.shape[:2]
+    through = passage(codec, pixels, setting)
     error = squared_error(pixels, through.decoded)
     wanted = {each for each in measures if applies(each, width, height)}
     values = {each: MEASURES[each].compute(pixels, through.decoded) if each in wanted else None for each in MEASURES}
@@ -104,6 +123,7 @@ def measure(source: Source, codec: Codec, setting: float, measures: tuple[str, .
         picture_crc=crc_of(pixels),
         codec=codec.name,
         version=codec.version,
+        limit=None,
         setting=float(setting),
         width=width,
         height=height,

@@ -11,7 +11,7 @@ from ldcodec.bench.curves import METHOD, Curve
 from ldcodec.bench.matching import Shown, SideBySide
 from ldcodec.bench.metrics import MEASURES, goodness
 from ldcodec.bench.plot import colours, limits
-from ldcodec.bench.summary import Summary, machine, mean_cost
+from ldcodec.bench.summary import Summary, equal_columns, machine, mean_cost
 from ldcodec.bitstream.atomic import replaced
 from ldcodec.viewer.document import data_address, json_text, read_files
 
@@ -38,6 +38,7 @@ def write(summary: Summary, pictures: Sequence[SideBySide], path: Path, title: s
         method=METHOD,
         machine=machine(),
         summary=summary,
+        columns=equal_columns(summary),
         costs=[(curve, [mean_cost(curve, key) for key in COSTS]) for curve in summary.measured],
         style=read_files("slider.css") + _file("report.css"),
         plotly=get_plotlyjs(),

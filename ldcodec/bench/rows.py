@@ -15,6 +15,7 @@ from ldcodec.errors import UsageError
 class Row:
     """One picture through one codec at one setting.
 
+    limit: the bits per pixel that the file was allowed, for which the setting was searched; None in a sweep.
     picture_crc: CRC-32 of its RGB samples, 8 hexadecimal digits; version: `Codec.version`; file_bytes: of the whole
     file; bpp: bits per pixel; mse: of 8-bit RGB; psnr: dB; *_s, *_cpu_s: seconds of wall clock and of CPU, all threads;
     *_mb: the peak of memory in 10⁶ bytes beyond what the process held before; threads: how many the codec may use.
@@ -24,6 +25,7 @@ class Row:
     picture_crc: str
     codec: str
     version: str
+    limit: float | None
     setting: float
     width: int
     height: int
@@ -46,9 +48,10 @@ class Row:
     threads: int
 
     @property
-    def key(self) -> tuple[str, str, str, str, float]:
-        """What two rows of the same measurement have in common."""
-        return self.picture, self.picture_crc, self.codec, self.version, self.setting
+    def key(self) -> tuple[str, str, str, str, float | None, float | None]:
+        """What two rows of the same measurement have in common: the limit, or the setting."""
+        asked = (self.limit, None) if self.limit is not None else (None, self.setting)
+        return self.picture, self.picture_crc, self.codec, self.version, *asked
 
 
 COLUMNS = tuple(field.name for field in fields(Row))

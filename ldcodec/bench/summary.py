@@ -36,15 +36,29 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Equal:
+    """The means of a codec's best files within `limit` bits per pixel.
+
+    point: None if some picture has no file as small.
+    """
+
+    codec: Codec
+    limit: float
+    point: Point | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """The results of a bench.
 
+    equal: for each limit, every codec that was compared at equal bits.
     comparisons: of every pair of curves and every measure, empty without the package `bjontegaard`.
     left_out: a line for each picture, codec or row that is missing from the means.
     """
 
     pictures: tuple[str, ...]
     codecs: tuple[Codec, ...]
+    equal: tuple[Equal, ...]
     measured: tuple[Curve, ...]
     published: tuple[Curve, ...]
     comparisons: tuple[Comparison, ...]
@@ -67,7 +81,7 @@ class Summary:
 
 
 def mean_point(rows: Sequence[Row]) -> Point:
-    """Means over the pictures at one setting, but the maximum of memory. Measures that a picture lacks are left out.
+    """Means over the pictures, but the maximum of memory. Measures that a picture lacks are left out.
 
     psnr_of_mean_mse: the PSNR of the mean of the squared errors, which is below the mean of the PSNRs.
     """
@@ -80,12 +94,27 @@ def mean_point(rows: Sequence[Row]) -> Point:
     return point
 
 
-def curve_of_rows(rows: list[Row], codec: Codec, pictures: int) -> Curve:
-    """The means at each setting that all pictures have gone through."""
-    settings = sorted({row.setting for row in rows if row.codec == codec.name})
-    groups = [[row for row in rows if row.codec == codec.name and row.setting == s] for s in settings]
-    points = [mean_point(group) for group in groups if len(group) == pictures]
+def curve_of_rows(rows: Sequence[Row], codec: Codec, pictures: int) -> Curve:
+    """The means at each setting of a sweep that all pictures have gone through."""
+    swept = [row for row in rows if row.codec == codec.name and row.limit is None]
+    groups = [[row for row in swept if row.setting == s] for s in sorted({row.setting for row in swept})]
+    return _curve(codec, [mean_point(group) for group in groups if len(group) == pictures])
+
+
+def _curve(codec: Codec, points: Sequence[Point]) -> Curve:
     return Curve(codec.name, tuple(sorted(points, key=lambda p: p["bpp"])), codec.title, codec.version)
+
+
+def equal_bits(rows: Sequence[Row], codecs: Sequence[Codec], pictures: int) -> tuple[Equal, ...]:
+    """What `Summary.equal` holds."""
+    found = []
+    for limit in sorted({row.limit for row in rows if row.limit is not None}):
+        for codec in codecs:
+            group = [row for row in rows if (row.codec, row.limit) == (codec.name, limit)]
+            if group:
+                fits = len(group) == pictures and all(row.bpp <= limit for row in group)
+                found.append(Equal(codec, limit, mean_point(group) if fits else None))
+    return tuple(found)
 
 
 def summarise(
@@ -93,18 +122,24 @@ def summarise(
     codecs: list[Codec],
     published: list[Curve],
     failed: set[str],
+    swept: bool = True,
     **details: Any,
 ) -> Summary:
     """Compute a summary; details: the fields of Summary that are not computed here.
 
     failed: pictures that some codec could not handle; they are left out, so that all means are over the same pictures.
+    swept: whether the curves are those of a sweep, or else go through the means at equal bits.
     """
     kept = [row for row in rows if row.picture not in failed]
     pictures = tuple(dict.fromkeys(row.picture for row in kept))
-    curves = [curve_of_rows(kept, codec, len(pictures)) for codec in codecs]
+    equal = equal_bits(kept, codecs, len(pictures))
+    if swept:
+        curves = [curve_of_rows(kept, codec, len(pictures)) for codec in codecs]
+    else:
+        curves = [_curve(codec, [e.point for e in equal if e.codec is codec and e.point]) for codec in codecs]
     measured = tuple(curve for curve in curves if curve.points)
     comparisons = tuple(_comparisons([*measured, *published])) if find_spec("bjontegaard") else ()
-    return Summary(pictures, tuple(codecs), measured, tuple(published), comparisons, **details)
+    return Summary(pictures, tuple(codecs), equal, measured, tuple(published), comparisons, **details)
 
 
 def _comparisons(curves: list[Curve]) -> list[Comparison]:
@@ -128,6 +163,10 @@ def as_json(summary: Summary) -> dict[str, Any]:
         "jobs": summary.jobs,
         "curves": [
             {"name": c.name, "title": c.title, "source": c.note, "points": list(c.points)} for c in summary.curves
+        ],
+        "equal_bits": [
+            {"limit": e.limit, "codec": e.codec.name, "trained_on": list(e.codec.trained_on), "means": e.point}
+            for e in summary.equal
         ],
         "bjontegaard": {
             "method": f"{METHOD} over log rate, over the range of quality that both curves cover",
@@ -164,6 +203,45 @@ def run_line(codec: Codec, point: Point, columns: RunColumns) -> str:
     """The means at one setting."""
     cells = [f"{point[key]:10.{places}f}" if key in point else f"{'-':>10}" for key, _, places in columns]
     return f"{codec.name:<14}{point['setting']:>8g}" + "".join(cells)
+
+
+def equal_table(summary: Summary) -> list[str]:
+    """The table at equal bits: for each limit the means of every codec, and the measures that it was trained on."""
+    if not summary.equal:
+        return []
+    columns = equal_columns(summary)
+    head = f"{'at most bpp':<12}{'codec':<24}" + "".join(f"{title:>10}" for _, title, _ in columns)
+    return [head + "  trained on", *(_equal_line(e, columns) for e in summary.equal)]
+
+
+def equal_columns(summary: Summary) -> RunColumns:
+    """The columns of the table at equal bits: what was measured."""
+    return tuple(column for column in RUN_COLUMNS if any(column[0] in (e.point or ()) for e in summary.equal))
+
+
+def _equal_line(equal: Equal, columns: RunColumns) -> str:
+    start = f"{equal.limit:<12g}{equal.codec.name:<24}"
+    if equal.point is None:
+        return start + "  some picture has no file as small"
+    point = equal.point
+    cells = [f"{point[key]:10.{places}f}" if key in point else f"{'-':>10}" for key, _, places in columns]
+    return start + "".join(cells) + "  " + (", ".join(equal.codec.trained_on) or "-")
+
+
+def rates_table(summary: Summary) -> list[str]:
+    """BD-rates in percent of every curve against the anchor, a column for each measure; empty for PSNR alone."""
+    measures = list(dict.fromkeys(c.measure for c in summary.comparisons))
+    if len(measures) < 2:
+        return []
+    titles = {key: title.removesuffix(" dB") for key, title, _ in RUN_COLUMNS}
+    head = f"{'BD-rate, %':<27}" + "".join(f"{titles[measure]:>10}" for measure in measures)
+    others = [curve for curve in summary.curves if curve.name != summary.anchor]
+    return [head, *(f"{curve.title:<27}" + "".join(_rates(summary, curve, measures)) for curve in others)]
+
+
+def _rates(summary: Summary, curve: Curve, measures: Sequence[str]) -> list[str]:
+    deltas = [summary.delta(summary.anchor, curve.name, measure) for measure in measures]
+    return [f"{'-':>10}" if d is None or d.rate is None else f"{d.rate:>+10.1f}" for d in deltas]
 
 
 def comparison(summary: Summary) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ldcodec.cli.options import EFFORT, POSITIVE, STEPS, device_option
+from ldcodec.cli.options import EFFORT, STEPS, device_option
 from ldcodec.encoder.target import PSNR, TUNES
 from ldcodec.errors import UsageError
 
@@ -51,7 +51,8 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "--codecs",
     callback=_names,
     metavar="A,B,...",
-    help="From ldcodec jpeg jpeg444 webp jp2 avif avif-psnr jxl heic heic-psnr; or all.  "
+    help="From ldcodec jpeg jpeg444 webp jp2 avif avif-slow avif-psnr jxl heic heic-psnr; or all. With another tuning "
+    "(and realism): ldcodec-psnr, ldcodec-visual, ldcodec-visual@0.5.  "
     "[default: ldcodec,jpeg,webp,jp2,avif,jxl,heic]",
 )
 @click.option("--qualities", callback=_numbers, metavar="Q,Q,...", help="Points of ldcodec's curve, 0 to 100.")
@@ -90,12 +91,13 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 )
 @click.option(
     "--compare-at",
-    type=POSITIVE,
-    default=0.25,
+    callback=_numbers,
+    default="0.25",
     show_default=True,
-    metavar="BPP",
-    help="Bits per pixel of the pictures in the report.",
+    metavar="BPP,...",
+    help="Compare all codecs within so many bits per pixel; the report shows pictures at the first.",
 )
+@click.option("--no-curves", is_flag=True, help="Only compare at equal bits; curves go through these means.")
 @click.option("--model", metavar="NAME|PATH", help="Model for ldcodec.")
 @device_option()
 @click.option("--steps", type=STEPS, metavar="N", help="Steps of ldcodec's reverse diffusion.")
@@ -124,7 +126,7 @@ def bench(pictures: tuple[Path, ...], folder: Path, resume: bool, force: bool, *
     sweep = Sweep(sources, codecs, setup, outputs.begin(folder, resume, force), terminal)
     terminal.measure(sweep)
     summary = _summary(sweep, published, terminal.left_out, anchor)
-    shown = terminal.collect(sweep, options["compare_at"]) if outputs.has_report() else []
+    shown = terminal.collect(sweep) if outputs.has_report() else []
     paths = outputs.write(folder, summary, shown, _title(pictures, summary), shlex.join(["ldcodec", *sys.argv[1:]]))
     terminal.conclude(summary, [sweep.results.path, *paths])
     return 1 if terminal.left_out else 0
@@ -158,16 +160,18 @@ class Terminal:
 
         self.columns = run_columns(sweep.setup.measures)
         self.say(run_head(self.columns))
-        with self._bar(len(sweep.sources) * sum(len(codec.scale) for codec in sweep.codecs), "measuring"):
+        with self._bar(sweep.setup.rows(sweep.codecs, len(sweep.sources)), "measuring"):
             sweep.run()
 
-    def collect(self, sweep: "Sweep", bpp: float) -> "list[SideBySide]":
-        """Make the pictures of the report, with a progress bar."""
+    def collect(self, sweep: "Sweep") -> "list[SideBySide]":
+        """Make the pictures of the report, with a progress bar; none without a number of bits to compare at."""
         from ldcodec.bench.matching import side_by_side
 
-        found = []
+        found: list[SideBySide] = []
+        if not sweep.setup.limits:
+            return found
         with self._bar(len(sweep.sources), "pictures for the report"):
-            for shown in side_by_side(sweep.sources, sweep.codecs, sweep.held(), bpp, sweep.setup):
+            for shown in side_by_side(sweep):
                 found.append(shown)
                 self.advanced(1)
         return found
@@ -175,12 +179,13 @@ class Terminal:
     def conclude(self, summary: "Summary", paths: Sequence[Path]) -> None:
         """Print the comparison, the paths of the files, and what this installation lacks."""
         from ldcodec.bench.outputs import missing
-        from ldcodec.bench.summary import comparison, notes
+        from ldcodec.bench.summary import comparison, equal_table, notes, rates_table
 
+        tables = [equal_table(summary), rates_table(summary)]
         if summary.measured:
-            self.say()
-            for line in [*comparison(summary), *notes(summary)]:
-                self.say(line)
+            tables.append([*comparison(summary), *notes(summary)])
+        for line in (line for table in tables if table for line in ("", *table)):
+            self.say(line)
         self.say()
         for path in paths:
             self.say(str(path))
@@ -243,8 +248,12 @@ def _setup(options: dict[str, Any]) -> "Setup":
         options["device"],
         options["effort"],
         options["tune"],
+        options["threads"],
     )
-    return Setup(own, measures, options["threads"], options["jobs"] or min(MOST_PROCESSES, cores()))
+    jobs = options["jobs"] or min(MOST_PROCESSES, cores())
+    if options["no_curves"] and not options["compare_at"]:
+        raise UsageError("--no-curves leaves nothing to measure without --compare-at")
+    return Setup(own, measures, jobs, options["compare_at"], not options["no_curves"])
 
 
 def _codecs(names: Sequence[str], setup: "Setup", terminal: Terminal) -> "list[Codec]":
@@ -297,16 +306,17 @@ def _sources(pictures: Sequence[Path], terminal: Terminal) -> "list[Source]":
 def _summary(sweep: "Sweep", published: "list[Curve]", left_out: list[str], anchor: str) -> "Summary":
     from ldcodec.bench.summary import summarise
 
-    failed = {failure.source.name for failure in sweep.failures}
+    failed = {failure.task.source.name for failure in sweep.failures}
     setup = sweep.setup
     return summarise(
         sweep.held(),
         sweep.codecs,
         published,
         failed,
+        setup.swept,
         left_out=tuple(left_out),
         anchor=anchor,
-        threads=setup.threads,
+        threads=setup.own.threads,
         jobs=setup.jobs,
     )
 

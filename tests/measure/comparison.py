@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import ldcodec
-from ldcodec.bench.codecs import Codec, avif
+from ldcodec.bench.budget import setting_within
+from ldcodec.bench.codecs import avif
 from ldcodec.bench.metrics import psnr, squared_error, ssimulacra2
 from ldcodec.pictures.picture import Pixels
 
@@ -31,21 +32,12 @@ def coffee() -> Path:
     return Path(package.origin).parent / "data" / "coffee.png"
 
 
-def best_within(codec: Codec, pixels: Pixels, size: int) -> bytes:
-    """The largest file of at most `size` bytes over the codec's whole scale of qualities 0 to 100."""
-    low, high = 0, 100
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if len(codec.encode(pixels, middle)) <= size else (low, middle - 1)
-    return codec.encode(pixels, low)
-
-
 def panels(picture: Path, size: int) -> list[Panel]:
     """The original, AVIF, and ldcodec at its default and at half its realism."""
     with Image.open(picture) as image:
         pixels = np.array(image.convert("RGB"))
     codec = avif()
-    other, ours = best_within(codec, pixels, size), ldcodec.encode(pixels, size=size)
+    other, ours = codec.encode(pixels, setting_within(codec, pixels, size)), ldcodec.encode(pixels, size=size)
     return [
         ("original", picture.stat().st_size, pixels),
         ("AVIF", len(other), codec.decode(other)),
