@@ -43,7 +43,12 @@ settings.register_profile("quick", settings.get_profile("same"), max_examples=25
 settings.register_profile("nightly", max_examples=1000, deadline=None, suppress_health_check=QUIET)
 settings.load_profile("same")
 
-TINY = Config(latent=32, width8=8, width16=16, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1)
+DENSE = Config(
+    latent=32, width8=8, width16=16, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1
+)
+ONE_SHOT = replace(DENSE, one_shot=1, synthesis8=4, synthesis16=12, synthesis_blocks8=2)
+# LDCODEC_TEST_FAMILY=light runs all tests on a model of the other family.
+TINY = replace(ONE_SHOT, context=12) if os.environ.get("LDCODEC_TEST_FAMILY") == "light" else DENSE
 
 MARKED = {"browser": "browser", "ray": "ray", "store": "network"}  # fixture: marker of the tests that use it
 
@@ -72,6 +77,8 @@ def tiny_networks(config: Config = TINY) -> Networks:
     networks = fresh_networks(config, assumed_covariance())
     torch.manual_seed(1)
     heads = [(step.head, 0.3) for step in networks.rate.steps] + [(networks.denoiser.head, 0.02)]
+    if networks.rate.scales is not None:
+        heads.append((networks.rate.scales, 1.0))
     with torch.no_grad():
         for head, amount in heads:
             for parameter in head.parameters():  # type: ignore[union-attr]
@@ -99,10 +106,11 @@ def tiny_integers(networks: Networks) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds tiny/model.safetensors."""
+    """A folder that holds tiny/model.safetensors, and one-shot/model.safetensors of another family."""
     folder = tmp_path_factory.mktemp("models")
-    networks = tiny_networks()
-    save_model(folder / "tiny" / "model.safetensors", networks, tiny_integers(networks))
+    for name, config in (("tiny", TINY), ("one-shot", ONE_SHOT)):
+        networks = tiny_networks(config)
+        save_model(folder / name / "model.safetensors", networks, tiny_integers(networks))
     return folder
 
 
@@ -116,6 +124,12 @@ def tiny_model(tiny_model_folder: Path) -> str:
 def model(tiny_model_folder: Path) -> Model:
     """The model `tiny`, loaded."""
     return load_model(str(tiny_model_folder / "tiny"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def one_shot_model(tiny_model_folder: Path) -> Model:
+    """A tiny model of which the hyper-latent alone tells all scales, and whose synthesis has sizes of its own."""
+    return load_model(str(tiny_model_folder / "one-shot"), "cpu")
 
 
 def without_trellis(model: Model) -> Model:
@@ -179,12 +193,15 @@ def browser(chromium: Page) -> Page:
     return chromium
 
 
-AGES = {"newest": "model", "trellis": "older_model", "scalar": "scalar_model"}  # of what a model writes
+# What a model writes: in order of age, and with scales from the hyper-latent alone.
+AGES = {"newest": "model", "trellis": "older_model", "scalar": "scalar_model", "one-shot": "one_shot_model"}
 
 
 @pytest.fixture(params=AGES)
 def either(request: pytest.FixtureRequest) -> Model:
-    """The model `tiny` with all that it has, without the network of the hyper-latent, and without a trellis too."""
+    """The model `tiny` with all that it has, without the network of the hyper-latent, and without a trellis too; or the
+    one-shot model.
+    """
     found: Model = request.getfixturevalue(AGES[request.param])
     return found
 

@@ -59,21 +59,22 @@ def entries_of(identity: bytes, entries: Entries) -> Entries:
 
 
 class Networks:
-    """Features and steps; entries: the tensors `integer.*`, named without that prefix."""
+    """Features and steps; entries: the tensors `integer.*`, named without that prefix.
 
-    def __init__(self, entries: Entries) -> None:
+    floats: those of the steps of a one-shot model, named as `0.mix.weight`.
+    """
+
+    def __init__(self, entries: Entries, floats: Entries | None = None) -> None:
         self.entries = {name: np.asarray(array, np.int64) for name, array in entries.items()}
+        self.floats = {name: np.asarray(array, np.float64) for name, array in (floats or {}).items()}
+        self.one_shot = "scale.weight" in entries
 
     def layer(self, name: str, x: Array) -> Array:
         weight, bias, shift = (self.entries[f"{name}.{part}"] for part in ("weight", "bias", "shift"))
-        size, (height, width) = weight.shape[2], x.shape[1:]
-        padded = np.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2)))
-        total = np.zeros((len(weight), height, width), np.int64) + bias[:, None, None]
-        for row in range(size):
-            for column in range(size):
-                window = padded[:, row : row + height, column : column + width]
-                total += np.tensordot(weight[:, :, row, column], window, 1)
-        return np.floor_divide(total, 2 ** int(shift))
+        return np.floor_divide(correlated(weight, x) + bias[:, None, None], 2 ** int(shift))
+
+    def in_floats(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
+        return correlated(self.floats[f"{name}.weight"], x) + self.floats[f"{name}.bias"][:, None, None]
 
     def hidden(self, name: str, x: Array) -> Array:
         y = self.layer(name, x)
@@ -93,12 +94,8 @@ class Networks:
         shape = len(self.row("floor", index)), *features.shape[1:]
         decoded, mean, scale = (np.zeros(shape, np.int64) for _ in range(3))
         for step, positions in enumerate(POSITIONS):
-            ratio = np.clip((decoded * self.row("reciprocal", index)) >> 11, -TOP, TOP)
-            x = self.hidden(f"steps.{step}.mix", np.concatenate([features, ratio]) if step else features)
-            x = self.hidden(f"steps.{step}.spatial", x)
-            heads = [np.clip(self.layer(f"steps.{step}.{head}", x), -(2**23), 2**23) for head in ("mean", "scale")]
-            means = np.clip((heads[0] * self.row("floor", index)) >> 15, -LATENT, LATENT)
-            scales = np.clip((heads[1] + self.row("log_expected", index)) >> 8, 0, 63)
+            heads = self.one_shot_heads if self.one_shot else self.heads
+            means, scales = heads(step, features, decoded, index)
             here = areas(shape[0], positions)
             for area in here:
                 mean[area], scale[area] = means[area], scales[area]
@@ -106,6 +103,39 @@ class Networks:
             for area in here:
                 decoded[area] = np.clip(values[area] + means[area], -LATENT, LATENT)
         return mean, scale
+
+    def heads(self, step: int, features: Array, decoded: Array, index: int) -> tuple[Array, Array]:
+        """Means and scale indices that a step says of all elements."""
+        ratio = np.clip((decoded * self.row("reciprocal", index)) >> 11, -TOP, TOP)
+        x = self.hidden(f"steps.{step}.mix", np.concatenate([features, ratio]) if step else features)
+        x = self.hidden(f"steps.{step}.spatial", x)
+        mean, scale = (np.clip(self.layer(f"steps.{step}.{head}", x), -(2**23), 2**23) for head in ("mean", "scale"))
+        means = np.clip((mean * self.row("floor", index)) >> 15, -LATENT, LATENT)
+        return means, np.clip((scale + self.row("log_expected", index)) >> 8, 0, 63)
+
+    def one_shot_heads(self, step: int, features: Array, decoded: Array, index: int) -> tuple[Array, Array]:
+        """The same in a one-shot model, where scales come from the features alone and means from floats."""
+        scale = np.clip(self.layer("scale", features), -(2**23), 2**23)
+        deviation = self.row("floor", index) / 2**10
+        x: NDArray[Any] = np.concatenate([features / 2**12, decoded / 2**9 / deviation]) if step else features / 2**12
+        for part in ("mix", "spatial"):
+            x = self.in_floats(f"{step}.{part}", x)
+            x = np.maximum(x, x / 8)
+        means = np.rint(0.3 * self.in_floats(f"{step}.head", x) * deviation * 2**9)
+        scales = np.clip((scale + self.row("log_expected", index)) >> 8, 0, 63)
+        return np.clip(means, -LATENT, LATENT).astype(np.int64), scales
+
+
+def correlated(weight: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+    """[n, m, k, k] and [m, h, w] → [n, h, w], with zero padding."""
+    size, (height, width) = weight.shape[2], x.shape[1:]
+    padded = np.pad(x, ((0, 0), (size // 2, size // 2), (size // 2, size // 2)))
+    total = np.zeros((len(weight), height, width), x.dtype)
+    for row in range(size):
+        for column in range(size):
+            window = padded[:, row : row + height, column : column + width]
+            total += np.tensordot(weight[:, :, row, column], window, 1)
+    return total
 
 
 def doubled(x: Array) -> Array:
@@ -234,12 +264,13 @@ class Found:
 
 
 class Parser:
-    """What parses the files with one parse id, from its tensors of a weights file."""
+    """What parses the files with one parse id, from its tensors of a weights file; floats: see `Networks`."""
 
-    def __init__(self, entries: Entries) -> None:
+    def __init__(self, entries: Entries, floats: Entries | None = None) -> None:
         self.entries = entries
         self.networks = Networks(
-            {name.removeprefix("integer."): array for name, array in entries.items() if name.startswith("integer.")}
+            {name.removeprefix("integer."): array for name, array in entries.items() if name.startswith("integer.")},
+            floats,
         )
         self.tables = list(mirrored(entries["coder.counts"], entries["coder.reach"]))
         self.predicted = "neighbours.counts" in entries

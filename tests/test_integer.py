@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,16 +75,21 @@ def compare(model: IntegerRateModel, reference: Networks, seed: int, size: tuple
     kind = rng.choice(np.array([SCALAR, EVEN, ODD], np.uint8), symbols.shape)
     asked: list[NDArray[np.intp]] = []
 
+    def same(found: NDArray[Any], wanted: NDArray[Any]) -> bool:
+        """Whether means are equal, or in a one-shot model, which rounds them from floats, nearly so."""
+        loose = reference.one_shot
+        return np.allclose(found, wanted, rtol=1e-5 * loose, atol=2.0 * loose)
+
     def code(prior: Prior) -> Quantised:
         asked.append(prior.places)
-        assert np.array_equal(prior.mean, mean.flat[prior.places])
+        assert same(prior.mean, mean.flat[prior.places])
         assert np.array_equal(prior.index, scale.flat[prior.places])
         return Quantised(symbols.flat[prior.places].astype(np.int32), kind.flat[prior.places])
 
     values = np.vectorize(lambda s, k: value_of(int(s), MEANINGS[k]), otypes=[np.int64])(symbols, kind)
     mean, scale = reference.priors(hyper.astype(np.int64), quality, lambda *_: values)
     parsed = model.parse(hyper, quality, coded, code)
-    assert np.array_equal(parsed.mean, mean)
+    assert same(parsed.mean, mean)
     assert np.array_equal(parsed.index, scale)
     assert np.array_equal(parsed.symbols, symbols)
     assert [a.tolist() for a in asked] == expected_places(symbols.shape, coded)
@@ -101,14 +107,14 @@ def expected_places(shape: tuple[int, ...], coded: tuple[int, int]) -> list[list
 
 
 @both
-def test_the_tiny_model_agrees_with_the_reference(
-    model: Model, tiny_model_folder: Path, arithmetic: Arithmetic
-) -> None:
-    entries = model_entries(tiny_model_folder / "tiny")
-    integers = IntegerRateModel(model.networks.config, entries, arithmetic)
+@pytest.mark.parametrize("name", ["tiny", "one-shot"])
+def test_the_tiny_models_agree_with_the_reference(name: str, tiny_model_folder: Path, arithmetic: Arithmetic) -> None:
+    networks, entries = load_model(str(tiny_model_folder / name)).networks, model_entries(tiny_model_folder / name)
+    integers = IntegerRateModel(networks.config, entries, arithmetic, networks.means)
+    floats = {key: tensor.numpy() for key, tensor in networks.rate.steps.state_dict().items()}
     for quality in (0, 1, 63, 64, 2047, 4032, 4094, 4095):
         for number, size in enumerate([(4, 4), (8, 4), (4, 20), (12, 16)]):
-            compare(integers, Networks(entries), 10 * quality + number, size, quality)
+            compare(integers, Networks(entries, floats), 10 * quality + number, size, quality)
 
 
 def test_the_shipped_model_agrees_with_the_reference(shipped_model: Model) -> None:
@@ -217,11 +223,11 @@ def altered_model(source: Path, folder: Path, alter: Callable[[dict[str, Tensor]
 
 
 def one_weight(tensors: dict[str, Tensor]) -> None:
-    tensors["integer.steps.2.spatial.weight"][3, 1, 2, 0] += 1
+    tensors["integer.hyper.2.weight"][3, 1, 2, 0] += 1
 
 
-def every_mean(tensors: dict[str, Tensor]) -> None:
-    tensors["integer.steps.0.mean.bias"] += 1 << 22
+def every_feature(tensors: dict[str, Tensor]) -> None:
+    tensors["integer.hyper.2.bias"] += 1 << 26
 
 
 def picture() -> NDArray[np.uint8]:
@@ -247,7 +253,7 @@ def test_weights_under_a_parse_id_that_is_not_theirs_are_refused(tiny_model_fold
 
 def test_a_machine_that_computes_otherwise_is_detected(model: Model, tiny_model_folder: Path, tmp_path: Path) -> None:
     """Other integers under the right id stand for a machine with wrong arithmetic; the CRC of the symbols differs."""
-    other = load_model(str(altered_model(tiny_model_folder / "tiny", tmp_path, every_mean, honest=True)), "cpu")
+    other = load_model(str(altered_model(tiny_model_folder / "tiny", tmp_path, every_feature, honest=True)), "cpu")
     written = PictureEncoder(picture(), model).code(3000)
     assert np.array_equal(parse.parse(written.container, model).symbols, written.parsed.symbols)
     liar = replace(other, parse_id=model.parse_id, coders={model.parse_id: other.coder})

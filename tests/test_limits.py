@@ -208,7 +208,7 @@ def test_free_memory_is_known_on_linux() -> None:
 def test_the_memory_forecast_counts_the_halo_of_the_tiles(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """As wide as the code that cuts the tiles makes them for this model, with many steps."""
     side = 10_000
-    networks = Mock(denoiser_halo=config.denoiser_halo, synthesis_halo=config.transform_halo)
+    networks = Mock(denoiser_halo=config.denoiser_halo, synthesis_halo=config.synthesis.halo)
     halo = halo_of(Mock(networks=networks), DecodeSettings(steps=1000))
     reader = Mock(header=Header(side, side, 0, False, bytes(8)), spans=slices.cut(side, side), lossless=False)
     monkeypatch.setattr(limits, "config_of", lambda weights: config)
@@ -219,21 +219,21 @@ def test_the_memory_forecast_counts_the_halo_of_the_tiles(config: Config, monkey
     tested.check_file(reader, None, 1, Path("weights"))
     expected = limits.decoding_memory(reader.header, reader.spans, halo.denoiser + halo.synthesis, side**2)
     check.assert_called_once_with(expected)
-    for target, effort, rows in ((Target(quality=50), 2, config.transform_halo), (Target(lossless=True), 1, 0)):
+    for target, effort, rows in ((Target(quality=50), 2, config.analysis.halo), (Target(lossless=True), 1, 0)):
         tested.check_picture(picture, EncodeSettings(target, effort=2), Path("weights"))
         check.assert_called_with(limits.encoding_memory(side, side, reader.spans, effort, rows))
 
 
 def test_the_memory_forecast_follows_the_sizes_of_tiles_and_squares(monkeypatch: pytest.MonkeyPatch) -> None:
     header, spans = Header(10_000, 10_000, 0, False, bytes(8)), slices.cut(10_000, 10_000)
-    tile = limits.decoding_memory(header, spans, BASE.transform_halo, 100)
-    assert limits.decoding_memory(header, spans, BASE.transform_halo + 1, 100) > tile
+    tile = limits.decoding_memory(header, spans, BASE.analysis.halo, 100)
+    assert limits.decoding_memory(header, spans, BASE.analysis.halo + 1, 100) > tile
     monkeypatch.setattr(limits, "TILE", slices.TILE + 16)
-    assert limits.decoding_memory(header, spans, BASE.transform_halo, 100) > tile
+    assert limits.decoding_memory(header, spans, BASE.analysis.halo, 100) > tile
     square = slices.REFINED_SIDE + 2 * slices.REFINED_MARGIN
     monkeypatch.setattr(limits, "REFINING", 1e12)
     forecasts = [
-        limits.encoding_memory(16 * (square + 1 - k), 16 * (square + 1), slices.cut(64, 64), 2, BASE.transform_halo)
+        limits.encoding_memory(16 * (square + 1 - k), 16 * (square + 1), slices.cut(64, 64), 2, BASE.analysis.halo)
         for k in (0, 1, 16)
     ]
     assert forecasts[0] == forecasts[1] > forecasts[2]
@@ -242,9 +242,9 @@ def test_the_memory_forecast_follows_the_sizes_of_tiles_and_squares(monkeypatch:
 @pytest.mark.parametrize("side", [5000, 32768])
 def test_the_memory_forecast_grows_with_the_picture_alone(side: int) -> None:
     """Beyond 8 bytes a pixel, which the picture itself takes while it is opened, less than 1.3 gigabytes."""
-    spans, halo = slices.cut(side, side), BASE.transform_halo + slices.DENOISER_HALO
+    spans, halo = slices.cut(side, side), BASE.analysis.halo + slices.DENOISER_HALO
     header = Header(side, side, 0, False, bytes(8))
-    encoding = limits.encoding_memory(side, side, spans, 1, BASE.transform_halo)
+    encoding = limits.encoding_memory(side, side, spans, 1, BASE.analysis.halo)
     decoding = limits.decoding_memory(header, spans, halo, side * side)
     assert max(encoding, decoding) < 8 * side * side + 1.3e9
     assert limits.decoding_memory(header, spans, halo, 100) < decoding

@@ -110,7 +110,7 @@ def test_every_tensor_is_needed(sound: tuple[Tensors, Metadata], tmp_path: Path)
 
 def test_a_wrong_shape_is_refused(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
     tensors, metadata = sound
-    convolutions = ["net.analysis.stem.weight", "integer.steps.1.mix.weight"]
+    convolutions = ["net.analysis.stem.weight", "integer.hyper.1.weight"]
     for name in [*convolutions, "integer.z_index", "integer.table.floor"]:
         spoilt = tensors | {name: tensors[name][:-1]}
         refused(saved(tmp_path, spoilt, honest(spoilt, metadata)), f"{name} has shape")

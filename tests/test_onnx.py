@@ -39,8 +39,9 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="the extra is not instal
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHER = Config(
-    latent=36, width8=12, width16=20, context=12, hyper=6, blocks8=2, blocks16=3, denoiser=16, denoiser_blocks=2
-)
+    latent=36, width8=12, width16=20, context=12, hyper=6, blocks8=2, blocks16=3, denoiser=16, denoiser_blocks=2,
+    synthesis8=8, synthesis16=16, synthesis_blocks16=2, one_shot=1,
+)  # fmt: skip
 GRAPHS = ["condition", "denoiser", "synthesis", *(f"preview{scale}" for scale in (1, 2, 4, 8, 16))]
 FILES = sorted(["model.json", "integers.safetensors", *(f"{name}.onnx" for name in GRAPHS)])
 
@@ -97,6 +98,19 @@ def test_graphs_compute_what_torch_does_at_any_size(place: Path, name: str, size
     assert (expected["texture"] - expected["synthesis"]).abs().max() > 0.01
 
 
+@torch.no_grad()
+def test_graphs_of_a_one_shot_model_predict_means(place: Path) -> None:
+    networks, folder = load_model(str(place / "other"), "cpu").networks, place / "other" / "onnx"
+    torch.manual_seed(1)
+    context, decoded = 3 * torch.randn(1, OTHER.context, 8, 12), torch.randn(1, OTHER.latent, 8, 12)
+    for step in range(4):
+        inputs = (context, decoded) if step else (context,)
+        (means,) = run(folder / f"means{step}.onnx", *inputs)
+        wanted = networks.means(step, context[0].numpy(), decoded[0].numpy())
+        assert means.shape == (1, OTHER.latent, 4, 6) and np.abs(wanted).max() > 0.1
+        assert np.allclose(means[0], wanted, atol=1e-5)
+
+
 def test_the_example_draws_the_decoders_picture(
     shipped_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,12 +132,13 @@ def test_the_example_draws_the_decoders_picture(
 def test_files_say_what_they_belong_to(place: Path) -> None:
     model, folder = load_model(str(place / "other"), "cpu"), place / "other" / "onnx"
     described = json.loads((folder / "model.json").read_text())
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "texture.onnx"])
+    steps = [f"means{step}.onnx" for step in range(4)]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "texture.onnx", *steps])
     assert (described["name"], described["textured"]) == ("other", True)
     identities = [described[key] for key in ("parse_id", "trellis_id", "scalar_id")]
     assert identities == [identity.hex() for identity in model.coders] and len(set(identities)) == 3
     assert described["config"] == asdict(replace(OTHER, grain=100))
-    assert described["denoiser_halo"] == OTHER.denoiser_halo and described["synthesis_halo"] == OTHER.transform_halo
+    assert described["denoiser_halo"] == OTHER.denoiser_halo and described["synthesis_halo"] == OTHER.synthesis.halo
     weights, _ = read_integers(place / "other" / FILE_NAME)
     integers, metadata = read_integers(folder / "integers.safetensors")
     assert integers.keys() == weights.keys() and all(np.array_equal(integers[name], weights[name]) for name in weights)

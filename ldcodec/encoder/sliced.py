@@ -192,7 +192,7 @@ def scaled_rows(picture: Pixels, model: EncoderModel, index: int, span: Span) ->
     for top, bottom in evenly(span.top, span.bottom, TILE):
         for left, right in evenly(0, columns, TILE):
             tile = Area(top, bottom, left, right)
-            seen = tile.grown(networks.config.transform_halo, total_rows, columns)
+            seen = tile.grown(networks.config.analysis.halo, total_rows, columns)
             analysed = networks.analysed(framed_area(picture, seen))
             rows, inner = tile.inside(seen)
             values = networks.latent(analysed, t)[:, rows, inner]

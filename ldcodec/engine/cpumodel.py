@@ -53,5 +53,5 @@ def _load(path: Path, _modified: int, threads: int) -> CpuModel:  # a changed fi
     with safe_open(str(path), "np") as file:
         textured = any(name.startswith("net.texture.") for name in file.keys())  # noqa: SIM118 (it is no dict)
     networks = CpuNetworks(path, config, textured, threads)
-    integers, coders = rate_model(path, config, arrays, NumpyArithmetic())
+    integers, coders = rate_model(path, config, arrays, NumpyArithmetic(), networks.means)
     return CpuModel(path, path.parent.name, identity, coders, networks, integers, threads)

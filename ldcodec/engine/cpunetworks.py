@@ -11,6 +11,7 @@ from ldcodec.diffusion.samplers import Denoise
 from ldcodec.engine.analysing import CpuAnalysis, CpuHyperAnalysis
 from ldcodec.engine.drawing import CpuSynthesis, Preview
 from ldcodec.engine.graph import Floats
+from ldcodec.engine.predicting import CpuContext
 from ldcodec.engine.restoring import CpuDenoiser
 from ldcodec.engine.stored import QualityFactor, StoredPart
 from ldcodec.entropy.config import Config
@@ -23,7 +24,7 @@ class CpuNetworks:
     def __init__(self, path: Path, config: Config, textured: bool, threads: int) -> None:
         """textured: whether the file has a second synthesis; threads: that each network runs with."""
         self._path, self.config, self._threads, self.textured = path, config, threads, textured
-        self.denoiser_halo, self.synthesis_halo = config.denoiser_halo, config.transform_halo
+        self.denoiser_halo, self.synthesis_halo = config.denoiser_halo, config.synthesis.halo
 
     @cached_property
     def _std(self) -> Floats:
@@ -40,6 +41,10 @@ class CpuNetworks:
     @cached_property
     def _hyper_analysis(self) -> CpuHyperAnalysis:
         return CpuHyperAnalysis(self._path, self.config, self._threads)
+
+    @cached_property
+    def _context(self) -> CpuContext:
+        return CpuContext(self._path, self.config, self._threads)
 
     @cached_property
     def _denoiser(self) -> CpuDenoiser:
@@ -68,6 +73,10 @@ class CpuNetworks:
     def hyper_latent(self, latent: Floats) -> Floats:
         """Latent in steps [M, h, w] → hyper-latent [hyper, h/4, w/4], not yet rounded."""
         return self._hyper_analysis(latent)
+
+    def means(self, step: int, features: Floats, decoded: Floats) -> Floats:
+        """A context step of a one-shot model, see `entropy.integer.MeanStep`."""
+        return self._context(step, features, decoded)
 
     def shortcut(self, picture: Floats) -> Floats:
         """The linear part of the latent without its gain, [M, h, w]."""

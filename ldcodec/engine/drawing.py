@@ -18,8 +18,8 @@ class CpuSynthesis:
     def __init__(self, path: Path, name: str, config: Config, threads: int) -> None:
         """name: synthesis or texture. Raises ModelError for unusable weights."""
         quality = StoredPart(path, f"{name}.quality")
-        self._quality16 = QualityFactor(quality, "16", config.width16)
-        self._quality8 = QualityFactor(quality, "8", config.width8)
+        self._quality16 = QualityFactor(quality, "16", config.synthesis.width16)
+        self._quality8 = QualityFactor(quality, "8", config.synthesis.width8)
         self._klt = StoredPart(path, f"{name}.klt")("", config.latent, 3 * PIXELS**2) / np.float32(255)
         self._net = Net(partial(_residual_branch, path, name, config), threads)
 
@@ -39,17 +39,17 @@ class CpuSynthesis:
 
 
 def _residual_branch(path: Path, name: str, config: Config) -> tuple[Graph, list[str]]:
-    part, graph, coarse, fine = StoredPart(path, f"{name}."), Graph(), config.width16, config.width8
+    part, graph, (fine, coarse, fine_blocks, coarse_blocks) = StoredPart(path, f"{name}."), Graph(), config.synthesis
     latent, seen = graph.input("latent"), graph.input("seen")
     hidden = graph.convolution(latent, *part.convolution("stem", coarse, config.latent))
     hidden = graph.product(hidden, graph.input("quality16"))
-    for k in range(config.blocks16):
+    for k in range(coarse_blocks):
         hidden = residual(graph, hidden, part, f"blocks16.{k}", coarse)
         hidden, seen = _bounded(graph, hidden, seen, COARSE_RANGE)
     up = part.convolution("up", 4 * fine, coarse, 1)
     hidden = graph.shuffled(graph.convolution(graph.activated(hidden), *up), 2)
     hidden, seen = graph.product(hidden, graph.input("quality8")), graph.repeated(seen, 2)
-    for k in range(config.blocks8):
+    for k in range(fine_blocks):
         hidden = residual(graph, hidden, part, f"blocks8.{k}", fine)
         hidden, seen = _bounded(graph, hidden, seen, FINE_RANGE)
     picture = graph.shuffled(graph.convolution(graph.activated(hidden), *part.convolution("head", 192, fine)), 8)

@@ -13,12 +13,15 @@ Fixed point (value = integer × unit):
     latent: mean, symbol + mean     2⁻⁹ step     expected deviation        2⁻¹⁰, its reciprocal 2⁻¹⁴
                                                  quality factors           2⁻¹⁰
 
+In a one-shot model the features name the scales of all elements at once, and so all tables. The context steps then add
+means alone, which no symbol that is read depends on: any floats will do, rounded to the units above.
+
 Shifts round down; export adds half a unit to the bias, so that a layer's output is rounded. Units must be fine all the
 same: activations in units of 2⁻⁸ cost one percent of the bits at low rates; with these the integers predict as well as
 the floats.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -90,6 +93,12 @@ class Layer:
         return self._arithmetic.floored(total).reshape(-1, height, stride)[:, :, :width]
 
 
+def table_widths(config: Config) -> dict[str, int]:
+    """The tables over the quality and their widths; in a one-shot model nothing is multiplied by a reciprocal."""
+    widths = {"factor": config.context, "floor": config.latent, "log_expected": config.latent}
+    return widths if config.one_shot else {**widths, "reciprocal": config.latent}
+
+
 @lru_cache
 def is_exact(arithmetic: Arithmetic) -> bool:
     """Whether an arithmetic multiplies float64 matrices exactly, by one product compared with NumPy's integers.
@@ -130,26 +139,35 @@ class Parsed:
 
 CodeSymbols = Callable[[Prior], Quantised]
 
+# A context step of a one-shot model: its number, the features [ctx, h, w] and the latent decoded so far over its
+# expected deviation [M, h, w] → means over that deviation, [M, h/2, w/2], of channel group j at ORDER[step][j].
+MeanStep = Callable[[int, NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+_Priors = list[tuple[tuple[slice, slice, slice], Array, Array]]  # area, means and scale indices of each channel group
+
 
 class IntegerRateModel:
     """The integer hyper synthesis, context steps and quality tables of one model."""
 
-    def __init__(self, config: Config, tensors: dict[str, NDArray[Any]], arithmetic: Arithmetic) -> None:
+    def __init__(
+        self, config: Config, tensors: dict[str, NDArray[Any]], arithmetic: Arithmetic, means: MeanStep | None = None
+    ) -> None:
         """Build the layers from the tensors `integer.*` of a weights file, named without that prefix.
 
-        Raises ModelError if the weights or the arithmetic are not exact.
+        means: the context steps of a one-shot model. Raises ModelError if the weights or the arithmetic are not exact.
         """
         if not is_exact(arithmetic):
             raise ModelError(
                 f"{arithmetic.name} does not multiply float64 matrices exactly; no file could be parsed with it"
             )
-        self.config, self.arithmetic = config, arithmetic
+        self.config, self.arithmetic, self._means = config, arithmetic, means
         self._tensors = tensors
         self.hyper = [self._layer(f"hyper.{k}") for k in range(3)]
-        self.steps = [[self._layer(f"steps.{k}.{part}") for part in ("mix", "spatial")] for k in range(4)]
-        self.heads = [self._heads(k) for k in range(4)]
-        names = ("factor", "floor", "reciprocal", "log_expected")
-        self.tables = {name: tensors[f"table.{name}"].astype(np.int64) for name in names}
+        if config.one_shot:
+            self.scale = self._layer("scale")
+        else:
+            self.steps = [[self._layer(f"steps.{k}.{part}") for part in ("mix", "spatial")] for k in range(4)]
+            self.heads = [self._heads(k) for k in range(4)]
+        self.tables = {name: tensors[f"table.{name}"].astype(np.int64) for name in table_widths(config)}
         if any(np.abs(table).max() >= TABLE_LIMIT for table in self.tables.values()):
             raise ModelError("integer tables: their products are not exact in float64")
         self.z_index = tensors["z_index"].astype(np.uint8)
@@ -188,9 +206,32 @@ class IntegerRateModel:
         with self.arithmetic.exact():
             features = self.features(hyper_symbols, quality)
             state = _State(self, features.shape[1:], quality, coded)
-            for step in range(4):
-                state.fill(step, self._hidden(step, features, state), self.heads[step], code)
+            priors = self._in_floats(features, state) if self.config.one_shot else self._in_integers(features, state)
+            for step in priors:
+                state.take(step, code)
             return state.parsed()
+
+    def _in_integers(self, features: Array, state: "_State") -> Iterator[_Priors]:
+        """Means and scales of one context step after the other; each step reads what was decoded before."""
+        for step in range(4):
+            hidden, priors = self._hidden(step, features, state), []
+            for group, (mean_head, scale_head) in enumerate(self.heads[step]):
+                channels, rows, columns = area = state.area(step, group)
+                positions = hidden[:, rows, columns]
+                mean = state.mean_of(mean_head(positions), channels)
+                priors.append((area, mean, state.index_of(scale_head(positions), channels)))
+            yield priors
+
+    def _in_floats(self, features: Array, state: "_State") -> Iterator[_Priors]:
+        """The same for a one-shot model: all scales at once, and means by the context steps in floats."""
+        if self._means is None:
+            raise ModelError("a one-shot model needs its context steps")
+        index = state.index_of(self.scale(features), slice(None))
+        known = _floats(self.arithmetic.numbers(features, np.int32), ACTIVATION_BITS)
+        for step in range(4):
+            means = state.whole(self._means(step, known, state.ratio()))
+            areas = [state.area(step, group) for group in range(4)]
+            yield [(area, means[area[0]], index[area]) for area in areas]
 
     def _hidden(self, step: int, features: Array, state: "_State") -> Array:
         mix, spatial = self.steps[step]
@@ -214,12 +255,10 @@ class _State:
     def __init__(self, model: IntegerRateModel, size: tuple[int, int], quality: int, coded: tuple[int, int]) -> None:
         h, w = size
         self._model, self._arithmetic, self.coded, channels = model, model.arithmetic, coded, model.config.latent
-        rows = {
-            name: model.arithmetic.array(at_quality(table, quality)[:, None, None])
-            for name, table in model.tables.items()
-            if name != "factor"
-        }
-        self.floor, self.reciprocal, self.log_expected = rows["floor"], rows["reciprocal"], rows["log_expected"]
+        rows = {name: at_quality(table, quality)[:, None, None] for name, table in model.tables.items()}
+        self._deviation = _floats(rows["floor"], FLOOR_BITS)
+        self.floor, self.log_expected = (model.arithmetic.array(rows[name]) for name in ("floor", "log_expected"))
+        self.reciprocal = None if model.config.one_shot else model.arithmetic.array(rows["reciprocal"])
         self.decoded = model.arithmetic.zeros(channels, h, w)
         self.symbols, self.mean = np.zeros((channels, h, w), np.int32), np.zeros((channels, h, w), np.int32)
         self.index, self.kind = np.zeros((channels, h, w), np.uint8), np.zeros((channels, h, w), np.uint8)
@@ -234,32 +273,35 @@ class _State:
         self._model.shifted(ratio, LATENT_BITS + RECIPROCAL_BITS - ACTIVATION_BITS, LIMIT)
         return both
 
-    def fill(self, step: int, hidden: Array, heads: list[tuple[Layer, Layer]], code: CodeSymbols) -> None:
-        """Decode one step: position ORDER[step][j] of every 2×2 cell in each channel group j."""
-        priors = []
-        for group, (mean_head, scale_head) in enumerate(heads):
-            area = self._area(group, ORDER[step][group])
-            positions = hidden[:, area[1], area[2]]
-            mean = self._mean(mean_head(positions), area[0])
-            priors.append((area, mean, self._index(scale_head(positions), area[0])))
-        self._take(priors, code)
+    def ratio(self) -> NDArray[np.float32]:
+        """The decoded latent over its expected deviation, [M, h, w]."""
+        return _floats(self._arithmetic.numbers(self.decoded, np.int32), LATENT_BITS) / self._deviation
 
-    def _area(self, group: int, position: int) -> tuple[slice, slice, slice]:
-        size = self.decoded.shape[0] // 4
+    def whole(self, means: NDArray[np.float32]) -> Array:
+        """Means over the expected deviation, [M, ...], in units of 2⁻⁹ step. What is no number counts as 0."""
+        units = np.rint(np.nan_to_num(means * self._deviation) * np.float32(2.0**LATENT_BITS))
+        return self._arithmetic.array(np.clip(units, -LATENT_LIMIT, LATENT_LIMIT))
+
+    def area(self, step: int, group: int) -> tuple[slice, slice, slice]:
+        """What a step decodes of a channel group j: position ORDER[step][j] of every 2×2 cell."""
+        size, position = self.decoded.shape[0] // 4, ORDER[step][group]
         return slice(group * size, (group + 1) * size), slice(position // 2, None, 2), slice(position % 2, None, 2)
 
-    def _mean(self, head: Array, channels: slice) -> Array:
+    def mean_of(self, head: Array, channels: slice) -> Array:
+        """The output of a head of means, of these channels, in units of 2⁻⁹ step."""
         product = self._arithmetic.limited(head, -HEAD_LIMIT, HEAD_LIMIT)
         product *= self.floor[channels]
         return self._model.shifted(product, MEAN_BITS + FLOOR_BITS - LATENT_BITS, LATENT_LIMIT)
 
-    def _index(self, head: Array, channels: slice) -> Array:
+    def index_of(self, head: Array, channels: slice) -> Array:
+        """Scale indices from the output of a head."""
         total = self._arithmetic.limited(head, -HEAD_LIMIT, HEAD_LIMIT)
         total += self.log_expected[channels]
         total *= 2.0**-INDEX_BITS
         return self._arithmetic.limited(self._arithmetic.floored(total), 0, SCALE_COUNT - 1)
 
-    def _take(self, priors: list[tuple[tuple[slice, slice, slice], Array, Array]], code: CodeSymbols) -> None:
+    def take(self, priors: _Priors, code: CodeSymbols) -> None:
+        """Decode one step."""
         for area, mean, index in priors:
             self.mean[area] = self._arithmetic.numbers(mean, np.int32)
             self.index[area] = self._arithmetic.numbers(index, np.uint8)
@@ -280,3 +322,8 @@ class _State:
 
     def parsed(self) -> Parsed:
         return Parsed(self.symbols, self.mean, self.index, self.kind)
+
+
+def _floats(whole: NDArray[Any], bits: int) -> NDArray[np.float32]:
+    """Whole numbers of so many fractional bits, as floats."""
+    return whole.astype(np.float32) * np.float32(2.0**-bits)

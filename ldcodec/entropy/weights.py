@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from ldcodec.entropy.arithmetic import Arithmetic
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.hyperprior import CONTEXTS, HyperPrior, channelwise
-from ldcodec.entropy.integer import KNOTS, IntegerRateModel
+from ldcodec.entropy.integer import KNOTS, IntegerRateModel, MeanStep, table_widths
 from ldcodec.entropy.modelfiles import ID_KEYS, read_config
 from ldcodec.entropy.neighbours import NeighbourPrior
 from ldcodec.entropy.rangecoder import Coder
@@ -101,9 +101,15 @@ def checked_ids(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mappin
 
 
 def rate_model(
-    path: Path, config: Config, arrays: Mapping[str, NDArray[Any]], arithmetic: Arithmetic
+    path: Path,
+    config: Config,
+    arrays: Mapping[str, NDArray[Any]],
+    arithmetic: Arithmetic,
+    means: MeanStep,
 ) -> tuple[IntegerRateModel, dict[bytes, Coder]]:
     """Build the rate model of a weights file from its integer tensors, and a coder for each of its parse ids.
+
+    means: the context steps of a one-shot model; others do not call it.
 
     Raises ModelError for tensors that are missing, of the wrong shape or not exact.
     """
@@ -113,7 +119,7 @@ def rate_model(
     for key, identity in parse_ids(arrays).items():
         if identity not in coders:
             coders[identity] = _coder(path, config, arrays, key)
-    return IntegerRateModel(config, entries, arithmetic), coders
+    return IntegerRateModel(config, entries, arithmetic, means), coders
 
 
 def read_coder(path: Path, identity: bytes | None = None) -> Coder:
@@ -185,11 +191,12 @@ def integer_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """The shape of every parse-critical tensor except the frequency tables, which `Tables` checks."""
     m, ctx, hyper = config.latent, config.context, config.hyper
     layers = {"hyper.0": (4 * ctx, hyper, 1), "hyper.1": (4 * ctx, ctx, 1), "hyper.2": (ctx, ctx, 3)}
-    for k in range(4):
+    layers |= {"scale": (m, ctx, 1)} if config.one_shot else {}
+    for k in range(0 if config.one_shot else 4):
         layers |= {f"steps.{k}.mix": (ctx, ctx + (m if k else 0), 1), f"steps.{k}.spatial": (ctx, ctx, 3)}
         layers |= {f"steps.{k}.mean": (m, ctx, 1), f"steps.{k}.scale": (m, ctx, 1)}
-    shapes: dict[str, tuple[int, ...]] = {"integer.z_index": (hyper,), "integer.table.factor": (KNOTS, ctx)}
-    shapes |= {f"integer.table.{name}": (KNOTS, m) for name in ("floor", "reciprocal", "log_expected")}
+    shapes: dict[str, tuple[int, ...]] = {"integer.z_index": (hyper,)}
+    shapes |= {f"integer.table.{name}": (KNOTS, width) for name, width in table_widths(config).items()}
     for name, (rows, columns, size) in layers.items():
         shapes |= {
             f"integer.{name}.weight": (rows, columns, size, size),

@@ -79,7 +79,7 @@ class Limits:
         effort, config = 1, None
         if settings is not None and not settings.target.lossless:
             effort, config = settings.effort, config_of(weights)
-        halo = 0 if config is None else config.transform_halo
+        halo = 0 if config is None else config.analysis.halo
         self.check_memory(encoding_memory(width, height, cut(width, height), effort, halo, wide))
 
     def check_file(
@@ -105,7 +105,7 @@ class Limits:
         _check_payloads(source, weights)
         if is_large(header.width, header.height):
             return_memory_at_once()
-        self.check_memory(decoding_memory(header, source.spans, config.transform_halo + DENOISER_HALO, shown))
+        self.check_memory(decoding_memory(header, source.spans, config.synthesis.halo + DENOISER_HALO, shown))
 
     def check_memory(self, needed: float) -> None:
         """Raise LdcodecError if that many bytes are not free; warn if they are more than half of the free memory."""

@@ -32,7 +32,7 @@ def parts(config: Config) -> list[Part]:
     x, t = torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1)
     y, z = torch.ones(1, config.latent, SIDE // 16, SIDE // 16), torch.zeros(1, config.hyper, SIDE // 64, SIDE // 64)
     rate, condition = networks.rate, Condition(y, y, y, t)
-    steps = nn.ModuleList([rate.synthesis, rate.quality, rate.steps])
+    steps = nn.ModuleList([rate.synthesis, rate.quality, rate.steps, *([rate.scales] if rate.scales else [])])
     return [
         _part("analysis", networks.analysis, lambda: networks.analysis(x, t, networks.std), True, False),
         _part("hyper analysis", rate.analysis, lambda: rate.hyper_latent(y), True, False),
@@ -45,6 +45,8 @@ def parts(config: Config) -> list[Part]:
 def _parse(networks: Networks, z: Tensor, y: Tensor, t: Tensor) -> None:
     """The multiplications of parsing: a step computes only the quarter of each head's outputs that it uses."""
     features = networks.rate.features(z, t)
+    if networks.rate.scales is not None:
+        networks.rate.scales(features)
     for k, step in enumerate(networks.rate.steps):
         inputs = torch.cat([features, y], 1) if k else features
         hidden = step.spatial(step.mix(inputs))  # type: ignore[operator]

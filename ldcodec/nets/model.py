@@ -86,7 +86,7 @@ def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half
 def assembled(networks: Networks, integers: dict[str, Tensor]) -> Model:
     """A model that has not been written. Raises ModelError like `load_model`."""
     arrays, device = _integers(integers), networks.std.device
-    rate, coders = rate_model(Path(), networks.config, arrays, TorchArithmetic(device))
+    rate, coders = rate_model(Path(), networks.config, arrays, TorchArithmetic(device), networks.means)
     return Model("", weights.parse_id(arrays), coders, networks, rate, device)
 
 
@@ -123,7 +123,7 @@ def _load(path: Path, _modified: int, device: torch.device) -> Model:  # a chang
     arrays = _integers(tensors)
     identity = weights.checked_ids(path, arrays, metadata)["parse_id"]
     networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    integers, coders = rate_model(path, config, arrays, TorchArithmetic(device))
+    integers, coders = rate_model(path, config, arrays, TorchArithmetic(device), networks.means)
     return Model(path.parent.name, identity, coders, networks, integers, device)
 
 
@@ -149,6 +149,8 @@ def outline(config: Config) -> dict[str, tuple[int, ...]]:
     for name, count, width in (
         ("analysis.blocks8", c.blocks8, c.width8),
         ("analysis.blocks16", c.blocks16, c.width16),
+        ("synthesis.blocks8", c.synthesis.blocks8, c.synthesis.width8),
+        ("synthesis.blocks16", c.synthesis.blocks16, c.synthesis.width16),
         ("denoiser.blocks", c.denoiser_blocks, c.denoiser),
     ):
         shapes |= {f"net.{name}.{k}.first.weight": (width, width, 3, 3) for k in range(count)}

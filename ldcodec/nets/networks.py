@@ -106,6 +106,12 @@ class Networks(nn.Module):
         return np.ascontiguousarray(z[0].cpu().numpy())
 
     @torch.no_grad()
+    def means(self, step: int, features: NDArray[np.float32], decoded: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A context step of a one-shot model, see `entropy.integer.MeanStep`."""
+        found: Tensor = self.rate.means(step, self.array(features[None]), self.array(decoded[None]))
+        return found[0].cpu().numpy()
+
+    @torch.no_grad()
     def shortcut(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
         linear: NDArray[np.float32] = self.analysis.shortcut(self.array(picture[None]))[0].cpu().numpy()
         return linear
@@ -134,7 +140,7 @@ class Networks(nn.Module):
 
     @property
     def synthesis_halo(self) -> int:
-        return self.config.transform_halo
+        return self.config.synthesis.halo
 
     def array(self, values: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(values).to(self.std.device)

@@ -154,11 +154,17 @@ def _parts(networks: Networks) -> dict[str, _Part]:
         parts["texture"] = _Part(lambda latent, t: networks.picture(latent, t, 1.0), drawn, picture)
     for scale in VIEW_SCALES:
         parts[f"preview{scale}"] = _Part(_preview(networks, scale), drawn, picture)
+    for step in range(4 if networks.config.one_shot else 0):
+        parts[f"means{step}"] = _Part(_means(networks, step), ("context", "decoded")[: 1 + (step > 0)], ("means",))
     return parts
 
 
 def _preview(networks: Networks, scale: int) -> Callable[..., Any]:
     return lambda latent, t: networks.preview(latent, t, scale)
+
+
+def _means(networks: Networks, step: int) -> Callable[..., Any]:
+    return lambda context, decoded=None: networks.rate.means(step, context, decoded)
 
 
 def _inputs(networks: Networks, rows: int, columns: int) -> dict[str, Tensor]:
@@ -171,7 +177,9 @@ def _inputs(networks: Networks, rows: int, columns: int) -> dict[str, Tensor]:
     centre[..., -1, -1] *= 100  # there the synthesis draws by its shortcut alone
     known = {"centre": centre, "deviation": deviation, "scale": scale, "quality": quality}
     prepared = networks.denoiser.prepare(Condition(**known))
-    return known | {"u": u, "time": time, "latent": centre + deviation * u, **prepared._asdict()}
+    context = torch.randn(1, networks.config.context, rows, columns, generator=chance)
+    drawn = {"latent": centre + deviation * u, "context": context, "decoded": spread}
+    return known | {"u": u, "time": time, **drawn, **prepared._asdict()}
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldcodec.entropy.config import Config
+from ldcodec.entropy.config import CONTEXT_SCALE, Config
 from ldcodec.entropy.integer import ORDER
 from ldcodec.entropy.tables import SCALE_MIN, SKIPPED_SCALES
 from ldcodec.nets.blocks import QualityScale, act
@@ -31,8 +31,6 @@ from ldcodec.nets.quantise import (
 )
 
 DecodeStep = Callable[[int, Tensor, Tensor], Tensor]
-
-OUTPUT_SCALE = 0.3  # of the heads of the context steps: keeps Adam's first steps small
 
 
 @dataclass(frozen=True)
@@ -53,28 +51,29 @@ class Rated:
 
 
 class ContextStep(nn.Module):
-    """One context step: predicts mean and log-scale of the quarter of the elements that the step codes.
+    """One context step: predicts means, and unless all scales are known their logs, of the quarter that it codes.
 
     x: the features [B, ctx, h, w], after the first step followed by the decoded latent [B, M, h, w]; step: 0 … 3.
-    Returns two tensors [4, B, h·w/4, M/4], ordered like one entry of `by_step`.
+    Returns one or two tensors [4, B, h·w/4, M/4], ordered like one entry of `by_step`.
     """
 
     def __init__(self, config: Config, first: bool) -> None:
         super().__init__()
         c = config
         self.mix = nn.Conv2d(c.context + (0 if first else c.latent), c.context, 1)
-        self.spatial, self.head = nn.Conv2d(c.context, c.context, 3, padding=1), nn.Conv2d(c.context, 2 * c.latent, 1)
+        self.outputs = 1 if c.one_shot else 2
+        self.spatial = nn.Conv2d(c.context, c.context, 3, padding=1)
+        self.head = nn.Conv2d(c.context, self.outputs * c.latent, 1)
 
-    def forward(self, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, step: int) -> tuple[Tensor, ...]:
         # Each group needs the head's outputs at one position of every cell only, so the head runs as four small matrix
         # products instead of one convolution of which three quarters would be discarded.
         hidden = _selected(cell_positions(act(self.spatial(act(self.mix(x))))), ORDER[step])
         _, b, n, c = hidden.shape
-        weight = self.head.weight.view(2, 4, -1, c).transpose(0, 1).reshape(4, -1, c)
-        bias = self.head.bias.view(2, 4, 1, -1).transpose(0, 1).reshape(4, 1, -1)  # type: ignore[union-attr]
+        weight = self.head.weight.view(self.outputs, 4, -1, c).transpose(0, 1).reshape(4, -1, c)
+        bias = self.head.bias.view(self.outputs, 4, 1, -1).transpose(0, 1).reshape(4, 1, -1)  # type: ignore[union-attr]
         raw = torch.baddbmm(bias, hidden.view(4, b * n, c), weight.transpose(1, 2))
-        mean, log_scale = (OUTPUT_SCALE * raw).float().view(4, b, n, -1).chunk(2, -1)
-        return mean, log_scale
+        return (CONTEXT_SCALE * raw).float().view(4, b, n, -1).chunk(self.outputs, -1)
 
 
 class RateModel(nn.Module):
@@ -99,6 +98,7 @@ class RateModel(nn.Module):
         )
         self.quality = QualityScale(c.context)
         self.steps = nn.ModuleList([ContextStep(c, k == 0) for k in range(4)])
+        self.scales = nn.Conv2d(c.context, c.latent, 1) if c.one_shot else None
         self.z_mean, self.z_log_scale = nn.Parameter(torch.zeros(c.hyper)), nn.Parameter(torch.zeros(c.hyper))
 
     def hyper_latent(self, y: Tensor) -> Tensor:
@@ -153,10 +153,24 @@ class RateModel(nn.Module):
         features, grouped = features.to(kind), expected.view(len(expected), 4, 1, -1).movedim(1, 0)
         floor, log_expected = grouped.clamp(min=1), grouped.log()
         decoded = [torch.zeros_like(like, dtype=kind)] * 4
+        known = None if self.scales is None else by_step((CONTEXT_SCALE * self.scales(features)).float())
         for k, step in enumerate(self.steps):
             x = torch.cat([features, from_steps(torch.stack(decoded), features.shape[2:])], 1) if k else features
-            mean, log_scale = step(x, k)
+            mean, *own = step(x, k)
+            log_scale = own[0] if known is None else known[k]
             decoded[k] = (decode(k, mean * floor, log_scale + log_expected) / floor).to(kind)
+
+    def means(self, step: int, features: Tensor, decoded: Tensor | None) -> Tensor:
+        """The means of one context step, over the expected deviation: [B, M, h/2, w/2], see `entropy.integer.MeanStep`.
+
+        features: [B, ctx, h, w]; decoded: the latent decoded so far over its expected deviation, [B, M, h, w]; the
+        first step does not read it.
+        """
+        b, _, h, w = features.shape
+        x = features if decoded is None or step == 0 else torch.cat([features, decoded], 1)
+        mean = self.steps[step](x, step)[0]
+        grouped: Tensor = mean.permute(1, 0, 3, 2).reshape(b, -1, h // 2, w // 2)
+        return grouped
 
     def _rated(
         self, features: Tensor, parts: Tensor, expected: Tensor, coded: Tensor | None

@@ -17,13 +17,13 @@ class Synthesis(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        c = config
-        self.stem, self.up = nn.Conv2d(c.latent, c.width16, 3, padding=1), nn.Conv2d(c.width16, 4 * c.width8, 1)
+        c = config.synthesis
+        self.stem, self.up = nn.Conv2d(config.latent, c.width16, 3, padding=1), nn.Conv2d(c.width16, 4 * c.width8, 1)
         self.blocks16 = nn.Sequential(*(Residual(c.width16) for _ in range(c.blocks16)))
         self.blocks8 = nn.Sequential(*(Residual(c.width8) for _ in range(c.blocks8)))
         self.head = nn.Conv2d(c.width8, 192, 3, padding=1)
         self.quality16, self.quality8 = QualityScale(c.width16), QualityScale(c.width8)
-        self.klt = nn.Parameter(empty(c.latent, 768))
+        self.klt = nn.Parameter(empty(config.latent, 768))
 
     def forward(self, latent: Tensor, t: Tensor, std: Tensor) -> Tensor:
         """Latent [B, M, h, w], gain removed, and t [B] in 0..1 → picture [B, 3, 16h, 16w] in about 0..1, not clipped.

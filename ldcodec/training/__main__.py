@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -22,13 +23,15 @@ from ldcodec.nets.model import device_named, load_model
 from ldcodec.nets.networks import Networks
 from ldcodec.pictures.picture import Pixels
 from ldcodec.training.autoencoder import AutoencoderStage
-from ldcodec.training.checkpoint import Progress, write_weights
+from ldcodec.training.checkpoint import Progress, progress_of, write_weights
 from ldcodec.training.crops import Crops, load_pictures
 from ldcodec.training.denoising import DenoiserStage
+from ldcodec.training.grafting import grafted
 from ldcodec.training.profiling import TimedStep, report
 from ldcodec.training.release import export_model
 from ldcodec.training.selfcheck import write_check
 from ldcodec.training.settings import Phase, TrainingSettings, override, read_settings
+from ldcodec.training.sprint import adapt, fastest, hand_back
 from ldcodec.training.stages import Stage
 from ldcodec.training.start import block_covariance, fresh_networks, load_networks
 from ldcodec.training.texture import TextureStage
@@ -93,6 +96,21 @@ def texture(**options: object) -> None:
 
 
 @main.command()
+@training_options
+@click.option("--trials", default=60.0, show_default=True, help="Seconds to find the fastest way to make a step.")
+def sprint(trials: float, **options: object) -> None:
+    """Stage 1 on a GPU that is at hand for minutes: picks batch and compilation, and leaves small files."""
+
+    def prepare(stage: Stage, crops: Crops) -> bool:
+        way = fastest(stage, crops, trials, click.echo)
+        click.echo(f"{way.batch} crops a step, {'compiled' if way.compiled else 'not compiled'}")
+        adapt(stage, way)
+        return way.compiled
+
+    _train("autoencoder", options, prepare, hand_back)
+
+
+@main.command()
 @SETTINGS
 @click.option("--start", type=FILE, help="Weights; the default is untrained networks.")
 @DATA
@@ -129,6 +147,18 @@ def widen(weights: Path, target: Path, settings_file: Path) -> None:
     networks = widened(load_networks(weights), read_settings(settings_file).model)
     write_weights(target, networks, Progress("autoencoder"))
     click.echo(f"{target}: {sum(p.numel() for p in networks.parameters()) / 1e6:.1f} million weights")
+
+
+@main.command()
+@click.argument("weights", type=FILE)
+@click.argument("target", type=FILE)
+@click.option("--settings", "settings_file", type=FILE, required=True, help="TOML file with the other sizes.")
+def graft(weights: Path, target: Path, settings_file: Path) -> None:
+    """Make networks of other sizes, TARGET, from the parts of trained WEIGHTS that fit: a start for stage 1."""
+    networks, kept = grafted(load_networks(weights), read_settings(settings_file).model)
+    write_weights(target, networks, Progress("autoencoder"))
+    count = sum(p.numel() for p in networks.parameters())
+    click.echo(f"{target}: {count / 1e6:.1f} million weights, kept: {', '.join(kept) or 'nothing'}")
 
 
 @main.command()
@@ -209,7 +239,13 @@ def _indices(options: dict[str, Any]) -> list[int]:
     return indices
 
 
-def _train(name: str, options: dict[str, object]) -> None:
+def _train(
+    name: str,
+    options: dict[str, object],
+    prepare: Callable[[Stage, Crops], bool] = lambda *_: True,
+    saved: Callable[[Trainer], None] | None = None,
+) -> None:
+    """Run a stage. prepare: changes it for the machine, and says whether to compile its steps; saved: see `Trainer`."""
     settings = _settings(name, options)
     torch.set_num_threads(settings.run.threads)
     device = device_named(settings.run.device)
@@ -223,14 +259,17 @@ def _train(name: str, options: dict[str, object]) -> None:
         load_pictures(settings.data.validation, settings.data.validation_pictures) if settings.data.validation else []
     )
     minutes = getattr(settings, name).minutes
+    crops = Crops(found, device, largest)
     trainer = Trainer(
         stage,
-        Crops(found, device, largest),
+        crops,
         minutes,
         settings,
         Path(str(options["out"])),
         held_out=held_out,
         report=click.echo,
+        compiled=prepare(stage, crops),
+        saved=saved,
     )
     if resume is not None:
         trainer.resume(Path(str(resume)))
@@ -239,8 +278,11 @@ def _train(name: str, options: dict[str, object]) -> None:
 
 
 def _settings(name: str, options: dict[str, object]) -> TrainingSettings:
-    file = options["settings_file"]
+    file, start = options["settings_file"], options["start"]
     settings = read_settings(Path(str(file))) if file else TrainingSettings()
+    reached = None if start is None else progress_of(Path(str(start)))
+    if reached is not None and (reached.stage, name) == ("autoencoder", "autoencoder") and reached.phase:
+        settings = override(settings, autoencoder={"decoder": Phase(share=0)})  # nothing in these weights is fresh
     lists = {"pictures": options["data"] or None, "validation": options["validation"] or None}
     run = {key: options[key] for key in ("threads", "device", "seed")}
     return override(settings, data=lists, run=run, **{name: {"minutes": options["minutes"]}})

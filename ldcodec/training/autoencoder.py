@@ -12,7 +12,7 @@ from ldcodec.training.stages import Stage, StageLoss, balance, batch_errors
 
 
 class AutoencoderStage(Stage):
-    """Loss (bits a pixel + λ·MSE)·(λ/0.017)^−0.4.
+    """Loss (bits a pixel + λ·MSE)·(λ/0.017)^balance, −0.4 by default.
 
     The synthesis reads the centroid of each latent's cell, as in a decoder; the gradient passes this step unchanged.
     """
@@ -20,17 +20,21 @@ class AutoencoderStage(Stage):
     name = "autoencoder"
 
     def __init__(self, networks: Networks, settings: AutoencoderSettings) -> None:
-        super().__init__(networks, (settings.phase,), settings.shortcut_rate)
-        self.muon = settings.muon
+        phases = tuple(phase for phase in (settings.decoder, settings.phase) if phase.share)
+        super().__init__(networks, phases, settings.shortcut_rate)
+        self.prepares = settings.decoder.share > 0
+        self.muon, self.balance = settings.muon, settings.balance
 
     def trained(self) -> tuple[nn.Module, ...]:
         """All networks but the denoiser."""
         return self.networks.analysis, self.networks.rate, self.networks.synthesis, self.networks.gain
 
     def enter(self, phase: int) -> None:
-        """Everything but the denoiser learns, and the rate model sees noise in place of rounding."""
+        """Everything but the denoiser learns, at first not the latent; the rate model sees noise, not rounding."""
         self.networks.train().requires_grad_(True)
         self.networks.denoiser.requires_grad_(False)
+        for part in (self.networks.analysis, self.networks.gain):
+            part.requires_grad_(phase > 0 or not self.prepares)
 
     def loss(self, x: Tensor, t: Tensor, phase: int) -> StageLoss:
         """See `Stage.loss`."""
@@ -42,7 +46,7 @@ class AutoencoderStage(Stage):
             known = rated.mean + centroid(torch.round(y - rated.mean), rated.scale)
         decoded = networks.synthesis((y + (known - y).detach()) / scales.gain, t, networks.std)
         bpp, error = rated.bits / x[0, 0].numel(), batch_errors(decoded, x)
-        loss = ((bpp + quality.multiplier(t) * error) * balance(t)).mean()
+        loss = ((bpp + quality.multiplier(t) * error) * balance(t, self.balance)).mean()
         return StageLoss(loss, {"bpp": bpp.detach().mean(), "mse": error.detach().mean()})
 
 

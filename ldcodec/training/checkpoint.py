@@ -48,9 +48,36 @@ def rounded(networks: Networks) -> dict[str, Tensor]:
 
 def write_weights(path: Path, networks: Networks, progress: Progress) -> None:
     """Write weights that can be exported, and from which every stage can start."""
+    write_tensors(path, *_weights(networks, progress))
+
+
+def write_parts(folder: Path, name: str, networks: Networks, progress: Progress, limit: int) -> list[Path]:
+    """The same as files NAME-1.safetensors, NAME-2.safetensors … of at most about `limit` bytes, to be moved singly.
+
+    A tensor is never cut, so one that is larger makes a larger file.
+    """
+    tensors, metadata = _weights(networks, progress)
+    parts: list[dict[str, Tensor]] = [{}]
+    for key, tensor in tensors.items():
+        if parts[-1] and sum(t.nbytes for t in parts[-1].values()) + tensor.nbytes > limit:
+            parts.append({})
+        parts[-1][key] = tensor
+    paths = [folder / f"{name}-{number}.safetensors" for number in range(1, len(parts) + 1)]
+    for path, part in zip(paths, parts, strict=True):
+        write_tensors(path, part, metadata)
+    return paths
+
+
+def _weights(networks: Networks, progress: Progress) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a weights file."""
     tensors = {f"net.{name}": t for name, t in rounded(networks).items()}
-    metadata = {"config": json.dumps(asdict(networks.config)), "progress": json.dumps(asdict(progress))}
-    write_tensors(path, tensors, metadata)
+    return tensors, {"config": json.dumps(asdict(networks.config)), "progress": json.dumps(asdict(progress))}
+
+
+def progress_of(path: Path) -> Progress | None:
+    """Where the run stood that left a file or a pattern of parts; None for a file that says nothing of it."""
+    named = read_tensors(next(iter(sorted(path.parent.glob(path.name))), path), prefixes=("none",))[1].get("progress")
+    return None if named is None else Progress(**json.loads(named))
 
 
 def write_state(

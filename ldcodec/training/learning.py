@@ -19,10 +19,10 @@ WARM_UP = 3  # steps before the recorded one: they compile, and let the librarie
 
 
 class Learner:
-    """Makes the steps of a stage with one optimiser."""
+    """Makes the steps of a stage with one optimiser. compiled: whether a recorded step is compiled first."""
 
-    def __init__(self, stage: Stage, optimiser: ClippedAdam) -> None:
-        self.stage, self.optimiser = stage, optimiser
+    def __init__(self, stage: Stage, optimiser: ClippedAdam, compiled: bool = True) -> None:
+        self.stage, self.optimiser, self.compiled = stage, optimiser, compiled
         self.device = stage.networks.std.device
         self.recordings: dict[tuple[int, torch.Size], Recording] = {}
         if self.device.type == "cuda":
@@ -61,7 +61,7 @@ class Learner:
             self.stage.loss(x, t, phase)
 
     def _recording(self, phase: int) -> "Recording":
-        loss = torch.compile(self.stage.loss, dynamic=False)
+        loss = torch.compile(self.stage.loss, dynamic=False) if self.compiled else self.stage.loss
         return Recording(lambda x, t: self._learn(loss, x, t, phase), lambda: self.optimiser.zero_grad(True))
 
     def _learn(self, loss: Callable[..., object], x: Tensor, t: Tensor, phase: int) -> Figures:

@@ -38,7 +38,7 @@ class Times:
 
 
 class TimedStep:
-    """A step of the first phase of a stage on `count` crops of size×size pixels, as the training loop makes it."""
+    """A step of the last phase of a stage on `count` crops of size×size pixels, as the training loop makes it."""
 
     def __init__(self, stage: Stage, crops: Crops, count: int, size: int) -> None:
         self.stage, self.crops, self.count, self.size = stage, crops, count, size
@@ -46,7 +46,8 @@ class TimedStep:
         self.optimiser: ClippedAdam = stage_optimiser(stage)
         for group in self.optimiser.param_groups:
             group["lr"] = TINY_RATE
-        stage.enter(0)
+        self.phase = len(stage.phases) - 1
+        stage.enter(self.phase)
 
     def run(self, number: int = 0) -> Times:
         """Make the step; the number seeds its crops."""
@@ -54,7 +55,7 @@ class TimedStep:
         x = self.crops.batch(self.count, self.size, np.random.default_rng(number))
         marks.append(now(self.device))
         with autocast(self.device):
-            loss = self.stage.loss(x, qualities(self.count, self.device), 0).loss
+            loss = self.stage.loss(x, qualities(self.count, self.device), self.phase).loss
         marks.append(now(self.device))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -81,14 +82,14 @@ def report(step: TimedStep, steps: int) -> Iterator[str]:
     yield operators(step)
 
 
-def replayed(step: TimedStep, steps: int) -> float:
-    """Seconds per step, data included, as in training on a GPU: compiled and replayed without waiting in between."""
-    learner = Learner(step.stage, step.optimiser)
+def replayed(step: TimedStep, steps: int, compiled: bool = True) -> float:
+    """Seconds per step, data included, as in training: on a GPU compiled, recorded, and replayed without waiting."""
+    learner = Learner(step.stage, step.optimiser, compiled)
     for number in range(RECORDED + 1 + steps):
         if number == RECORDED + 1:
             begun = now(step.device)
         x = step.crops.batch(step.count, step.size, np.random.default_rng(number))
-        learner.step(x, qualities(step.count, step.device), 0, TINY_RATE)
+        learner.step(x, qualities(step.count, step.device), step.phase, TINY_RATE)
     return (now(step.device) - begun) / steps
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ldcodec.entropy import integer
-from ldcodec.entropy.config import Config
+from ldcodec.entropy.config import CONTEXT_SCALE, Config
 from ldcodec.entropy.hyperprior import HyperPrior
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.entropy.tables import (
@@ -27,7 +27,7 @@ from ldcodec.errors import ModelError
 from ldcodec.nets.model import assembled, save_model
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.quantise import information
-from ldcodec.nets.rate import OUTPUT_SCALE, ContextStep
+from ldcodec.nets.rate import ContextStep
 from ldcodec.pictures.picture import Pixels
 from ldcodec.training.checkpoint import rounded
 from ldcodec.training.codebook import designed, trellis_tensors
@@ -124,6 +124,9 @@ def cheapest_scale(scale: float, coder: Coder) -> int:
 
 
 def _steps(networks: Networks) -> dict[str, Tensor]:
+    if networks.rate.scales is not None:
+        weight, bias = _weights(networks.rate.scales)
+        return _scale("scale", CONTEXT_SCALE * weight.double(), CONTEXT_SCALE * bias.double())
     entries: dict[str, Tensor] = {}
     for k, step in enumerate(cast(list[ContextStep], list(networks.rate.steps))):
         fraction = integer.ACTIVATION_BITS
@@ -131,11 +134,15 @@ def _steps(networks: Networks) -> dict[str, Tensor]:
             layer = getattr(step, part)
             entries |= _layer(f"steps.{k}.{part}", *_weights(layer), fraction, fraction)
         weight, bias = _weights(step.head)
-        (mean, scale), (mean_bias, scale_bias) = weight.double().chunk(2), bias.double().chunk(2)
-        unit = OUTPUT_SCALE / LOG_RATIO  # log-scales become scale indices
-        entries |= _layer(f"steps.{k}.mean", OUTPUT_SCALE * mean, OUTPUT_SCALE * mean_bias, fraction, integer.MEAN_BITS)
-        entries |= _layer(f"steps.{k}.scale", unit * scale, unit * scale_bias, fraction, integer.INDEX_BITS)
+        (mean, scale), (mean_bias, scale_bias) = ((CONTEXT_SCALE * both.double()).chunk(2) for both in (weight, bias))
+        entries |= _layer(f"steps.{k}.mean", mean, mean_bias, fraction, integer.MEAN_BITS)
+        entries |= _scale(f"steps.{k}.scale", scale, scale_bias)
     return entries
+
+
+def _scale(name: str, weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
+    """A head of log-scales, which become scale indices."""
+    return _layer(name, weight / LOG_RATIO, bias / LOG_RATIO, integer.ACTIVATION_BITS, integer.INDEX_BITS)
 
 
 def _weights(layer: nn.Module) -> tuple[Tensor, Tensor]:
@@ -172,12 +179,13 @@ def _tables(networks: Networks) -> dict[str, Tensor]:
     factor = networks.rate.quality(t.float()).double().flatten(1)
     floor = expected.clamp(min=1)
     index = (expected.log() - math.log(SCALE_MIN)) / LOG_RATIO
-    return {
-        "table.factor": _fixed(factor, integer.FACTOR_BITS + HEADROOM_BITS),
-        "table.floor": _fixed(floor, integer.FLOOR_BITS),
-        "table.reciprocal": _fixed(1 / floor, integer.RECIPROCAL_BITS),
-        "table.log_expected": _fixed(index + 0.5, integer.INDEX_BITS),
+    tables = {
+        "factor": _fixed(factor, integer.FACTOR_BITS + HEADROOM_BITS),
+        "floor": _fixed(floor, integer.FLOOR_BITS),
+        "reciprocal": _fixed(1 / floor, integer.RECIPROCAL_BITS),
+        "log_expected": _fixed(index + 0.5, integer.INDEX_BITS),
     }
+    return {f"table.{name}": tables[name] for name in integer.table_widths(networks.config)}
 
 
 def _fixed(values: Tensor, bits: int) -> Tensor:

@@ -63,9 +63,9 @@ def qualities(count: int, device: torch.device) -> Tensor:
     return (torch.arange(count, device=device) + torch.rand(1, device=device)) / count
 
 
-def balance(t: Tensor) -> Tensor:
-    """(λ/0.017)^−0.4, [B]: the factor that makes losses at low and high quality weigh about the same."""
-    return (quality.multiplier(t) / NEUTRAL) ** -0.4
+def balance(t: Tensor, power: float = -0.4) -> Tensor:
+    """(λ/0.017)^power, [B]: the default makes losses at low and high quality weigh about the same."""
+    return (quality.multiplier(t) / NEUTRAL) ** power
 
 
 def batch_errors(decoded: Tensor, x: Tensor) -> Tensor:

@@ -50,18 +50,26 @@ def fresh_networks(config: Config, covariance: NDArray[np.float64], seed: int = 
 
     They are a working transform codec, so that training starts near JPEG and not from noise.
     """
+    networks = untrained(config, seed)
+    matrix, deviation = karhunen_loeve(covariance, config.latent)
+    with torch.no_grad():
+        networks.analysis.klt.copy_(matrix)
+        networks.synthesis.klt.copy_(matrix)
+        networks.std.copy_(deviation[:, None, None])
+    return networks
+
+
+def untrained(config: Config, seed: int) -> Networks:
+    """The same without shortcuts."""
     torch.manual_seed(seed)
     networks = Networks(config)
     for part in (networks.analysis, networks.synthesis, networks.rate, networks.gain):
         initialise(part)
     for layer in (networks.analysis.head, networks.synthesis.head, *(step.head for step in networks.rate.steps)):
         nn.init.zeros_(layer.weight)  # type: ignore[arg-type, union-attr]
+    if networks.rate.scales is not None:
+        nn.init.zeros_(networks.rate.scales.weight)
     nn.init.normal_(networks.rate.synthesis[0].weight, std=0.1)  # type: ignore[arg-type]
-    matrix, deviation = karhunen_loeve(covariance, config.latent)
-    with torch.no_grad():
-        networks.analysis.klt.copy_(matrix)
-        networks.synthesis.klt.copy_(matrix)
-        networks.std.copy_(deviation[:, None, None])
     return networks
 
 
@@ -83,10 +91,14 @@ def initialise(part: nn.Module) -> None:
 def load_networks(path: Path, config: Config | None = None) -> Networks:
     """The networks in a model, a training state, or a state dict with its sizes in the metadata, as float32.
 
+    path: of the file, or a pattern such as runs/light/flat-*.safetensors for one that was written in parts.
     config: the sizes to expect, or None for any. A file without a denoiser gets a fresh one, which does nothing until
     it is trained. Raises ModelError for a file that cannot be read, lacks another tensor, or has other sizes.
     """
-    tensors, metadata = read_tensors(path)
+    tensors: dict[str, Tensor] = {}
+    for part in sorted(path.parent.glob(path.name)) or [path]:
+        some, metadata = read_tensors(part)  # which are the same in all parts
+        tensors |= some
     named = "net." if any(name.startswith("net.") for name in tensors) else ""
     weights = {name.removeprefix(named): t.float() for name, t in tensors.items() if name.startswith(named)}
     networks = Networks(_agreed(path, metadata, config))

@@ -53,15 +53,20 @@ class Trainer:
         held_out: list[Pixels] | None = None,
         clock: Callable[[], float] = time.monotonic,
         report: Callable[[str], None] = print,
+        compiled: bool = True,
+        saved: Callable[["Trainer"], None] | None = None,
     ) -> None:
-        """minutes: the time of the stage, including that of the run it was resumed from; clock: gives seconds."""
+        """minutes: the time of the stage, including that of the run it was resumed from; clock: gives seconds.
+
+        compiled: see `Learner`; saved: called after every checkpoint.
+        """
         self.stage, self.crops, self.minutes, self.settings, self.folder = stage, crops, minutes, settings, folder
         self.held_out, self.clock, self.report = held_out or [], clock, report
         self.device = stage.networks.std.device
         self.parameters = stage.parameters()
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.optimiser = stage_optimiser(stage)
-        self.learner = Learner(stage, self.optimiser)
+        self.learner, self.saved = Learner(stage, self.optimiser, compiled), saved
         self.progress, self.stop = Progress(stage.name), False
         self.skipped = torch.zeros((), device=self.device)
         self.window = Window(defaultdict(lambda: torch.zeros((), device=self.device)), defaultdict(int), 0, 0.0)
@@ -104,6 +109,8 @@ class Trainer:
         """Write the averaged weights and the state."""
         write_weights(self.folder / WEIGHTS, self.averaged(), self.progress)
         self._write_state(STATE)
+        if self.saved is not None:
+            self.saved(self)
 
     def averaged(self) -> Networks:
         """A copy of the networks with the running average of their weights, in evaluation mode."""
@@ -112,6 +119,11 @@ class Trainer:
             if name in self.average:
                 parameter.copy_(self.average[name])
         return networks
+
+    @property
+    def descending(self) -> bool:
+        """Whether the rate is on its way down for the last time."""
+        return self._descends(self._place())
 
     def validate(self) -> None:
         """Reports bits and PSNR on the held-out pictures."""
@@ -126,15 +138,16 @@ class Trainer:
 
     def _turn(self, before: Moment, here: Moment) -> None:
         """Between two steps: enters the next phase, and keeps the state from which the final descent begins."""
-        phases = self.stage.phases
         if here.phase != self.progress.phase:
             self.progress = replace(self.progress, phase=here.phase, phase_step=self.progress.step)
             self.stage.enter(here.phase)
-            self.report(f"phase {here.phase + 1} of {len(phases)} begins after {self.progress.step} steps")
-        last = here.phase == len(phases) - 1
-        falling = descends(phases[here.phase], here.done)
-        if last and falling and not (before.phase == here.phase and descends(phases[before.phase], before.done)):
+            self.report(f"phase {here.phase + 1} of {len(self.stage.phases)} begins after {self.progress.step} steps")
+        if self._descends(here) and not self._descends(before):
             self._write_state(FLAT_STATE)
+
+    def _descends(self, here: Moment) -> bool:
+        phases = self.stage.phases
+        return here.phase == len(phases) - 1 and descends(phases[here.phase], here.done)
 
     def _update(self, here: Moment) -> None:
         phase, step = self.stage.phases[here.phase], self.progress.step

@@ -4,8 +4,6 @@ As in Net2Net (Chen, Goodfellow and Shlens 2016, "Net2WiderNet" and "Net2DeeperN
 copies: they have random inputs and outputs of zero, so that nothing changes at first and no two are the same.
 """
 
-from dataclasses import asdict
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,6 @@ from ldcodec.errors import UsageError
 from ldcodec.nets.networks import Networks
 from ldcodec.training.start import initialise
 
-GROWING = ("width8", "width16", "context", "hyper", "blocks8", "blocks16")
 QUIET = 0.1  # scale of new weights: Adam's first steps move all new channels by the same amount, useful or not
 SILENT = -6.0  # log scale of a new channel of the hyper-latent: the smallest σ there is, which costs no bits
 
@@ -42,9 +39,18 @@ def widened(networks: Networks, config: Config, seed: int = 0) -> Networks:
 def _check(before: Config, after: Config) -> None:
     if before.latent != after.latent:
         raise UsageError(f"a latent of {before.latent} channels cannot become one of {after.latent}")
-    for name in GROWING:
-        if asdict(after)[name] < asdict(before)[name]:
-            raise UsageError(f"{name} is {asdict(before)[name]} and cannot become {asdict(after)[name]}")
+    if before.one_shot != after.one_shot:
+        raise UsageError(f"one_shot is {before.one_shot} and cannot become {after.one_shot}")
+    sizes = _growing(after)
+    for name, size in _growing(before).items():
+        if sizes[name] < size:
+            raise UsageError(f"{name} is {size} and cannot become {sizes[name]}")
+
+
+def _growing(config: Config) -> dict[str, int]:
+    """The sizes that may grow."""
+    synthesis = {f"synthesis {name}": size for name, size in config.synthesis._asdict().items()}
+    return {"context": config.context, "hyper": config.hyper, **config.analysis._asdict(), **synthesis}
 
 
 def _silence(larger: Networks) -> None:
