@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import tracemalloc
 import warnings
 import zlib
@@ -26,6 +27,7 @@ from ldcodec.errors import FormatError, LdcodecWarning, PictureError
 from ldcodec.jobs.limits import decoding_memory, encoding_memory
 from ldcodec.nets.model import Model
 from ldcodec.pictures.codepoints import ADOBE_CURVE, ADOBE_RGB
+from ldcodec.pictures.metadata import strip
 from ldcodec.pictures.notes import Notes
 from ldcodec.pictures.picture import Picture, Pixels, at_depth
 from ldcodec.pictures.profiles import made
@@ -473,3 +475,178 @@ def test_a_smooth_ramp_has_no_bands(shipped_model: Model) -> None:
         edges = np.flatnonzero(np.diff(found[64, :, 1].astype(int)))
         steps[depth] = np.diff([-1, *edges, 511]).max()
     assert steps[16] <= 4 < 24 <= steps[8]
+
+
+@pytest.mark.parametrize("depth", [10, 12])
+@pytest.mark.parametrize("shape", ["grey", "RGB", "RGBA"])
+def test_avif_is_read_at_its_depth(shape: str, depth: int) -> None:
+    samples = smooth(40, 60) >> (16 - depth)
+    samples = {"grey": samples[:, :, 0], "RGB": samples, "RGBA": np.dstack([samples, samples[:, :, 1]])}[shape]
+    data = imagecodecs.avif_encode(samples, bitspersample=depth, level=100, speed=8)
+    found = read(io.BytesIO(data))
+    full = np.floor(imagecodecs.avif_decode(data) * (65535 / ((1 << depth) - 1)) + 0.5)
+    assert found.depth == depth
+    assert np.array_equal(found.array(), full)
+    assert np.abs(found.array() / 65535 - samples / ((1 << depth) - 1)).max() < 0.02
+
+
+def test_avif_of_10_bits_looks_as_pillow_shows_it() -> None:
+    samples = smooth(40, 60) >> 6
+    data = imagecodecs.avif_encode(samples, bitspersample=10, level=95, speed=8)
+    assert np.abs(read(io.BytesIO(data)).pixels / 257 - np.asarray(Image.open(io.BytesIO(data)))).mean() < 1
+    assert np.array_equal(from_image(Image.open(io.BytesIO(data))).pixels, read(io.BytesIO(data)).pixels)
+
+
+@pytest.mark.parametrize("depth", [10, 12, 16])
+@pytest.mark.parametrize("shape", ["grey", "RGB", "RGBA"])
+def test_jpeg_2000_is_read_at_its_depth(shape: str, depth: int) -> None:
+    samples = values(16, 24, *SHAPES[shape][2:], white=(1 << depth) - 1)
+    data = imagecodecs.jpeg2k_encode(samples, level=0, bitspersample=depth, reversible=True)
+    expected = np.floor(samples * (65535 / ((1 << depth) - 1)) + 0.5).astype(np.uint16)
+    assert_read(data, expected, depth)
+
+
+@pytest.mark.parametrize("mode", ["RGB;16", "RGBA;16", "I;16"])
+def test_heic_is_read_at_its_depth(mode: str) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    array = smooth(64, 64)
+    array = {"RGB;16": array, "RGBA;16": np.dstack([array, array[:, :, 1]]), "I;16": array[:, :, 0]}[mode]
+    file = io.BytesIO()
+    heif.from_bytes(mode, (64, 64), array.tobytes()).save(file, quality=95)
+    for found in (read(io.BytesIO(file.getvalue())), from_image(heif.HeifImageFile(io.BytesIO(file.getvalue())))):
+        assert found.depth == 10
+        assert 0 < np.abs(found.array().astype(int) - array).mean() < 300
+        assert len(np.unique(found.pixels)) > 64  # as many as there are in 8 bits, and more
+
+
+def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = imagecodecs.avif_encode(smooth(40, 60) >> 6, bitspersample=10, level=95, speed=8)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.warns(LdcodecWarning, match=r"its 10-bit samples are reduced to 8 bits; pip install 'ldcodec\[deep\]'"):
+        assert read(io.BytesIO(data)).depth == 8
+
+
+def tiff_of(array: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, array, **options)
+    return file.getvalue()
+
+
+def assert_read_from_file(data: bytes, expected: Deep, depth: int = 16) -> None:
+    found = read(io.BytesIO(data))
+    assert found.depth == depth and np.array_equal(found.array(), expected)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_floats_are_rounded_to_16_bits(shape: str, kind: type) -> None:
+    floats: NDArray[Any] = (values(*SHAPES[shape]) / 65535).astype(kind)
+    extra = {"extrasamples": ["unassalpha"]} if "alpha" in shape or shape == "RGBA" else {}
+    photometric = "rgb" if shape.startswith("RGB") else "minisblack"
+    data = tiff_of(floats, photometric=photometric, planarconfig="contig", **extra)
+    with pytest.warns(LdcodecWarning, match="its floats are rounded to 16 bits"):
+        assert_read_from_file(data, np.rint(floats.astype(np.float64) * 65535).astype(np.uint16))
+
+
+def test_floats_a_little_beyond_are_clipped_and_others_refused() -> None:
+    floats = np.full((40, 50, 3), 0.5, np.float32)
+    floats[0, 0] = -0.5, 1.5, np.nan
+    with pytest.warns(LdcodecWarning) as caught:
+        found = read(io.BytesIO(tiff_of(floats, photometric="rgb")))
+    assert found.pixels[0, 0].tolist() == [0, 65535, 0]
+    assert "its floats from -0.5 to 1.5 are clipped to 0..1" in [str(warning.message) for warning in caught]
+    with pytest.raises(PictureError, match=r"floats from 0 to 255; scale them to 0..1 first"):
+        read(io.BytesIO(tiff_of(np.linspace(0, 255, 6000, dtype=np.float32).reshape(40, 50, 3), photometric="rgb")))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_planes_of_16_bits_are_read(order: Literal["<", ">"], compression: str | None) -> None:
+    samples = values(3, 37, 53)
+    options = {"photometric": "rgb", "planarconfig": "separate", "byteorder": order, "compression": compression}
+    data = tiff_of(samples, **options)
+    assert_read_from_file(data, samples.transpose(1, 2, 0))
+    with pytest.raises(PictureError, match="Pillow shows wrongly"):
+        from_image(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_floats_of_grey_have_both_polarities(photometric: str) -> None:
+    floats = values(5, 7) / np.float32(65535)
+    with pytest.warns(LdcodecWarning):
+        found = read(io.BytesIO(tiff_of(floats.astype(np.float32), photometric=photometric))).pixels
+    expected = np.rint(floats * 65535)
+    assert np.abs(found - (expected if photometric == "minisblack" else 65535 - expected)).max() <= 1
+
+
+def test_grey_with_alpha_of_16_bits_in_tiff() -> None:
+    samples = values(37, 53, 2)
+    data = tiff_of(samples, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"])
+    assert_read_from_file(data, samples)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_tiff_of_odd_depths(bits: int) -> None:
+    samples = values(16, 24, 3, white=(1 << bits) - 1)
+    data = bytearray(tiff_of(samples, photometric="rgb", byteorder="<", metadata=None))
+    rows = [np.unpackbits(row.astype(">u2").view(np.uint8)).reshape(-1, 16)[:, 16 - bits :].ravel() for row in samples]
+    strips = b"".join(np.packbits(row).tobytes() for row in rows)
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        page = file.pages[0]
+        place, count = page.dataoffsets[0], page.databytecounts[0]
+        bits_at = page.tags[258].valueoffset
+        counts_at = page.tags[279].valueoffset
+    data[place : place + count] = strips.ljust(count, b"\0")
+    struct.pack_into("<3H", data, bits_at, bits, bits, bits)
+    struct.pack_into("<I", data, counts_at, len(strips))
+    expected = np.floor(samples * (65535 / ((1 << bits) - 1)) + 0.5).astype(np.uint16)
+    assert_read_from_file(bytes(data), expected, bits)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_odd_tiff_is_turned_once(orientation: int) -> None:
+    samples = values(3, 5, 7)
+    plain = samples.transpose(1, 2, 0)
+    odd = tiff_of(samples, photometric="rgb", planarconfig="separate", extratags=[(274, 3, 1, orientation, True)])
+    usual = tiff_of(plain, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
+    assert np.array_equal(read(io.BytesIO(odd)).pixels, read(io.BytesIO(usual)).pixels)
+
+
+def test_odd_tiff_keeps_profile_and_resolution() -> None:
+    icc = made(ADOBE_CURVE, ADOBE_RGB, "a profile")
+    options = {"photometric": "rgb", "iccprofile": icc, "resolution": (300, 200), "resolutionunit": 2, "software": "x"}
+    found = read(io.BytesIO(tiff_of(values(3, 40, 50), planarconfig="separate", **options)))
+    assert found.icc == icc and found.notes.resolution == (300, 200) and found.exif is not None
+
+
+def test_missing_tifffile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiff_of(values(3, 37, 53), photometric="rgb", planarconfig="separate")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(
+        PictureError, match=r"TIFF picture of a kind that needs tifffile: pip install 'ldcodec\[deep\]'"
+    ):
+        read(io.BytesIO(data))
+
+
+def test_profiles_are_applied_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for array, primaries in ((values(16, 24, 3), ADOBE_RGB), (values(16, 24), None)):
+        icc = made(ADOBE_CURVE, primaries, "a profile")
+        deep = strip(picture_of(array, icc=icc))
+        flat = strip(Picture(at_depth(array, 8), icc=icc))
+        assert deep.depth == 16 and deep.icc is None and deep.pixels.shape == array.shape
+        assert np.abs(deep.pixels / 257 - flat.pixels).max() < 4  # in the darkest colours 8 bits are coarse
+        assert np.abs(deep.pixels / 257 - flat.pixels).mean() < 0.6
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.warns(LdcodecWarning, match=r"converted to sRGB in 8 bits; pip install 'ldcodec\[deep\]'"):
+        assert strip(picture_of(values(5, 7), icc=icc)).depth == 8
+
+
+def test_pq_keeps_16_bits() -> None:
+    samples = smooth(40, 60)
+    data = imagecodecs.png_encode(samples)
+    place = data.index(b"IDAT") - 4
+    chunk = b"cICP" + bytes([9, 16, 0, 1])
+    data = data[:place] + b"\0\0\0\4" + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[place:]
+    with pytest.warns(LdcodecWarning, match="high dynamic range"):
+        found = read(io.BytesIO(data))
+    assert found.depth == 16 and len(np.unique(found.pixels[:, :, 0])) > 300

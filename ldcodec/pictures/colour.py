@@ -95,16 +95,25 @@ def to_srgb(picture: Picture) -> Picture:
     """Convert a picture to sRGB, without a profile; grey stays grey. A damaged profile is dropped with a warning."""
     if picture.icc is None or profiles.is_srgb(picture.icc, picture.grey):
         return replace(picture, icc=None)
-    if picture.depth > 8:
-        warn("its colours are converted to sRGB in 8 bits")
-    image = Image.fromarray(at_depth(picture.pixels, 8))
-    image = image.convert("RGB") if space(picture.icc) == b"RGB " else image
+    of_rgb = space(picture.icc) == b"RGB "
+    pixels = np.repeat(picture.pixels[:, :, None], 3, 2) if picture.grey and of_rgb else picture.pixels
     try:
-        converted = np.array(profiles.to_srgb(image, picture.icc))
+        converted = _in_srgb(pixels, picture.icc)
     except ImageCms.PyCMSError:
         warn("its colour profile is damaged and is not applied")
         return replace(picture, icc=None)
-    return replace(picture.at_depth(8), pixels=converted[:, :, 1].copy() if picture.grey else converted, icc=None)
+    picture = picture if converted.dtype == picture.pixels.dtype else picture.at_depth(8)
+    return replace(picture, pixels=converted[:, :, 1].copy() if picture.grey else converted, icc=None)
+
+
+def _in_srgb(pixels: Pixels, icc: bytes) -> Pixels:
+    """Pixels (H, W, 3) or (H, W) as (H, W, 3) in sRGB, in 8 bits where imagecodecs is missing. Raises PyCMSError."""
+    if pixels.dtype == np.uint16:
+        try:
+            return profiles.to_srgb_deep(pixels, icc)
+        except ImportError:
+            warn("its colours are converted to sRGB in 8 bits; pip install 'ldcodec[deep]' keeps all of them")
+    return np.array(profiles.to_srgb(Image.fromarray(at_depth(pixels, 8)), icc))
 
 
 def _nclx(image: Image.Image) -> CodePoints | None:

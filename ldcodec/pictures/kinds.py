@@ -2,12 +2,15 @@
 
 import io
 import struct
+from contextlib import suppress
 from typing import BinaryIO, NoReturn
 
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from ldcodec.errors import PictureError
+from ldcodec.pictures import oddtiff
+from ldcodec.pictures.oddtiff import OddTiff
 
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}  # brands of HEIF files with HEVC
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0")
@@ -79,7 +82,8 @@ def opened(stream: BinaryIO) -> Image.Image:
         if head[place : place + len(mark)] == mark:
             _refuse_raw(name)
     try:
-        return Image.open(stream)
+        image = Image.open(stream)
+        return _deep_tiff(image, stream) if isinstance(image, TiffImageFile) else image
     except UnidentifiedImageError:
         stream.seek(0)
         if head[:4] in TIFF_MARKS:
@@ -90,15 +94,33 @@ def opened(stream: BinaryIO) -> Image.Image:
         raise
 
 
+def _deep_tiff(image: TiffImageFile, stream: BinaryIO) -> Image.Image:
+    """A TIFF file without what Pillow makes of it, where that is wrong or less than there is."""
+    if not (oddtiff.is_odd(image.tag_v2) and (image.mode == "F" or _in_planes(image))):
+        return image
+    stream.seek(0)
+    return OddTiff(stream)
+
+
+def _in_planes(image: TiffImageFile) -> bool:
+    """Whether samples of 16 bits stand in a plane for each colour, which Pillow reads as if they had 8."""
+    return bool(image.tag_v2.get(oddtiff.PLANES) == 2 and max(image.tag_v2.get(_BITS, (1,))) > 8)
+
+
 def check(image: Image.Image) -> None:
     """Raise PictureError for what Pillow opens and shows wrongly.
 
-    Of raw files that look like TIFF it shows the small preview, and signed integers of 8 bits as if they had no sign.
+    Of raw files that look like TIFF it shows the small preview, signed integers of 8 bits as if they had no sign, and
+    planes of 16 bits as noise.
     """
     if isinstance(image, TiffImageFile):
         _check_raw(image.tag_v2)
         if _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()):
             raise PictureError("its samples are signed integers; convert it to unsigned ones of 8 or 16 bits first")
+        if _in_planes(image) and image.mode != "I;16" and not isinstance(image, OddTiff):
+            raise PictureError(
+                "its planes of 16 bits, which Pillow shows wrongly; tifffile.imread gives them as an array"
+            )
 
 
 def is_white_zero(image: Image.Image) -> bool:
@@ -145,18 +167,20 @@ def _opened_tiff(stream: BinaryIO) -> Image.Image:
     stream.seek(tags.next)
     tags.load(stream)
     _check_raw(tags)
+    if tags.get(_PHOTOMETRIC) == 0:
+        stream.seek(0)
+        with suppress(UnidentifiedImageError):
+            image = Image.open(_black_is_zero(stream.read()))
+            if image.mode != "F":
+                image.info[WHITE_IS_ZERO] = True
+                return image
+    if oddtiff.is_odd(tags):
+        stream.seek(0)
+        return OddTiff(stream)
     bits = tags.get(_BITS, (1,))
     kind = "floats" if _FLOATS in tags.get(_SAMPLE_FORMAT, ()) else "integers"
     if kind == "floats" or max(bits) > 16:
         raise PictureError(f"its samples are {kind} of {max(bits)} bits; convert it to integers of 8 or 16 bits first")
-    if tags.get(_PHOTOMETRIC) == 0:
-        stream.seek(0)
-        try:
-            image = Image.open(_black_is_zero(stream.read()))
-        except UnidentifiedImageError:
-            _refuse_tiff(tags)
-        image.info[WHITE_IS_ZERO] = True
-        return image
     _refuse_tiff(tags)
 
 

@@ -16,6 +16,7 @@ from ldcodec.pictures.guard import warn
 from ldcodec.pictures.notes import Notes, notes_of
 from ldcodec.pictures.picture import Picture
 from ldcodec.pictures.rawprofiles import raw_profile
+from ldcodec.pictures.samples import upright
 from ldcodec.pictures.segments import XMP_MARK
 from ldcodec.pictures.xmp import XmpError
 
@@ -45,11 +46,7 @@ class Collected:
 
     def turned_samples(self, samples: NDArray[np.uint16]) -> NDArray[np.uint16]:
         """Samples (H, W) or (H, W, C) as their orientation asks."""
-        if self.orientation in (5, 6, 7, 8):
-            samples = samples.swapaxes(0, 1)
-        down = -1 if self.orientation in (3, 4, 7, 8) else 1
-        across = -1 if self.orientation in (2, 3, 6, 7) else 1
-        return np.ascontiguousarray(samples[::down, ::across])
+        return upright(samples, self.orientation)
 
 
 def collect(image: Image.Image, file: Findings) -> Collected:

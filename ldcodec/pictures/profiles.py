@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from ldcodec.pictures.codepoints import Point, Primaries, TransferCurve
+from ldcodec.pictures.picture import Pixels
 
 Matrix = NDArray[np.float64]
 
@@ -106,6 +107,24 @@ def to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
     if converted is None:
         raise ImageCms.PyCMSError("lcms returned no picture")
     return converted
+
+
+def to_srgb_deep(pixels: Pixels, icc: bytes) -> Pixels:
+    """uint16 (H, W, 3) or (H, W) with a profile of the same colours in sRGB, (H, W, 3).
+
+    Raises ImportError where imagecodecs is missing, and ImageCms.PyCMSError if the profile is damaged.
+    """
+    from imagecodecs import CMS, cms_transform
+
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    flags = CMS.FLAGS.BLACKPOINTCOMPENSATION | CMS.FLAGS.NOOPTIMIZE
+    space = "gray" if pixels.ndim == 2 else "rgb"
+    try:
+        return np.asarray(
+            cms_transform(pixels, icc, srgb, colorspace=space, outcolorspace="rgb", intent=1, flags=flags), np.uint16
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ImageCms.PyCMSError(error) from error
 
 
 def _opened(icc: bytes) -> ImageCms.ImageCmsProfile:

@@ -38,9 +38,10 @@ def given(path: Path) -> str:
 
 
 def returned(path: Path, source: Container) -> str:
-    """Mode and size of the restored picture, and the metadata that it kept."""
+    """Mode, size and depth of the restored picture, and the metadata that it kept."""
     with Image.open(path) as image:
         found = [f"{image.mode} {image.width}x{image.height}"]
+    found += [f"{source.header.depth} bits"] if source.header.depth > 8 else []
     found += [PARTS[chunk.kind] for chunk in source.chunks if chunk.kind in PARTS]
     return ", ".join([*found, *(["lossless"] if source.lossless else [])])
 
