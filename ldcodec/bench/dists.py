@@ -25,21 +25,24 @@ def distance(original: Pixels, decoded: Pixels) -> float:
     Raises LdcodecError if the weights are not installed.
     """
     similarity = torch.zeros(())
-    layers = zip(_maps(original), _maps(decoded), *_weights(), strict=True)
-    for x, y, texture, structure in layers:
-        mean_x, mean_y = x.mean(1), y.mean(1)
-        variance_x, variance_y = x.var(1, correction=0), y.var(1, correction=0)
-        covariance = ((x - mean_x[:, None]) * (y - mean_y[:, None])).mean(1)
+    for x, y, texture, structure in zip(_maps(original), _maps(decoded), *_weights(), strict=True):
+        mean_x, mean_y = x.mean(0), y.mean(0)
+        x, y = x - mean_x, y - mean_y
         same_mean = (2 * mean_x * mean_y + SMALL) / (mean_x**2 + mean_y**2 + SMALL)
-        same_shape = (2 * covariance + SMALL) / (variance_x + variance_y + SMALL)
+        same_shape = (2 * _products(x, y) + SMALL) / (_products(x, x) + _products(y, y) + SMALL)
         similarity += texture @ same_mean + structure @ same_shape
     return float(1 - similarity)
 
 
+def _products(x: Tensor, y: Tensor) -> Tensor:
+    """The mean product at each channel, [c]."""
+    return (x * y).mean(0)
+
+
 def _maps(pixels: Pixels) -> list[Tensor]:
-    """The picture itself in 0..1 and its features, [c, n] each."""
-    samples = torch.from_numpy(pixels.copy()).permute(2, 0, 1).flatten(1) / 255
-    return [samples, *(features[0].flatten(1) for features in stages(pixels))]
+    """The picture itself in 0..1 and its features, [n, c] each."""
+    samples = torch.from_numpy(pixels.copy()).flatten(0, 1) / 255
+    return [samples, *(features[0].flatten(1).T for features in stages(pixels))]
 
 
 @cache

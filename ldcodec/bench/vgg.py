@@ -32,6 +32,7 @@ def stages(pixels: Pixels) -> tuple[Tensor, ...]:
 def _stages(data: bytes, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
     samples = torch.frombuffer(bytearray(data), dtype=torch.uint8).reshape(shape).permute(2, 0, 1)[None] / 255
     hidden = (samples - torch.tensor(MEAN)[:, None, None]) / torch.tensor(DEVIATION)[:, None, None]
+    hidden = hidden.contiguous(memory_format=torch.channels_last)  # a third faster
     found, left = [], iter(_layers())
     for number, convolutions in enumerate(STAGES):
         hidden = _pooled(hidden) if number else hidden
@@ -57,4 +58,7 @@ def _layers() -> list[tuple[Tensor, Tensor]]:
     def tensor(layer: int, name: str) -> Tensor:
         return torch.from_numpy(np.array(network[f"Conv_{layer}"][name], np.float32))
 
-    return [(tensor(k, "kernel").permute(3, 2, 0, 1), tensor(k, "bias")) for k in range(sum(STAGES))]
+    kernels = (tensor(k, "kernel").permute(3, 2, 0, 1) for k in range(sum(STAGES)))
+    return [
+        (kernel.contiguous(memory_format=torch.channels_last), tensor(k, "bias")) for k, kernel in enumerate(kernels)
+    ]
