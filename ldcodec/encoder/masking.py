@@ -1,9 +1,10 @@
 """Where errors show: weights of squared errors for `--tune visual`.
 
 Busy ground hides errors that flat ground shows, so block codecs quantise by the variance of a block (the adaptive
-quantisation of x264 and AV1's encoders). And the eye sees coarse errors better than fine ones (Mannos and Sakrison
-1974). So the squared error of an element is weighed by its position and by its channel, and the encoder's choice of
-symbols does the rest: the format knows nothing of it. docs/experiments.md has what it brings.
+quantisation of x264 and AV1's encoders). A step of an sRGB value is more of a step to the eye where it is dark, as the
+cube roots of L*a*b* have it. And the eye sees coarse errors better than fine ones (Mannos and Sakrison 1974). So the
+squared error of an element is weighed by its position and by its channel, and the encoder's choice of symbols does the
+rest: the format knows nothing of it. docs/experiments.md has what it brings.
 """
 
 from dataclasses import dataclass, replace
@@ -11,15 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ldcodec.bitstream.layout import latent_size
+from ldcodec.bitstream.layout import coded_size, latent_size
 from ldcodec.bitstream.slices import PIXELS
 from ldcodec.encoder.interface import Floats
 from ldcodec.pictures.picture import Pixels, white_of
 
 LUMA = 0.299, 0.587, 0.114
-POWER = 0.75  # of the contrast
+FLAT = 8.0  # a deviation, of 0..255, well below which ground is as good as flat; SSIM's is 0.03 · 255
+DARK = 16.0  # of 0..255, likewise: sRGB is a straight line below 10
 MOST = 4.0  # times as much as the average, or as little
-FINE = 0.25  # the weight of a channel whose basis picture is all finest detail; that of a smooth one is 1
+FINE = 0.15  # the weight of a channel whose basis picture is all finest detail; that of a smooth one is 1
 ROWS = 64  # of the latent, which are measured at once
 
 
@@ -41,23 +43,30 @@ class Weights:
 
 
 def visual(picture: Pixels, basis: Floats) -> Weights:
-    """Weights by contrast and fineness, each 1 in the geometric mean.
+    """Weights by ground and fineness, each 1 in the geometric mean.
 
     picture: (H, W, 3) or (H, W); basis: of the shortcut's channels, [M, 3, 16, 16].
     """
-    return Weights(_by_contrast(picture), _by_fineness(basis))
+    return Weights(_by_ground(picture), _by_fineness(basis))
 
 
-def _by_contrast(picture: Pixels) -> Floats:
-    """Weights by the standard deviation of luma in the 16×16 pixels of a position, in units of 0..255, plus 1."""
-    rows, columns = latent_size(picture.shape[1], picture.shape[0])
-    contrast, unit = np.ones((rows, columns)), 255 / white_of(picture)
-    for top in range(0, -(-picture.shape[0] // PIXELS), ROWS):
+def _by_ground(picture: Pixels) -> Floats:
+    """Weights by mean m and deviation s of luma in the 16×16 pixels of a position: 1/√((s² + FLAT²)·(m + DARK)).
+
+    The second factor is the square of the slope of the light's cube root: light is about the value to the power 2.2, so
+    that the slope is about m to the power −0.27.
+    """
+    rows, columns = coded_size(picture.shape[1], picture.shape[0])
+    weights, unit = np.empty((rows, columns)), 255 / white_of(picture)
+    for top in range(0, rows, ROWS):
         part = picture[PIXELS * top : PIXELS * (top + ROWS)]
-        found = _deviation(part @ np.array(LUMA) if part.ndim == 3 else part.astype(np.float64))
-        contrast[top : top + len(found), : found.shape[1]] += unit * found
-    relative = np.exp(np.log(contrast).mean()) / contrast
-    return np.asarray(np.clip(relative**POWER, 1 / MOST, MOST), np.float32)
+        luma: NDArray[np.float64] = part @ np.array(LUMA) if part.ndim == 3 else part.astype(np.float64)
+        mean, deviation = _moments(unit * luma)
+        weights[top : top + ROWS] = 1 / np.sqrt((deviation**2 + FLAT**2) * (mean + DARK))
+    weights = np.clip(weights / np.exp(np.log(weights).mean()), 1 / MOST, MOST)
+    found = np.ones(latent_size(picture.shape[1], picture.shape[0]), np.float32)
+    found[:rows, :columns] = weights
+    return found
 
 
 def _by_fineness(basis: Floats) -> Floats:
@@ -69,8 +78,9 @@ def _by_fineness(basis: Floats) -> Floats:
     return np.asarray(weights / np.exp(np.log(coded).mean()), np.float32)
 
 
-def _deviation(luma: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The standard deviation in squares of 16×16 pixels, [h, w]; the last row and column are repeated to fill them."""
+def _moments(luma: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation in squares of 16×16 pixels, [h, w]; the last row and column are repeated to fill them."""
     height, width = luma.shape
     padded = np.pad(luma, ((0, -height % PIXELS), (0, -width % PIXELS)), "edge")
-    return np.asarray(padded.reshape(len(padded) // PIXELS, PIXELS, -1, PIXELS).std((1, 3)))
+    squares = padded.reshape(len(padded) // PIXELS, PIXELS, -1, PIXELS)
+    return squares.mean((1, 3)), squares.std((1, 3))
