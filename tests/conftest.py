@@ -1,5 +1,6 @@
 """Fixtures and settings of all tests, above all a tiny model that works: a KLT around small random networks."""
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ import ldcodec
 from ldcodec import cli
 from ldcodec.bitstream import slices
 from ldcodec.decoder import tiles
-from ldcodec.encoder import sliced
+from ldcodec.encoder import patching, sliced
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.modelfiles import find_file
 from ldcodec.errors import ModelError
@@ -210,6 +211,14 @@ def either(request: pytest.FixtureRequest) -> Model:
 def ldc(model: Model) -> bytes:
     """A sound file of the tiny model."""
     return ldcodec.encode(photo(), quality=50, model=model)
+
+
+@pytest.fixture(scope="module")
+def without_patches() -> Iterator[None]:
+    """Leave all to the networks, for tests of what these do: of what the tiny model draws, much would be patched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patching, "WRECKED", math.inf)
+        yield
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.read import from_image
 from tests.pictures import colours, disc, grey, texture
 
+pytestmark = pytest.mark.usefixtures("without_patches")
+
 
 def test_opaque_alpha_is_dropped() -> None:
     with_alpha = Image.fromarray(np.dstack([colours(), np.full((5, 7), 255, np.uint8)]))

@@ -19,6 +19,8 @@ from ldcodec.errors import ModelError
 from ldcodec.nets.model import Model
 from tests.pictures import texture
 
+pytestmark = pytest.mark.usefixtures("without_patches")
+
 
 def test_bits_are_those_of_the_tables(model: Model) -> None:
     """Symbols within and beyond the reach of each table, by counts and the length of the escape code."""

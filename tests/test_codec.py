@@ -38,6 +38,8 @@ from tests.conftest import without_trellis
 from tests.measure.cost import rated
 from tests.pictures import gradient, noise, psnr, texture
 
+pytestmark = pytest.mark.usefixtures("without_patches")
+
 QUALITIES = 0, 1000, 2000, 3000, 4095
 SHAPES = [(1, 1), (1, 300), (17, 33), (64, 64), (65, 63), (400, 1)]
 

@@ -17,6 +17,8 @@ from ldcodec.nets.model import Model
 from tests.commands import TINY, Call, error_line
 from tests.pictures import psnr, texture
 
+pytestmark = pytest.mark.usefixtures("without_patches")
+
 SAMPLE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
 
 

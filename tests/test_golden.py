@@ -12,7 +12,8 @@ where a picture of this size would be one.
 Files with a trellis lie in `trellis/`: the same pictures, written in the same way, by the same model with the tensors
 `trellis_tensors(first_tables())` of `ldcodec.training.codebook`. Those in `neighbours/` were written by that model with
 `neighbour_tensors(fitted(analysed(networks, patterns(0)), hidden=8))` of `ldcodec.training.fitting`, on the pictures
-of `tests.conftest.patterns`.
+of `tests.conftest.patterns`; `neutral.ldc` is `grey.ldc` with the chunk that says RGB, and `patches.ldc` the picture
+of `with_stripes`.
 """
 
 import io
@@ -47,6 +48,13 @@ SLICES = {
     "neighbours/sliced.ldc": ["11f5adea", "d93098a1", "4b853e14", "3acf25eb"],
 }
 TEXTS = (b"profile " * 9, b"II*\0\x08\0\0\0\0\0\0\0\0\0", b"<x:xmpmeta/>")
+
+
+def with_stripes() -> Pixels:
+    """The first picture with stripes of red and cyan, which its file stores exactly."""
+    picture = texture(45, 70, 3)
+    picture[16:32, 16:48] = np.where(np.arange(32)[:, None] % 2, [255, 0, 0], [0, 255, 255])
+    return picture
 
 
 def checksum(pixels: Pixels) -> str:
@@ -129,6 +137,20 @@ def test_a_picture_of_several_slices_decodes(newest_model: Model, name: str) -> 
     assert found.shape == original.shape and psnr(found, original) > 19.5
     part = decode_array(data, model=newest_model, request=Request(region=(10, 100, 40, 60)))
     assert np.abs(part.astype(int) - found[100:160, 10:50]).max() <= 1
+
+
+def test_patches_are_exact(newest_model: Model) -> None:
+    data, original = (GOLDEN / "neighbours" / "patches.ldc").read_bytes(), with_stripes()
+    assert [chunk.kind for chunk in container.read(data).chunks] == ["PTCH"]
+    found = decode_array(data, model=newest_model)
+    assert np.array_equal(found[16:32, 16:48], original[16:32, 16:48]) and psnr(found, original) > 19.5
+
+
+def test_grey_in_rgb_is_grey(newest_model: Model) -> None:
+    data = (GOLDEN / "neighbours" / "neutral.ldc").read_bytes()
+    assert [chunk.kind for chunk in container.read(data).chunks] == ["grey"]
+    grey = decode_array((GOLDEN / "neighbours" / "grey.ldc").read_bytes(), model=newest_model)
+    assert np.array_equal(decode_array(data, model=newest_model), np.repeat(grey[:, :, None], 3, 2))
 
 
 def test_notes_come_back() -> None:

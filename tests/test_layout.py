@@ -20,6 +20,8 @@ from ldcodec.errors import FormatError
 from ldcodec.nets.model import Model
 from tests.pictures import texture
 
+pytestmark = pytest.mark.usefixtures("without_patches")
+
 
 class NoFile(Exception):
     """A file that a reader must refuse, according to the document."""
@@ -168,7 +170,7 @@ def scalar(model: Model) -> bytes:
 Maker = Callable[[Model], bytes]
 MAKERS: dict[str, Maker] = {
     "rgb": lambda model: encode(texture(130, 200), quality=40, model=model),
-    "grey": lambda model: encode(texture(70, 65)[:, :, 0], quality=90, model=model),
+    "grey": lambda model: encode(texture(70, 65)[:, :, 0], quality=30, model=model),
     "deep": lambda model: encode(texture(70, 65).astype(np.uint16) * 250, quality=90, model=model),
     "one pixel": lambda model: encode(np.array([[[0, 0, 9]]], np.uint8), quality=0, model=model),
     "without a trellis": scalar,

@@ -14,6 +14,8 @@ from ldcodec.pictures.picture import Pixels
 from tests.commands import Call
 from tests.pictures import noise, photo, texture
 
+pytestmark = pytest.mark.usefixtures("without_patches")
+
 
 def half_busy(height: int = 128, width: int = 192) -> Pixels:
     """Low contrast on the left, noise on the right."""

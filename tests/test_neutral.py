@@ -18,6 +18,8 @@ from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Pixels
 from tests.pictures import disc, psnr, texture
 
+pytestmark = pytest.mark.usefixtures("without_patches")
+
 GREY = np.ascontiguousarray(texture(150, 100, 5)[:, :, 1])
 IN_RGB = np.repeat(GREY[:, :, None], 3, 2)
 WAYS: dict[str, dict[str, Any]] = {

@@ -28,6 +28,8 @@ from tests.pictures import noise, texture
 from tests.reference import CONSTANTS, Found, Parser, Unreadable, entries_of, parse_id
 from tests.test_layout import Layout, layout_of
 
+pytestmark = pytest.mark.usefixtures("without_patches")
+
 PICTURES: dict[str, tuple[Pixels, int]] = {  # and their quality
     "texture": (texture(70, 130), 60),
     "grey": (texture(33, 50)[:, :, 0], 20),

@@ -69,7 +69,8 @@ def containers(draw: Draw) -> Container:
     """Any container whose fields are in range: lossless or not, with chunks of every type that it may hold."""
     width, height = draw(sizes())
     whole = draw(st.sampled_from([None, None, *sorted(chunktypes.WHOLE_PICTURES)]))
-    known = draw(st.sets(st.sampled_from(sorted(chunktypes.DEFINED - chunktypes.WHOLE_PICTURES))))
+    unfit = chunktypes.WHOLE_PICTURES | ({chunktypes.PATCHES} if whole else set())
+    known = draw(st.sets(st.sampled_from(sorted(chunktypes.DEFINED - unfit))))
     kinds = draw(st.permutations([*sorted(known), *([whole] if whole else []), *draw(st.lists(UNKNOWN, max_size=3))]))
     model = st.binary(min_size=8, max_size=8).filter(lambda parse_id: parse_id != chunktypes.NO_MODEL)
     parse_id = chunktypes.NO_MODEL if whole else draw(model)

@@ -31,6 +31,8 @@ from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Picture, Pixels
 from tests.pictures import psnr, texture
 
+pytestmark = pytest.mark.usefixtures("without_patches")
+
 SAMPLE = Path(__file__).resolve().parent.parent / "ldcodec" / "bench" / "landscape.png"
 Pixels = Pixels
 

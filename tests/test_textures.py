@@ -9,6 +9,7 @@ from ldcodec.codec import decode_array, encode
 from ldcodec.nets import synthesis
 from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Pixels
+from tests.measure.textures import examined
 from tests.pictures import photo, psnr
 from tests.textures import hostile
 
@@ -31,6 +32,13 @@ def test_a_board_of_single_pixels_spoils_nothing_around_it(shipped_model: Model,
     decoded = decode_array(data, realism=realism, model=shipped_model)
     assert psnr(decoded[outside], pixels[outside]) > (30 if realism else 40)
     assert psnr(decoded[~outside], pixels[~outside]) > 9
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_hostile_textures_are_drawn_and_spoil_nothing(shipped_model: Model, seed: int) -> None:
+    """A sample of what `python -m tests.measure.textures` tries by thousands."""
+    found = examined(hostile(seed), shipped_model)
+    assert not found.bad and found.outside > 28
 
 
 @pytest.mark.parametrize("seed", [28, 155, 193, 20071])

@@ -15,11 +15,12 @@ TEXTS = "text"
 RESOLUTION = "dpis"
 NEUTRAL = "grey"  # red, green and blue are equal everywhere
 ALPHA = "ALPH"
+PATCHES = "PTCH"  # blocks that are stored exactly
 WEBP = "WEBP"
 PNG = "PNGI"
 
 WHOLE_PICTURES = frozenset({WEBP, PNG})  # the whole picture, stored losslessly; the file has no latent
-CRITICAL = WHOLE_PICTURES | {ALPHA}  # a reader that does not know one of these must refuse the file
+CRITICAL = WHOLE_PICTURES | {ALPHA, PATCHES}  # a reader that does not know one of these must refuse the file
 DEFINED = CRITICAL | {ICC, EXIF, XMP, IPTC, TEXTS, RESOLUTION, NEUTRAL}
 
 NO_MODEL = bytes(8)  # parse id of a file that needs no model
@@ -46,6 +47,8 @@ def problem(kinds: Sequence[str], parse_id: bytes) -> str | None:
         return "it holds two lossless pictures"
     if bool(wholes) != (parse_id == NO_MODEL):
         return "it names a model although its picture is lossless" if wholes else "it names no model"
+    if wholes and PATCHES in known:
+        return "it holds patches although its picture is lossless"
     return None
 
 

@@ -87,6 +87,11 @@ class Layout:
         """Whether pixels are drawn as single values: those of a grey picture, or of one in RGB without colours."""
         return self.header.grey or any(entry.kind == chunktypes.NEUTRAL for entry in self.entries)
 
+    @property
+    def patched(self) -> bool:
+        """Whether a chunk stores blocks of the picture exactly, in a box that may be as large as the picture."""
+        return any(entry.kind == chunktypes.PATCHES for entry in self.entries)
+
     def problem(self, length: int) -> str | None:
         """Return what is wrong with a file of this many bytes, or None."""
         if length == self.end:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import TypedDict
 
-import numpy as np
-
 from ldcodec.bitstream.arguments import check_flag, check_number, check_type, check_whole
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.slices import VIEW_SCALES, Area
@@ -12,7 +10,7 @@ from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.diffusion import MAX_STEPS
 from ldcodec.diffusion.samplers import SAMPLERS, OnStep
 from ldcodec.errors import UsageError
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.picture import Pixels, averaged
 
 REALISTIC_STEPS = 8  # default for a realism above 0 in a model without a second synthesis
 
@@ -116,22 +114,11 @@ class Request:
     def cut(self, plane: Pixels) -> Pixels:
         """Crop or reduce a whole plane, (H, W) or (H, W, C). A preview averages boxes; its sides are rounded up."""
         if self.scale != 1:
-            return _averaged(plane, self.scale)
+            return averaged(plane, self.scale)
         if self.region is None:
             return plane
         x, y, width, height = self.region
         return plane[y : y + height, x : x + width]
-
-
-def _averaged(plane: Pixels, side: int) -> Pixels:
-    """The means of boxes, which at the right and lower edges may be smaller."""
-    height, width = plane.shape[:2]
-    rows = np.add.reduceat(plane, np.arange(0, height, side), axis=0, dtype=np.uint32)
-    sums = np.add.reduceat(rows, np.arange(0, width, side), axis=1)
-    tall, wide = (np.minimum(side, length - np.arange(0, length, side)) for length in (height, width))
-    counts = np.outer(tall, wide).astype(np.uint32).reshape(sums.shape[:2] + (1,) * (plane.ndim - 2))
-    means: Pixels = ((sums + counts // 2) // counts).astype(plane.dtype)
-    return means
 
 
 class DecodeOptions(TypedDict, total=False):

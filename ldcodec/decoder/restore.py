@@ -9,7 +9,7 @@ import numpy as np
 from ldcodec.bitstream.chunktypes import CRITICAL
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.reader import MAX_LISTED, Damage, Reader
-from ldcodec.bitstream.slices import PIXELS
+from ldcodec.bitstream.slices import PIXELS, Area
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import REALISTIC_STEPS, DecodeSettings, Request
@@ -17,6 +17,7 @@ from ldcodec.decoder.tiles import halo_of, picture_of, preview_of, region_of
 from ldcodec.diffusion.samplers import OnStep
 from ldcodec.errors import DamagedError, LdcodecWarning, SalvageableError, SalvageWarning
 from ldcodec.pictures import chunks
+from ldcodec.pictures.patches import Patches
 from ldcodec.pictures.picture import Picture, Pixels, at_depth
 
 FindModel = Callable[[bytes], DecoderModel]
@@ -39,11 +40,11 @@ def restore(
     extra = _verified_chunks(source, request)
     if source.lossless:
         return _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
-    alpha = chunks.alpha(extra)  # first, so that a bad alpha plane is refused before the long work
+    alpha, patches = _planes(source, extra)  # first, so that bad ones are refused before the long work
     model = find_model(source.header.parse_id)
     _warn_of_steps(model, settings)
     latent = Latent(source, model, request.salvage, depth=request.depth)
-    pixels = _pixels(latent, settings, request, on_step)
+    pixels = _pixels(latent, patches, settings, request, on_step)
     if latent.damaged:
         warnings.warn(_loss(latent, settings, request), SalvageWarning, stacklevel=3)
     return _complete(pixels, extra, request, alpha)
@@ -61,10 +62,10 @@ def restore_each(
     if model is None:
         yield _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
         return
-    alpha = chunks.alpha(extra)
+    alpha, patches = _planes(source, extra)
     latent = Latent(source, model, keep_all=len(variants) > 1, depth=request.depth)
     for settings in variants:
-        yield _complete(_pixels(latent, settings, request, None), extra, request, alpha)
+        yield _complete(_pixels(latent, patches, settings, request, None), extra, request, alpha)
 
 
 def misfits(source: Reader) -> list[Damage]:
@@ -132,22 +133,30 @@ def _complete(pixels: Pixels, extra: Container, request: Request, alpha: Pixels 
     return replace(chunks.unpack(at_depth(pixels, depth), plane, extra), depth=depth)
 
 
+def _planes(source: Reader, extra: Container) -> tuple[Pixels | None, Patches | None]:
+    return chunks.alpha(extra), chunks.patches_of(extra, source.layout.drawn_grey)
+
+
 def _warn_of_steps(model: DecoderModel, settings: DecodeSettings) -> None:
     if settings.realism and settings.steps is None and not model.networks.textured:
         text = f"its model has no synthesis for texture, so realism takes {REALISTIC_STEPS} steps"
         warnings.warn(text, LdcodecWarning, stacklevel=4)  # the caller of `decode_picture`
 
 
-def _pixels(latent: Latent, settings: DecodeSettings, request: Request, on_step: OnStep | None) -> Pixels:
-    drawn = _drawn(latent, settings, request, on_step)
+def _pixels(
+    latent: Latent, patches: Patches | None, settings: DecodeSettings, request: Request, on_step: OnStep | None
+) -> Pixels:
+    area = request.area(latent.header)
+    drawn = _drawn(latent, area, settings, request.scale, on_step)
+    if patches is not None:
+        patches.laid(drawn, area or Area(0, drawn.shape[0], 0, drawn.shape[1]), request.scale)
     in_three = drawn.ndim == 2 and not latent.source.header.grey
     return np.repeat(drawn[:, :, None], 3, axis=2) if in_three else drawn
 
 
-def _drawn(latent: Latent, settings: DecodeSettings, request: Request, on_step: OnStep | None) -> Pixels:
-    area = request.area(latent.header)
-    if settings.draft or request.scale != 1:
-        return preview_of(latent, request.scale, area)
+def _drawn(latent: Latent, area: Area | None, settings: DecodeSettings, scale: int, on_step: OnStep | None) -> Pixels:
+    if settings.draft or scale != 1:
+        return preview_of(latent, scale, area)
     return picture_of(latent, settings, on_step) if area is None else region_of(latent, area, settings)
 
 

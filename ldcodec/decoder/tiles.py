@@ -122,7 +122,7 @@ def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels
     told = begun("slice", len(numbers))
 
     def rendered(parsed: Parsed) -> Array:  # slice by slice, because the shortcut needs no halo
-        return networks.preview(networks.array(_in_steps(parsed)[None, :, :, left:right]), t, scale)
+        return networks.preview(networks.array(in_steps(parsed)[None, :, :, left:right]), t, scale)
 
     for number, preview in zip(numbers, latent.each(numbers, rendered), strict=True):
         drawn = Area(side * spans[number].top, side * spans[number].bottom, side * left, side * right)
@@ -134,7 +134,7 @@ def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels
     return pixels
 
 
-def _in_steps(parsed: Parsed) -> NDArray[np.float32]:
+def in_steps(parsed: Parsed) -> NDArray[np.float32]:
     """A parsed latent in quantisation steps, [M, h, w]: what means and symbols say, near enough for a preview."""
     steps = (parsed.mean + reconstructed(parsed.symbols, parsed.kind)).astype(np.float32)
     steps *= np.float32(2.0**-LATENT_BITS)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from ldcodec.bitstream import quality
+from ldcodec.bitstream import chunktypes, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.encoder.outlook import Forecast
@@ -39,8 +39,9 @@ class Coded:
 
     @property
     def payload(self) -> int:
-        """Length of the slices' payloads in bytes, without header and chunks."""
-        return sum(len(piece.payload) for piece in self.container.slices)
+        """Bytes that the colours take: the slices' payloads and the patches, without header and other chunks."""
+        patches = self.container.chunk(chunktypes.PATCHES) or b""
+        return sum(len(piece.payload) for piece in self.container.slices) + len(patches)
 
 
 File = TypeVar("File", bound=Coded)

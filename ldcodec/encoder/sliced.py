@@ -9,7 +9,7 @@ import io
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ldcodec.bitstream import chunktypes, container, layout, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
-from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, TILE, UNIT, Area, Span, coded_rows, cut, is_large
+from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, TILE, UNIT, Area, Span, coded_rows, cut, is_large, meeting
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.progress import begun
 from ldcodec.decoder.request import DecodeSettings
@@ -27,6 +27,7 @@ from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
 from ldcodec.encoder.masking import Weights, visual
 from ldcodec.encoder.outlook import Forecast, Guess, Outlook, outlook_of
+from ldcodec.encoder.patching import Losses, chosen, losses, patch
 from ldcodec.encoder.ratecontrol import Coded, Encoder
 from ldcodec.encoder.target import PSNR, VISUAL
 from ldcodec.encoder.whole import PictureEncoder, header_of
@@ -51,6 +52,14 @@ def encoder_for(source: Picture, model: EncoderModel, effort: int = 1, tune: str
     kind = SlicedEncoder if is_large(*pixels.shape[1::-1]) else PictureEncoder
     weights = visual(pixels, model.networks.basis()) if tune == VISUAL else None
     return kind(pixels, model, extra, effort, weights, source.depth)
+
+
+class _Part(NamedTuple):
+    """A coded slice, what it tells of other qualities, and the error of each of its blocks."""
+
+    piece: Slice
+    outlook: Outlook
+    lost: Losses
 
 
 class SlicedEncoder:
@@ -123,16 +132,31 @@ class SlicedEncoder:
         return self.weights.within(rows, columns)
 
     def code(self, index: int) -> Coded:
-        """Code the picture at a quality index in 0..4095."""
-        outlooks: list[Outlook] = []
-        file = Container(self._header(index), tuple(self._slices(index, outlooks)), self.chunks)
-        return Coded(file, container.write(file), Forecast(index, outlooks, 1, self._overhead))
+        """Code the picture at a quality index in 0..4095, and blocks of it exactly where that is better."""
+        parts = list(self._parts(index, self.picture, self.spans))
+        taken = chosen(self.picture, np.concatenate([part.lost for part in parts]), index)
+        if not taken.any():
+            return self._file(index, parts, self.chunks)
+        smooth, stored = patch(self.picture, taken)
+        rows = np.flatnonzero(taken.any(1))
+        sight = self.model.networks.config.analysis.halo + (REFINED_MARGIN if self.effort > 1 else 0)
+        numbers = meeting(self.spans, int(rows[0]) - sight, int(rows[-1]) + 1 + sight)
+        again = self._parts(index, smooth, [self.spans[number] for number in numbers])
+        parts[numbers[0] : numbers[-1] + 1] = again
+        return self._file(index, parts, (*self.chunks, stored))
+
+    def _file(self, index: int, parts: list["_Part"], extra: tuple[Chunk, ...]) -> Coded:
+        file = Container(self._header(index), tuple(part.piece for part in parts), extra)
+        overhead = self._overhead + sum(len(chunk.data) for chunk in extra[len(self.chunks) :])
+        return Coded(file, container.write(file), Forecast(index, [part.outlook for part in parts], 1, overhead))
 
     def psnr(self, coded: Coded) -> float:
         """PSNR in dB of the picture that a decoder makes of a file with default settings."""
         latent = Latent(Reader(io.BytesIO(coded.data)), self.model)
-        total = 0.0
+        stored, total = chunks.patches_of(coded.container, self.picture.ndim == 2), 0.0
         for place, pixels in tiles_of(latent, Area(0, self.height, 0, self.width), DecodeSettings()):
+            if stored is not None:
+                stored.laid(pixels, place)
             original = self.picture[place.top : place.bottom, place.left : place.right]
             total += total_error(pixels, original)
         return quality.psnr(total / self.picture.size)
@@ -145,24 +169,25 @@ class SlicedEncoder:
     def _header(self, index: int) -> Header:
         return header_of(self.picture, index, self.model, self.chunks, self.depth)
 
-    def _slices(self, index: int, outlooks: list[Outlook]) -> Iterator[Slice]:
-        told = begun("slice", len(self.spans))
-        analysed = (latents for group in groups(self.spans) for latents in self._latents(index, group))
-        for span, latents in zip(self.spans, ahead(analysed), strict=True):  # analysed while others are coded
+    def _parts(self, index: int, picture: Pixels, spans: list[Span]) -> Iterator["_Part"]:
+        told, header = begun("slice", len(spans)), self._header(index)
+        analysed = (latents for group in groups(spans) for latents in self._latents(index, picture, group))
+        for span, latents in zip(spans, ahead(analysed), strict=True):  # analysed while others are coded
             piece, parsed = code_slice(latents, coded_rows(span, self.width, self.height), self.model)
-            outlooks.append(outlook_of(latents, parsed, piece.payload, self.model))
+            outlook = outlook_of(latents, parsed, piece.payload, self.model)
+            part = _Part(piece, outlook, losses(self.picture, parsed, header, span, self.model))
             told()
-            yield piece
+            yield part
 
-    def _latents(self, index: int, group: list[Span]) -> Iterator[Latents]:
+    def _latents(self, index: int, picture: Pixels, group: list[Span]) -> Iterator[Latents]:
         """The latents of neighbouring slices, which are analysed, and with effort refined, together."""
         margin = REFINED_MARGIN if self.effort > 1 else 0
         rows = Span(max(0, group[0].top - margin), min(self.spans[-1].bottom, group[-1].bottom + margin))
-        y, z = scaled_rows(self.picture, self.model, index, rows), None
+        y, z = scaled_rows(picture, self.model, index, rows), None
         if self.effort > 1:
             from ldcodec.encoder.refine import refined_rows
 
-            y, z = refined_rows(self.model, self.picture, y, rows, index, self.effort)
+            y, z = refined_rows(self.model, picture, y, rows, index, self.effort)
         for span in group:
             top, bottom = span.top - rows.top, span.bottom - rows.top
             hyper = None if z is None else z[:, top // UNIT : bottom // UNIT]

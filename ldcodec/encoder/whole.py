@@ -10,15 +10,17 @@ from ldcodec.bitstream import chunktypes, container, layout, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
-from ldcodec.bitstream.slices import Span
+from ldcodec.bitstream.slices import Area, Span
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
 from ldcodec.encoder.masking import Weights
 from ldcodec.encoder.outlook import Forecast, Guess, outlook_of
+from ldcodec.encoder.patching import chosen, losses, patch
 from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.entropy.integer import Parsed
+from ldcodec.pictures import chunks
 from ldcodec.pictures.frame import framed
 from ldcodec.pictures.picture import Pixels, total_error
 
@@ -37,18 +39,18 @@ class PictureEncoder:
         self,
         picture: Pixels,
         model: EncoderModel,
-        chunks: tuple[Chunk, ...] = (),
+        extra: tuple[Chunk, ...] = (),
         effort: int = 1,
         weights: Weights | None = None,
         depth: int = 8,
     ) -> None:
-        """picture: (H, W, 3) RGB or (H, W) grey; chunks: stored along with it and counted in every size.
+        """picture: (H, W, 3) RGB or (H, W) grey; extra: chunks stored along with it and counted in every size.
 
         effort: 1 to 9; from 2 on, `code` refines the latent (`encoder.refine`), which loads PyTorch.
         weights: of the squared errors, None for 1; depth: bits a sample of the picture, 8 for uint8.
         """
         self.weights, self.depth = weights, depth
-        self.picture, self.model, self.chunks, self.effort = picture, model, chunks, effort
+        self.picture, self.model, self.chunks, self.effort = picture, model, extra, effort
         self.height, self.width = picture.shape[:2]
         self.rows, self.columns = layout.coded_size(self.width, self.height)
         self.analysed = model.networks.analysed(framed(picture))
@@ -85,8 +87,15 @@ class PictureEncoder:
         return latents_of(y, index, self.model, z, self.weights)
 
     def code(self, index: int) -> CodedWhole:
-        """Code the picture at a quality index in 0..4095."""
-        return self.write(self.latents(index))
+        """Code the picture at a quality index in 0..4095, and blocks of it exactly where that is better."""
+        coded, span = self.write(self.latents(index)), Span(0, self._slice_rows())
+        lost = losses(self.picture, coded.parsed, coded.container.header, span, self.model)
+        taken = chosen(self.picture, lost, index)
+        if not taken.any():
+            return coded
+        smooth, stored = patch(self.picture, taken)
+        rest = PictureEncoder(smooth, self.model, (*self.chunks, stored), self.effort, self.weights, self.depth)
+        return rest.write(rest.latents(index))
 
     def write(self, latents: Latents) -> CodedWhole:
         """Code latents as a file. From here on everything is exact: equal latents give equal files on every machine."""
@@ -99,6 +108,9 @@ class PictureEncoder:
         """PSNR in dB of the picture that a decoder makes of a file with default settings."""
         header = replace(coded.container.header, grey=self.picture.ndim == 2)  # drawn as what was coded
         decoded = render(condition(coded.parsed, header, self.model), header, self.model, DecodeSettings())
+        stored = chunks.patches_of(coded.container, header.grey)
+        if stored is not None:
+            stored.laid(decoded, Area(0, self.height, 0, self.width))
         return quality.psnr(total_error(decoded, self.picture) / self.picture.size)
 
     def _header(self, index: int) -> Header:

@@ -105,7 +105,8 @@ class Limits:
         _check_payloads(source, weights)
         if is_large(header.width, header.height):
             return_memory_at_once()
-        self.check_memory(decoding_memory(header, source.spans, config.synthesis.halo + DENOISER_HALO, shown))
+        needed = decoding_memory(header, source.spans, config.synthesis.halo + DENOISER_HALO, shown)
+        self.check_memory(needed + (OPENED * header.width * header.height if source.layout.patched else 0))
 
     def check_memory(self, needed: float) -> None:
         """Raise LdcodecError if that many bytes are not free; warn if they are more than half of the free memory."""

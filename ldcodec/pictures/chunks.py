@@ -11,14 +11,13 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.errors import DamagedError
-from ldcodec.pictures import planes
+from ldcodec.pictures import patches, planes
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.notes import Notes
-from ldcodec.pictures.picture import Picture, Pixels, at_depth, scaled, white_at, white_of
+from ldcodec.pictures.patches import Patches
+from ldcodec.pictures.picture import Picture, Pixels, scaled, white_at, white_of
 
 Content = TypeVar("Content")
-
-_WEBP, _PNG, _DEEP_PNG = b"\0", b"\1", b"\2"  # the first byte of an alpha chunk says how the rest is coded
 
 SQUARE_SIDE = 64  # pixels: side of the squares that `may_beat` codes as a sample
 SQUARE_COUNT = 4  # squares in each direction
@@ -44,7 +43,7 @@ def pack(picture: Picture) -> tuple[Chunk, ...]:
     if notes.resolution is not None:
         found.append(Chunk(chunktypes.RESOLUTION, chunktypes.pack_resolution(notes.resolution)))
     if picture.alpha is not None:
-        found.append(Chunk(chunktypes.ALPHA, _packed_alpha(picture.alpha)))
+        found.append(Chunk(chunktypes.ALPHA, planes.packed(picture.alpha)))
     return tuple(found)
 
 
@@ -65,13 +64,16 @@ def alpha(source: Container) -> Pixels | None:
     data = source.chunk(chunktypes.ALPHA)
     if data is None:
         return None
-    read = {_WEBP: planes.read_webp, _PNG: planes.read_png, _DEEP_PNG: planes.read_deep_png}.get(data[:1])
-    if read is None or (read is planes.read_deep_png and source.header.depth == 8):
-        raise DamagedError(f"chunk {chunktypes.ALPHA} uses an unknown coding")
     try:
-        return at_depth(read(data[1:], _size(source.header), True), source.header.depth)
+        return planes.unpacked(data, _size(source.header), True, source.header.depth)
     except DamagedError as error:
         raise DamagedError(f"chunk {chunktypes.ALPHA}: {error}") from error
+
+
+def patches_of(source: Container, grey: bool) -> Patches | None:
+    """The patches of a file, or None if it has none. grey: whether the picture is drawn grey. Raises DamagedError."""
+    data = source.chunk(chunktypes.PATCHES)
+    return None if data is None else patches.unpacked(data, _size(source.header), grey, source.header.depth)
 
 
 def lossless(picture: Picture) -> Container:
@@ -137,33 +139,13 @@ def size_problem(chunk: Chunk, size: tuple[int, int]) -> str | None:
 
     Only the first bytes of the chunk are read. Chunks of other kinds have no size and pass.
     """
-    form, data = chunk.kind, chunk.data
-    if form == chunktypes.ALPHA:
-        forms = {_WEBP: chunktypes.WEBP, _PNG: chunktypes.PNG, _DEEP_PNG: chunktypes.PNG}
-        form, data = forms.get(data[:1], ""), data[1:]
-        if not form:
-            return "an unknown coding"
-    if form not in chunktypes.WHOLE_PICTURES:
-        return None
-    claimed = (planes.webp_size if form == chunktypes.WEBP else planes.png_size)(data)
-    name = "WebP" if form == chunktypes.WEBP else "PNG"
-    if claimed is None:
-        return f"not {name} data of the kind that a file may hold"
-    if claimed == size:
-        return None
-    return f"a picture of {claimed[0]}x{claimed[1]} pixels in a file of {size[0]}x{size[1]}"
-
-
-def _packed_alpha(plane: Pixels) -> bytes:
-    if plane.dtype != np.uint8:
-        short = at_depth(plane, 8)
-        if not np.array_equal(at_depth(short, 16), plane):
-            return _DEEP_PNG + planes.png(plane)
-        plane = short
-    forms = [_PNG + planes.png(plane)]
-    if planes.fits_webp(plane):
-        forms.append(_WEBP + planes.webp(plane))
-    return min(forms, key=len)
+    examine = {
+        chunktypes.ALPHA: planes.size_problem,
+        chunktypes.PATCHES: patches.size_problem,
+        chunktypes.WEBP: planes.webp_problem,
+        chunktypes.PNG: planes.png_problem,
+    }.get(chunk.kind)
+    return None if examine is None else examine(chunk.data, size)
 
 
 def _unpacked(source: Container, kind: str, unpack: Callable[[bytes], Content | None]) -> Content | None:

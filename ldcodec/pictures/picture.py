@@ -135,3 +135,14 @@ def scaled(values: Pixels, white: int, new: int) -> Pixels:
         whole = np.minimum(values[top : top + rows], white).astype(np.uint32)
         result[top : top + rows] = (whole * new + white // 2) // white
     return result
+
+
+def averaged(plane: Pixels, side: int) -> Pixels:
+    """The means of boxes of a plane (H, W) or (H, W, C), which at the right and lower edges may be smaller."""
+    height, width = plane.shape[:2]
+    rows = np.add.reduceat(plane, np.arange(0, height, side), axis=0, dtype=np.uint32)
+    sums = np.add.reduceat(rows, np.arange(0, width, side), axis=1)
+    tall, wide = (np.minimum(side, length - np.arange(0, length, side)) for length in (height, width))
+    counts = np.outer(tall, wide).astype(np.uint32).reshape(sums.shape[:2] + (1,) * (plane.ndim - 2))
+    means: Pixels = ((sums + counts // 2) // counts).astype(plane.dtype)
+    return means

@@ -15,8 +15,9 @@ from ldcodec.errors import DamagedError, PictureError
 from ldcodec.pictures import deeppng, samples
 from ldcodec.pictures.findings import Findings
 from ldcodec.pictures.guard import reason
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.picture import Pixels, at_depth
 
+_WEBP, _PNG, _DEEP_PNG = b"\0", b"\1", b"\2"  # the first byte of what `packed` returns says how the rest is coded
 WEBP_SIDE = 16383  # pixels: the largest width and height that WebP can hold
 EFFORT = {"method": 6, "quality": 80}  # 0.3 s for a Kodak picture; quality 100 takes 7 s and saves at most 1 %
 
@@ -29,6 +30,54 @@ def fits_webp(pixels: Pixels) -> bool:
 def readable(width: int, height: int) -> bool:
     """Whether Pillow would read a picture of this size in pixels; it refuses more than twice its MAX_IMAGE_PIXELS."""
     return Image.MAX_IMAGE_PIXELS is None or width * height <= 2 * Image.MAX_IMAGE_PIXELS
+
+
+def packed(pixels: Pixels) -> bytes:
+    """Encode (H, W, 3) or (H, W) in the fewest bytes, after one byte that says how: in uint16 only if it needs that."""
+    if pixels.dtype != np.uint8:
+        short = at_depth(pixels, 8)
+        if not np.array_equal(at_depth(short, 16), pixels):
+            return _DEEP_PNG + png(pixels)
+        pixels = short
+    forms = [_PNG + png(pixels)]
+    if fits_webp(pixels):
+        forms.append(_WEBP + webp(pixels))
+    return min(forms, key=len)
+
+
+def unpacked(data: bytes, size: tuple[int, int], grey: bool, depth: int = 8) -> Pixels:
+    """The inverse of `packed` for a file with so many bits a sample; shapes and errors as for `read_webp`."""
+    read = {_WEBP: read_webp, _PNG: read_png, _DEEP_PNG: read_deep_png}.get(data[:1])
+    if read is None or (read is read_deep_png and depth == 8):
+        raise DamagedError("it uses an unknown coding")
+    return at_depth(read(data[1:], size, grey), depth)
+
+
+def size_problem(data: bytes, size: tuple[int, int], of: str = "a file") -> str | None:
+    """What is wrong with the size that `packed` data claim beside the (width, height) of what they belong to, if it is.
+
+    Only the first bytes are read.
+    """
+    claim = {_WEBP: webp_problem, _PNG: png_problem, _DEEP_PNG: png_problem}.get(data[:1])
+    return "an unknown coding" if claim is None else claim(data[1:], size, of)
+
+
+def webp_problem(data: bytes, size: tuple[int, int], of: str = "a file") -> str | None:
+    """What is wrong with the size that WebP data claim, as `size_problem` says it."""
+    return _mismatch("WebP", webp_size(data), size, of)
+
+
+def png_problem(data: bytes, size: tuple[int, int], of: str = "a file") -> str | None:
+    """What is wrong with the size that PNG data claim, as `size_problem` says it."""
+    return _mismatch("PNG", png_size(data), size, of)
+
+
+def _mismatch(name: str, claimed: tuple[int, int] | None, size: tuple[int, int], of: str) -> str | None:
+    if claimed is None:
+        return f"not {name} data of the kind that a file may hold"
+    if claimed == size:
+        return None
+    return f"a picture of {claimed[0]}x{claimed[1]} pixels in {of} of {size[0]}x{size[1]}"
 
 
 def webp(pixels: Pixels, method: int = EFFORT["method"], quality: int = EFFORT["quality"]) -> bytes:
