@@ -17,6 +17,7 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.reader import Chunk, Reader
 from ldcodec.bitstream.slices import Area
 from ldcodec.codec import decode_array, encode
+from ldcodec.decoder.bitmap import block_bits
 from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.restore import misfits, restore_each
 from ldcodec.encoder.patching import exact_bits
@@ -176,6 +177,15 @@ def test_the_viewer_shows_the_patch(model: Model, patched: bytes) -> None:
     for picture in restore_each(Reader(io.BytesIO(patched)), model, settings, Request()):
         part = np.s_[SIGN.top : SIGN.bottom, SIGN.left : SIGN.right]
         assert np.array_equal(picture.pixels[part], with_lines()[part])
+
+
+def test_the_map_of_bits_counts_the_patch(model: Model, patched: bytes) -> None:
+    source = Reader(io.BytesIO(patched))
+    found = block_bits(source, model)
+    inside = found.patches[SIGN.top // 16 : SIGN.bottom // 16, SIGN.left // 16 : SIGN.right // 16]
+    assert (inside > 0).all() and found.patches.sum() == pytest.approx(8 * source.chunk_length(0))
+    everything = 8 * (source.chunk_length(0) + source.payload_length(0))
+    assert found.total.sum() <= everything < found.total.sum() + 64
 
 
 @pytest.mark.parametrize("kind", ["grey", "grey in RGB", "alpha"])

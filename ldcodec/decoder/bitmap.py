@@ -1,4 +1,4 @@
-"""The bit map of a file: bits spent on each block of 16×16 pixels, by the tables that coded the symbols."""
+"""The bit map of a file: bits spent on each block of 16×16 pixels, by the tables of its symbols and by its patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,45 +6,55 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ldcodec.bitstream.chunktypes import PATCHES
 from ldcodec.bitstream.layout import coded_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import PIXELS, UNIT, Span, coded_rows
 from ldcodec.decoder.parse import coder_of, read_slice
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.entropy.trellis import Quantised
+from ldcodec.pictures.patches import taken_of
 
 Bits = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class BlockBits:
-    """Bits spent on each block of 16×16 pixels, both float64 [⌈H/16⌉, ⌈W/16⌉].
+    """Bits spent on each block of 16×16 pixels, all float64 [⌈H/16⌉, ⌈W/16⌉].
 
-    latent: for the symbols of the block's latent; hyper: the block's equal share of the hyper-latent for 64×64 pixels.
+    latent: for the symbols of the block's latent; hyper: the block's equal share of the hyper-latent for 64×64 pixels;
+    patches: its equal share of what is stored exactly, if it is.
     """
 
     latent: Bits
     hyper: Bits
+    patches: Bits
 
     @property
     def total(self) -> Bits:
-        return self.latent + self.hyper
+        return self.latent + self.hyper + self.patches
 
 
 def block_bits(source: Reader, model: DecoderModel, slices: Sequence[int] | None = None) -> BlockBits:
-    """Bits that the symbols of a file take, −log2 p of each. They sum to the payloads, less a few bytes per slice.
+    """Bits that the symbols and patches of a file take; −log2 p of each symbol.
+
+    They sum to the payloads, less a few bytes per slice, and the chunk of patches.
 
     slices: the numbers, from 0, of the slices to count, or None for all; blocks of other slices get 0.
 
     Raises DamagedError, and ModelError for a file of another model.
     """
     coder_of(source.header, model)
-    latent, hyper = np.zeros((2, *coded_size(source.header.width, source.header.height)))
+    latent, hyper, stored = np.zeros((3, *coded_size(source.header.width, source.header.height)))
+    for number in range(source.chunk_count):
+        if source.chunk_kind(number) == PATCHES:
+            taken = taken_of(source.chunk(number).data, (source.header.width, source.header.height))
+            stored[taken] = 8 * source.chunk_length(number) / taken.sum()
     for number in range(len(source.spans)) if slices is None else slices:
         span = source.spans[number]
         rows = slice(span.top, span.bottom)
         latent[rows], hyper[rows] = _slice_bits(source, number, span, model)
-    return BlockBits(latent, hyper)
+    return BlockBits(latent, hyper, stored)
 
 
 def per_pixel(bits: Bits, width: int, height: int, factor: int = 1) -> Bits:

@@ -92,6 +92,11 @@ def unpacked(data: bytes, size: tuple[int, int], grey: bool, depth: int = 8) -> 
     return Patches(taken, pixels, box)
 
 
+def taken_of(data: bytes, size: tuple[int, int]) -> Mask:
+    """Which blocks a chunk stores of a picture of (width, height): bool [⌈H/16⌉, ⌈W/16⌉]. Raises DamagedError."""
+    return _taken(data, size)[0]
+
+
 def size_problem(data: bytes, size: tuple[int, int]) -> str | None:
     """What is wrong with the blocks and sizes that a chunk claims in a file of (width, height); None if nothing is."""
     try:
