@@ -44,7 +44,7 @@ def encode(
     strip: bool = False,
     fallback: bool = True,
     effort: int = 1,
-    tune: str = "psnr",
+    tune: str | None = None,
     depth: int | None = None,
     model: EncoderModel | None = None,
 ) -> bytes:
@@ -60,7 +60,7 @@ def encode(
     strip: leave out all metadata and the colour profile, and convert the pixels to sRGB.
     fallback: store the picture losslessly where that takes fewer bytes, or alone meets the target.
     effort: 1 to 9. Above 1 the encoder refines the latent by gradient descent, which takes minutes at 9.
-    tune: "psnr" (default) for the least error, or "visual" to spend bits where errors show.
+    tune: "visual" to spend bits where errors show, or "psnr" for the least error, the default where `psnr` is given.
     depth: 8 to reduce samples of more bits to that; None to keep them.
     model: the default one if None.
 
@@ -78,11 +78,12 @@ def encode_picture(picture: Picture, settings: EncodeSettings, find_model: Calla
     picture = metadata.strip(picture) if settings.strip else picture
     if settings.target.lossless:
         return Encoded(container.write(chunks.lossless(picture)), True)
+    tune = settings.tune or settings.target.tune
     model = find_model()  # first: callers that count seconds do not count this as encoding
     from ldcodec.encoder.sliced import encoder_for
 
     with _undisturbed():
-        coded, complaint = encode_to(encoder_for(picture, model, settings.effort, settings.tune), settings.target)
+        coded, complaint = encode_to(encoder_for(picture, model, settings.effort, tune), settings.target)
     if complaint is not None:
         return Encoded(_exact_instead(picture, settings, coded, complaint), True)
     exact = chunks.smaller_lossless(picture, coded.payload, coded.size) if settings.fallback else None

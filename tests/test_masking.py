@@ -105,17 +105,27 @@ def test_without_weights_nothing_changes(model: Model) -> None:
     assert len(files) == 1
 
 
+@pytest.mark.parametrize(("target", "same"), [({"quality": 40}, 0), ({"size": 3000}, 0), ({"psnr": 14}, 1)])
+def test_the_default_is_that_of_the_target(shipped_model: Model, target: dict, same: int) -> None:
+    pixels, tunes = half_busy(64, 128), ("visual", "psnr")
+    files = [encode(pixels, **target, tune=tune, fallback=False, model=shipped_model) for tune in tunes]
+    assert encode(pixels, **target, fallback=False, model=shipped_model) == files[same] != files[1 - same]
+
+
 def test_the_option(call: Call, tiny_model: str) -> None:
     photo(96, 64).save("a.png")
-    sizes = []
+    files = []
     for tune in ("psnr", "visual"):
         assert (
             call("compress", "a.png", "-f", "--quality", "60", "--tune", tune, "--model", "tiny", "--no-fallback")[0]
             == 0
         )
         with open("a.ldc", "rb") as file:
-            sizes.append(file.read())
-    assert sizes[0] != sizes[1]
+            files.append(file.read())
+    assert files[0] != files[1]
     assert call("compress", "a.png", "-f", "--quality", "60", "--tune", "ear", "--model", "tiny")[0] == 2
+    assert call("compress", "a.png", "-f", "--quality", "60", "--model", "tiny", "--no-fallback")[0] == 0
+    with open("a.ldc", "rb") as file:
+        assert file.read() == files[1]  # visual is the default
     with pytest.raises(UsageError, match="psnr or visual"):
         ldcodec.encode(photo(), quality=60, tune="ear")

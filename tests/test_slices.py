@@ -105,7 +105,7 @@ def test_slices_have_the_same_symbols_with_any_number_of_threads(model: Model, s
 def test_small_pictures_are_coded_as_ever(model: Model) -> None:
     pixels = texture(200, 320)
     assert isinstance(encoder_for(Picture(pixels), model), PictureEncoder)
-    data = encode(pixels, quality=40, model=model)
+    data = encode(pixels, quality=40, tune="psnr", model=model)
     assert data == container.write(PictureEncoder(pixels, model).code(1638).container)
     assert np.array_equal(decode_array(data, model=model), whole(data, model, DecodeSettings()))
 
@@ -124,7 +124,7 @@ def test_analysis_by_tiles_is_that_of_the_whole(model: Model) -> None:
 @pytest.mark.parametrize("grey", [False, True], ids=["rgb", "grey"])
 def test_slices_come_back(model: Model, grey: bool) -> None:
     pixels = texture(300, 330)[:, :, 1] if grey else texture(300, 330)
-    data = encode(pixels, quality=70, model=model)
+    data = encode(pixels, quality=70, tune="psnr", model=model)
     assert len(container.read(data).slices) > 2
     array = decode_array(data, model=model)
     assert array.shape == pixels.shape

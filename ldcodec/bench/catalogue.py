@@ -8,7 +8,7 @@ from functools import lru_cache
 from ldcodec import __version__
 from ldcodec.bench.codecs import OTHERS, Codec, MissingCodecError
 from ldcodec.bitstream.quality import TOP_INDEX
-from ldcodec.encoder.target import TUNES
+from ldcodec.encoder.target import TUNES, VISUAL
 from ldcodec.errors import TargetError, UsageError
 from ldcodec.pictures.picture import Pixels
 
@@ -35,7 +35,7 @@ class OwnOptions:
     rates: tuple[float, ...] = ()
     device: str = "auto"
     effort: int = 1
-    tune: str = "psnr"
+    tune: str = VISUAL
     threads: int = 1
 
 
@@ -102,9 +102,8 @@ def _own_codec(own: OwnOptions, name: str, title: str, target: str, scale: tuple
     library = (
         f"ldcodec {__version__}, model {model.name} {model.parse_id.hex()}, {description(own.device, own.threads)}"
     )
-    words = f"{target}=setting, steps={own.steps or 'default'}, realism={own.realism:g}"
+    words = f"{target}=setting, steps={own.steps or 'default'}, realism={own.realism:g}, tune={own.tune}"
     words += f", effort={own.effort}" if own.effort > 1 else ""
-    words += f", tune={own.tune}" if own.tune != "psnr" else ""
     # The losses of `training`: of all models, and of the second synthesis.
     trained_on = ("PSNR", "LPIPS") if own.realism and model.networks.textured else ("PSNR",)
     return Codec(name, title, library, words, scale, to_bytes, to_pixels, find=find, trained_on=trained_on)

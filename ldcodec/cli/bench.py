@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ldcodec.cli.options import EFFORT, STEPS, device_option
-from ldcodec.encoder.target import PSNR, TUNES
+from ldcodec.encoder.target import TUNES, VISUAL
 from ldcodec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--effort", type=EFFORT, metavar="1..9", default=1, show_default=True, help="Effort of ldcodec's encoder."
 )
-@click.option("--tune", type=click.Choice(TUNES), default=PSNR, show_default=True, help="Tuning of ldcodec's encoder.")
+@click.option(
+    "--tune", type=click.Choice(TUNES), default=VISUAL, show_default=True, help="Tuning of ldcodec's encoder."
+)
 def bench(pictures: tuple[Path, ...], folder: Path, resume: bool, force: bool, **options: Any) -> int:
     """Compare codecs on pictures, by default on a few that come with installed packages.
 

@@ -17,7 +17,7 @@ from ldcodec.cli.options import (
     coding_options,
     depth_option,
 )
-from ldcodec.encoder.target import PSNR, TUNES, EncodeSettings, Target
+from ldcodec.encoder.target import TUNES, EncodeSettings, Target
 from ldcodec.errors import LdcodecWarning
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult, library_output_as_warnings
@@ -103,9 +103,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option(
     "--tune",
     type=click.Choice(TUNES),
-    default=PSNR,
-    show_default=True,
-    help="Spend bits for the least error, or where errors show.",
+    help="Spend bits for the least error, or where errors show.  [default: visual, psnr with --psnr]",
 )
 @click.option(
     "--no-fallback",
@@ -131,7 +129,7 @@ def compress(
     common: CodingOptions,
     no_fallback: bool,
     effort: int,
-    tune: str,
+    tune: str | None,
     strip: bool,
     frame: int | None,
     depth: int | None,
@@ -151,7 +149,14 @@ def compress(
     if no_fallback and "lossless" in given:
         raise click.UsageError("--no-fallback and --lossless contradict each other")
     options = CompressOptions(
-        cast(TargetOptions, given), strip, not no_fallback, effort, tune, frame, depth, not common.no_preserve
+        cast(TargetOptions, given),
+        strip,
+        not no_fallback,
+        effort,
+        tune or Target(**given).tune,
+        frame,
+        depth,
+        not common.no_preserve,
     )
     work = Work(_compress, options, common.model, common.device, common.max_pixels)
     return common.run(work, (frozenset(PHOTOGRAPHS | RASTERS | UNREAD), _is_picture), ".ldc", _check_names)

@@ -36,6 +36,11 @@ class Target:
         for name, value in given.items():
             check_number(name, value, *RANGES[name])
 
+    @property
+    def tune(self) -> str:
+        """The tuning that suits it: a PSNR is reached in fewest bits by the one for the PSNR."""
+        return VISUAL if self.psnr is None else PSNR
+
     def most_bytes(self, pixels: int) -> int | None:
         """The largest file in bytes that the target allows for so many pixels; None if it sets no limit."""
         if self.rate is not None:
@@ -51,14 +56,14 @@ class EncodeSettings:
     strip: bool = False
     fallback: bool = True
     effort: int = 1
-    tune: str = PSNR
+    tune: str | None = None
     depth: int | None = None
 
     def __post_init__(self) -> None:
         check_flag("strip", self.strip)
         check_flag("fallback", self.fallback)
         check_whole("effort", self.effort, 1, EFFORTS)
-        if self.tune not in TUNES:
+        if self.tune not in (None, *TUNES):
             raise UsageError(f"tune must be {' or '.join(TUNES)}, not {self.tune!r}")
         if self.depth not in (None, 8):
             raise UsageError(f"the depth must be 8, or None to keep that of the picture, not {self.depth!r}")
