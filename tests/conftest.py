@@ -86,6 +86,8 @@ def tiny_networks(config: Config = TINY) -> Networks:
                 parameter.add_(torch.randn_like(parameter), alpha=amount)
         networks.rate.quality.out.weight.add_(torch.randn_like(networks.rate.quality.out.weight), alpha=0.02)
         networks.rate.z_mean.add_(torch.randn_like(networks.rate.z_mean), alpha=0.2)
+        if networks.rate.fineness is not None:
+            networks.rate.fineness.out.weight.add_(torch.randn_like(networks.rate.fineness.out.weight), alpha=0.1)
     return networks.eval()
 
 

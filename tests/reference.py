@@ -84,7 +84,8 @@ class Networks:
         return interpolated(self.entries[f"table.{table}"], index)[:, None, None]
 
     def features(self, hyper: Array, index: int) -> Array:
-        x = doubled(self.hidden("hyper.0", np.clip(hyper, -TOP, TOP)))
+        x = hyper * self.row("unscale", index) if self.one_shot else hyper
+        x = doubled(self.hidden("hyper.0", np.clip(x, -TOP, TOP)))
         x = self.hidden("hyper.2", doubled(self.hidden("hyper.1", x)))
         return np.clip((x * self.row("factor", index)) >> 10, -TOP, TOP)
 

@@ -155,7 +155,7 @@ def hyper_symbols(model: Model, pixels: NDArray[np.uint8], quality: float) -> ND
     networks, x = model.networks, torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         t = torch.tensor([quality / 100])
-        z = networks.rate.hyper_latent(networks.scaled_latent(networks.analysis.base(x), t))
+        z = networks.rate.hyper_latent(networks.scaled_latent(networks.analysis.base(x), t), t)
     return torch.round(z)[0].numpy().astype(np.int32)
 
 

@@ -50,3 +50,9 @@ def base_gain(t: Number) -> Number:
     """The inverse of the nominal quantisation step, √(λ(t)/26), elementwise."""
     gain: Number = (multiplier(t) / STEP_CONSTANT) ** 0.5
     return gain
+
+
+def to_middle(t: Number) -> Number:
+    """What brings a latent from the nominal steps of quality t to those of t = ½, elementwise."""
+    factor: Number = (multiplier(0.5) / multiplier(t)) ** 0.5
+    return factor

@@ -28,8 +28,8 @@ class EncoderNetworks(FloatNetworks, Protocol):
     def latent(self, analysed: Analysed, t: float, /) -> Floats:
         """The latent in quantisation steps [M, h, w] at a quality t in 0..1."""
 
-    def hyper_latent(self, latent: Floats, /) -> Floats:
-        """Latent in steps [M, h, w] → hyper-latent [hyper, h/4, w/4], not yet rounded."""
+    def hyper_latent(self, latent: Floats, t: float, /) -> Floats:
+        """Latent in steps [M, h, w] at a quality t in 0..1 → hyper-latent [hyper, h/4, w/4], not yet rounded."""
 
     def shortcut(self, picture: Floats, /) -> Floats:
         """The linear part of the latent without its gain, [M, h, w]: cheap, and near enough to guess sizes."""

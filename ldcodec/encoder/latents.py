@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ldcodec.bitstream import quality
 from ldcodec.bitstream.reader import Slice
 from ldcodec.bitstream.slices import UNIT
 from ldcodec.decoder.parse import symbols_crc
@@ -48,7 +49,7 @@ def latents_of(
 
     scaled: the latent in steps, [M, h, w]; hyper: [hyper, h/4, w/4], not yet rounded; weights: as in `Latents`.
     """
-    z = np.rint(model.networks.hyper_latent(scaled) if hyper is None else hyper)
+    z = np.rint(model.networks.hyper_latent(scaled, quality.fraction(index)) if hyper is None else hyper)
     return Latents(index, np.clip(z, -HYPER_LIMIT, HYPER_LIMIT).astype(np.int32), scaled, weights)
 
 

@@ -104,7 +104,7 @@ def refined(networks: Networks, patch: Patch, effort: int, seed: int = 0) -> tup
     effort: 2 to 9. The networks are not changed.
     """
     y = patch.scaled.detach().clone().requires_grad_()
-    z = networks.rate.hyper_latent(patch.scaled).detach().requires_grad_()
+    z = networks.rate.hyper_latent(patch.scaled, patch.quality).detach().requires_grad_()
     groups = [{"params": [y], "lr": RATE}, {"params": [z], "lr": HYPER_RATE}]
     optimiser, cost, steps = torch.optim.Adam(groups, betas=BETAS), Cost(networks, patch, seed), STEPS[effort]
     # The rates are constant for the first half and fall linearly to 0 in the second.
@@ -125,7 +125,7 @@ class Cost:
         self.generator = torch.Generator(patch.scaled.device).manual_seed(seed)
         with torch.no_grad():
             self.scales = networks.scales(patch.quality)
-            self.hyper_scale = scale_of(nearest_scale(networks.rate.hyper_scale().log()))[:, None, None]
+            self.hyper_scale = scale_of(nearest_scale(networks.rate.hyper_scale(patch.quality).log()))
         self.visible = F.interpolate(patch.coded[None, None], scale_factor=PIXELS)[0]  # 0 in the padding, by pixel
         self.weight = quality.multiplier(patch.quality) * 255**2  # λ for errors in 0..1
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ldcodec.bitstream.quality import to_middle
 from ldcodec.bitstream.slices import PIXELS
 from ldcodec.engine.graph import Floats, Graph, Net
 from ldcodec.engine.positions import blockwise, residual, to_blocks
@@ -64,16 +65,21 @@ def _coarse(path: Path, config: Config) -> tuple[Graph, list[str]]:
 
 
 class CpuHyperAnalysis:
-    """h_a: a latent in steps → the hyper-latent minus its mean."""
+    """h_a: a latent in steps → the hyper-latent minus its mean, see `nets.rate`."""
 
     def __init__(self, path: Path, config: Config, threads: int) -> None:
         """Raises ModelError for unusable weights."""
         self._mean = StoredPart(path, "rate.z_mean")("", config.hyper)[:, None, None]
         self._net = Net(partial(_hyper, path, config), threads)
+        self._fineness = None
+        if config.one_shot:
+            self._fineness = QualityFactor(StoredPart(path, "rate.fineness"), "", config.hyper)
 
-    def __call__(self, latent: Floats) -> Floats:
-        """[M, h, w] → [hyper, h/4, w/4], not yet rounded."""
-        return self._net(latent=np.sign(latent) * np.log1p(np.abs(latent)))[0] - self._mean
+    def __call__(self, latent: Floats, t: float) -> Floats:
+        """[M, h, w] and t in 0..1 → [hyper, h/4, w/4], not yet rounded."""
+        read = latent if self._fineness is None else latent * np.float32(to_middle(t))
+        centred = self._net(latent=np.sign(read) * np.log1p(np.abs(read)))[0] - self._mean
+        return centred if self._fineness is None else centred * self._fineness(t)
 
 
 def _hyper(path: Path, config: Config) -> tuple[Graph, list[str]]:

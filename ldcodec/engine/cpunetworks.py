@@ -70,9 +70,9 @@ class CpuNetworks:
         """The latent in quantisation steps [M, h, w] at a quality t in 0..1."""
         return self._analysis.finish(analysed, t, self._std) * self.gain_at(t)
 
-    def hyper_latent(self, latent: Floats) -> Floats:
-        """Latent in steps [M, h, w] → hyper-latent [hyper, h/4, w/4], not yet rounded."""
-        return self._hyper_analysis(latent)
+    def hyper_latent(self, latent: Floats, t: float) -> Floats:
+        """Latent in steps [M, h, w] at a quality t in 0..1 → hyper-latent [hyper, h/4, w/4], not yet rounded."""
+        return self._hyper_analysis(latent, t)
 
     def means(self, step: int, features: Floats, decoded: Floats) -> Floats:
         """A context step of a one-shot model, see `entropy.integer.MeanStep`."""

@@ -42,6 +42,7 @@ ORDER = ((0, 3, 1, 2), (3, 0, 2, 1), (1, 2, 0, 3), (2, 1, 3, 0))
 ACTIVATION_BITS = 12  # fractional bits, here and in the next two lines
 MEAN_BITS, INDEX_BITS, LATENT_BITS = 14, 8, UNIT_BITS
 FLOOR_BITS, RECIPROCAL_BITS, FACTOR_BITS = 10, 14, 10
+FINENESS_BITS = 10  # of what undoes the fineness of the hyper-latent
 LIMIT = 2**19 - 1  # clamp of activations
 HEAD_LIMIT = 2**23  # clamp of head outputs
 LATENT_LIMIT = 2**25  # clamp of mean and symbol + mean, in units of 2⁻⁹ step
@@ -94,9 +95,9 @@ class Layer:
 
 
 def table_widths(config: Config) -> dict[str, int]:
-    """The tables over the quality and their widths; in a one-shot model nothing is multiplied by a reciprocal."""
+    """The tables over the quality and their widths."""
     widths = {"factor": config.context, "floor": config.latent, "log_expected": config.latent}
-    return widths if config.one_shot else {**widths, "reciprocal": config.latent}
+    return widths | ({"unscale": config.hyper} if config.one_shot else {"reciprocal": config.latent})
 
 
 @lru_cache
@@ -187,7 +188,10 @@ class IntegerRateModel:
 
     def features(self, symbols: NDArray[np.int32], quality: int) -> Array:
         """Hyper synthesis: hyper-latent symbols [hyper, h/4, w/4] at a quality index → features [ctx, h, w]."""
-        x = self.arithmetic.limited(self.arithmetic.array(symbols), -LIMIT, LIMIT)
+        x = self.arithmetic.array(symbols)
+        if self.config.one_shot:
+            x *= self.arithmetic.array(at_quality(self.tables["unscale"], quality)[:, None, None])
+        x = self.arithmetic.limited(x, -LIMIT, LIMIT)
         for k, layer in enumerate(self.hyper):
             x = self._activated(layer(x))
             x = self.arithmetic.doubled(x) if k < 2 else x

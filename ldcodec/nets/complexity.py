@@ -35,7 +35,7 @@ def parts(config: Config) -> list[Part]:
     steps = nn.ModuleList([rate.synthesis, rate.quality, rate.steps, *([rate.scales] if rate.scales else [])])
     return [
         _part("analysis", networks.analysis, lambda: networks.analysis(x, t, networks.std), True, False),
-        _part("hyper analysis", rate.analysis, lambda: rate.hyper_latent(y), True, False),
+        _part("hyper analysis", rate.analysis, lambda: rate.hyper_latent(y, t), True, False),
         _part("rate model", steps, lambda: _parse(networks, z, y, t), True, True),
         _part("denoiser, a step", networks.denoiser, lambda: networks.denoiser(y, t, condition), False, True),
         _part("synthesis", networks.synthesis, lambda: networks.synthesis(y, t, networks.std), False, True),

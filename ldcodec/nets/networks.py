@@ -101,8 +101,8 @@ class Networks(nn.Module):
         return np.ascontiguousarray(scaled[0].cpu().numpy())
 
     @torch.no_grad()
-    def hyper_latent(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
-        z: Tensor = self.rate.hyper_latent(self.array(latent[None]))
+    def hyper_latent(self, latent: NDArray[np.float32], t: float) -> NDArray[np.float32]:
+        z: Tensor = self.rate.hyper_latent(self.array(latent[None]), self._quality(t))
         return np.ascontiguousarray(z[0].cpu().numpy())
 
     @torch.no_grad()

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldcodec.bitstream.quality import to_middle
 from ldcodec.entropy.config import CONTEXT_SCALE, Config
 from ldcodec.entropy.integer import ORDER
 from ldcodec.entropy.tables import SCALE_MIN, SKIPPED_SCALES
@@ -99,23 +100,31 @@ class RateModel(nn.Module):
         self.quality = QualityScale(c.context)
         self.steps = nn.ModuleList([ContextStep(c, k == 0) for k in range(4)])
         self.scales = nn.Conv2d(c.context, c.latent, 1) if c.one_shot else None
+        self.fineness = QualityScale(c.hyper) if c.one_shot else None
         self.z_mean, self.z_log_scale = nn.Parameter(torch.zeros(c.hyper)), nn.Parameter(torch.zeros(c.hyper))
 
-    def hyper_latent(self, y: Tensor) -> Tensor:
-        """Latent in steps [B, M, h, w] → hyper-latent minus its mean, [B, hyper, h/4, w/4], not yet rounded."""
+    def hyper_latent(self, y: Tensor, t: Tensor) -> Tensor:
+        """Latent in steps [B, M, h, w] at qualities t [B] → hyper-latent minus its mean, [B, hyper, h/4, w/4].
+
+        It is not yet rounded. In a one-shot model h_a reads the latent in the steps of the middle quality, and the
+        hyper-latent is finer where the latent is (as in DCVC-RT: Jia et al. 2025, arXiv 2502.20762).
+        """
+        y = y if self.fineness is None else y * to_middle(t)[:, None, None, None]
         z = torch.sign(y) * torch.log1p(y.abs())
         for k, layer in enumerate(self.analysis):
             z = layer(act(z) if k else z)
         centred: Tensor = z.float() - self.z_mean[:, None, None]
-        return centred
+        return centred if self.fineness is None else centred * self.fineness(t)
 
-    def hyper_scale(self) -> Tensor:
-        """σ of each channel of the hyper-latent, [hyper]."""
-        return lower_bound(3 * F.softplus(self.z_log_scale + 0.5), 0.15)
+    def hyper_scale(self, t: Tensor) -> Tensor:
+        """σ of each channel of the hyper-latent at qualities t [B]: [B, hyper, 1, 1], or [1, hyper, 1, 1] for all."""
+        scale = 3 * F.softplus(self.z_log_scale + 0.5)[:, None, None]
+        return lower_bound(scale[None] if self.fineness is None else scale * self.fineness(t), 0.15)
 
     def features(self, symbols: Tensor, t: Tensor) -> Tensor:
         """Hyper synthesis: hyper-latent symbols [B, hyper, h/4, w/4] and t [B] → features [B, ctx, h, w]."""
-        hidden = F.pixel_shuffle(self.synthesis[0](symbols + self.z_mean[:, None, None]), 2)
+        z = symbols if self.fineness is None else symbols / self.fineness(t)
+        hidden = F.pixel_shuffle(self.synthesis[0](z + self.z_mean[:, None, None]), 2)
         hidden = F.pixel_shuffle(self.synthesis[1](act(hidden)), 2)
         features: Tensor = act(self.synthesis[2](act(hidden))).float() * self.quality(t)
         return features
@@ -129,8 +138,8 @@ class RateModel(nn.Module):
         through the rounding. In evaluation mode, bits are those of the symbols under the 64 scales, and elements that a
         file would skip are zero.
         """
-        z = self.hyper_latent(y)
-        z_bits = information(self._noisy(z), self.snapped(self.hyper_scale())[:, None, None].expand_as(z))
+        z = self.hyper_latent(y, t)
+        z_bits = information(self._noisy(z), self.snapped(self.hyper_scale(t)).expand_as(z))
         hyper = round_straight_through(z)
         parts, mask = by_step(y), None if coded is None else by_step(coded[None, None])
         mean, log_scale, symbols = self._rated(self.features(hyper, t), parts, expected, mask)

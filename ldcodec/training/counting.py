@@ -47,7 +47,7 @@ def symbols_in_bands(
     for band in range(BANDS):
         quality = (band + rng.random()) / BANDS
         t = torch.tensor([quality], dtype=torch.float32, device=networks.std.device)
-        z: Tensor = torch.round(networks.rate.hyper_latent(networks.scaled_latent(base, t)))[0]
+        z: Tensor = torch.round(networks.rate.hyper_latent(networks.scaled_latent(base, t), t))[0]
         yield quality, z.cpu().numpy().astype(np.int32)
 
 

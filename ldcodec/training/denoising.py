@@ -92,7 +92,7 @@ class DenoiserStage(Stage):
         """The same for the symbols of a trellis, whose lanes here run through the whole batch."""
         rate, parts = self.networks.rate, by_step(y)
         expected = self.networks.scales(t).expected
-        z = torch.round(rate.hyper_latent(y))
+        z = torch.round(rate.hyper_latent(y, t))
         found: list[Tensor] = []  # of each step: centre, deviation, scale and bits
 
         def decode(k: int, mean: Tensor, log_scale: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class DenoiserStage(Stage):
 
         rate.walk(rate.features(z, t), expected, parts[0], decode)
         centre, width, scale, bits = (from_steps(part, y.shape[2:]) for part in torch.stack(found, 1))
-        hyper = information(z, scale_of(nearest_scale(rate.hyper_scale().log()))[:, None, None].expand_as(z))
+        hyper = information(z, scale_of(nearest_scale(rate.hyper_scale(t).log())).expand_as(z))
         total: Tensor = bits.sum((1, 2, 3)) + hyper.sum((1, 2, 3))
         return centre, width, scale, total
 

@@ -97,14 +97,16 @@ def integer_tensors(networks: Networks, hyper: HyperPrior | None = None) -> dict
 def _hyper(networks: Networks, tables: Tables) -> dict[str, Tensor]:
     rate = networks.rate
     first, second, third = (_weights(layer) for layer in rate.synthesis)
+    middle = torch.full((1,), 0.5)  # these tables serve models without counted ones, at any quality
     folded = first[1].double() + first[0].double().sum((2, 3)) @ rate.z_mean.double()
     fraction, coder = integer.ACTIVATION_BITS, Coder(tables)
+    units = integer.FINENESS_BITS if rate.fineness is not None else 0
     return {
-        **_layer("hyper.0", first[0], folded, 0, fraction),
+        **_layer("hyper.0", first[0], folded, units, fraction),
         **_layer("hyper.1", *second, fraction, fraction),
         **_layer("hyper.2", *third, fraction, fraction - HEADROOM_BITS),
         "z_index": torch.tensor(
-            [cheapest_scale(float(scale), coder) for scale in rate.hyper_scale()], dtype=torch.uint8
+            [cheapest_scale(float(scale), coder) for scale in rate.hyper_scale(middle).flatten()], dtype=torch.uint8
         ),
     }
 
@@ -185,6 +187,9 @@ def _tables(networks: Networks) -> dict[str, Tensor]:
         "reciprocal": _fixed(1 / floor, integer.RECIPROCAL_BITS),
         "log_expected": _fixed(index + 0.5, integer.INDEX_BITS),
     }
+    if networks.rate.fineness is not None:
+        fineness = networks.rate.fineness(t.float()).double().flatten(1)
+        tables["unscale"] = _fixed(1 / fineness, integer.FINENESS_BITS)
     return {f"table.{name}": tables[name] for name in integer.table_widths(networks.config)}
 
 
