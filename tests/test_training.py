@@ -135,6 +135,21 @@ def test_the_first_phase_of_stage_1_leaves_latents_as_they_are() -> None:
     assert moved == [{"rate", "synthesis"}, {"rate", "synthesis", "analysis", "gain"}]
 
 
+def test_a_teacher_moves_the_loss_towards_its_picture() -> None:
+    """The picture of a teacher with a brighter synthesis is farther from the student's than the original is."""
+    teacher = fresh()
+    with torch.no_grad():
+        teacher.get_parameter("synthesis.head.bias").add_(4.0)
+    x, losses = Crops(made_pictures(), CPU, 64).batch(2, 64, np.random.default_rng(5)), []
+    for taught in (None, teacher):
+        stage = AutoencoderStage(fresh(), AutoencoderSettings(), taught)
+        torch.manual_seed(3)
+        stage.enter(0)
+        losses.append(stage.loss(x, torch.tensor([0.3, 0.7]), 0))
+    assert losses[1].loss > losses[0].loss + 1
+    assert losses[1].figures["mse"] == losses[0].figures["mse"]
+
+
 @pytest.mark.parametrize(("name", "config"), [("small", SMALL), ("base", BASE)])
 def test_shipped_settings_describe_the_models_we_ship(name: str, config: Config) -> None:
     assert settings.read_settings(ROOT / "models" / name / "training.toml").model == config

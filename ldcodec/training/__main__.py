@@ -63,6 +63,7 @@ STAGE_OPTIONS = (
     THREADS,
     DEVICE,
     click.option("--trellis", type=FILE, help="Quantise by the trellis of this model; stages 2 and 3."),
+    click.option("--teacher", type=FILE, help="Learn from the pictures of this model too; stage 1."),
     click.option("--seed", type=int, help="Seed of crops, qualities and noise."),
 )
 
@@ -253,7 +254,8 @@ def _train(
     click.echo(f"{len(found)} training pictures, {device}")
     resume = options["resume"]
     networks = _networks(name, settings, found, options["start"], resume)
-    stage = _stage(name, networks, settings, device, _coder(options["trellis"]))
+    teacher = None if options["teacher"] is None else load_networks(Path(str(options["teacher"])))
+    stage = _stage(name, networks, settings, device, _coder(options["trellis"]), teacher)
     largest = max(max(p.crop, p.descent_crop if p.descent else 0) for p in stage.phases)
     held_out = (
         load_pictures(settings.data.validation, settings.data.validation_pictures) if settings.data.validation else []
@@ -310,14 +312,19 @@ def _coder(model: object) -> Coder | None:
 
 
 def _stage(
-    name: str, networks: Networks, settings: TrainingSettings, device: torch.device, coder: Coder | None = None
+    name: str,
+    networks: Networks,
+    settings: TrainingSettings,
+    device: torch.device,
+    coder: Coder | None = None,
+    teacher: Networks | None = None,
 ) -> Stage:
     """The stage, with networks on the device and in channels-last memory."""
     if name == "texture":
         networks.add_texture()
     networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if name == "autoencoder":
-        return AutoencoderStage(networks, settings.autoencoder)
+        return AutoencoderStage(networks, settings.autoencoder, teacher and teacher.to(device))
     if name == "texture":
         return TextureStage(networks, settings.texture, coder)
     return DenoiserStage(networks, settings.denoiser, coder)

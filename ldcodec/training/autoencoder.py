@@ -19,11 +19,14 @@ class AutoencoderStage(Stage):
 
     name = "autoencoder"
 
-    def __init__(self, networks: Networks, settings: AutoencoderSettings) -> None:
+    def __init__(self, networks: Networks, settings: AutoencoderSettings, teacher: Networks | None = None) -> None:
+        """teacher: trained networks, whose picture is a second target of the squared error; see `teaching`."""
         phases = tuple(phase for phase in (settings.decoder, settings.phase) if phase.share)
         super().__init__(networks, phases, settings.shortcut_rate)
         self.prepares = settings.decoder.share > 0
         self.muon, self.balance = settings.muon, settings.balance
+        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.teaching = settings.teaching if teacher is not None else 0.0
 
     def trained(self) -> tuple[nn.Module, ...]:
         """All networks but the denoiser."""
@@ -46,8 +49,20 @@ class AutoencoderStage(Stage):
             known = rated.mean + centroid(torch.round(y - rated.mean), rated.scale)
         decoded = networks.synthesis((y + (known - y).detach()) / scales.gain, t, networks.std)
         bpp, error = rated.bits / x[0, 0].numel(), batch_errors(decoded, x)
-        loss = ((bpp + quality.multiplier(t) * error) * balance(t, self.balance)).mean()
+        wanted = error
+        if self.teacher is not None:
+            wanted = torch.lerp(error, batch_errors(decoded, pictured(self.teacher, x, t)), self.teaching)
+        loss = ((bpp + quality.multiplier(t) * wanted) * balance(t, self.balance)).mean()
         return StageLoss(loss, {"bpp": bpp.detach().mean(), "mse": error.detach().mean()})
+
+
+@torch.no_grad()
+def pictured(networks: Networks, x: Tensor, t: Tensor) -> Tensor:
+    """What networks in evaluation mode make of pictures [B, 3, H, W] at qualities t [B], without their denoiser."""
+    scales = networks.scales(t)
+    rated = networks.rate(networks.analysis(x, t, networks.std) * scales.gain, t, scales.expected)
+    known = rated.mean + centroid(rated.symbols, rated.scale)
+    return networks.synthesis(known / scales.gain, t, networks.std)  # type: ignore[no-any-return]
 
 
 def centroid(symbol: Tensor, scale: Tensor) -> Tensor:

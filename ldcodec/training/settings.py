@@ -55,14 +55,16 @@ class AutoencoderSettings:
     """Stage 1: transforms and rate model.
 
     shortcut_rate: learning rate of K and Kᵀ relative to the other weights; muon: train hidden layers with Muon;
-    balance: the power of λ/0.017 that weighs the loss of a quality. decoder: a phase before the others for a synthesis
-    or a rate model that begins afresh beside a trained analysis, which is frozen meanwhile; by default there is none.
+    balance: the power of λ/0.017 that weighs the loss of a quality; teaching: with a teacher, the share of the squared
+    error that is measured against its picture and not against the original. decoder: a phase before the others for a
+    synthesis or a rate model that begins afresh beside a trained analysis, which is frozen meanwhile; by default none.
     """
 
     minutes: float = 60.0
     shortcut_rate: float = 0.02
     muon: bool = False
     balance: float = -0.4
+    teaching: float = 0.5
     decoder: Phase = field(default_factory=lambda: Phase(share=0))
     phase: Phase = field(default_factory=Phase)
 
