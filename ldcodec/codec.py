@@ -25,7 +25,7 @@ from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.ratecontrol import Coded, encode_to, out_of_reach
 from ldcodec.encoder.target import Encoded, EncodeSettings, Target
 from ldcodec.errors import TargetError
-from ldcodec.pictures import chunks, metadata
+from ldcodec.pictures import chunks, colour, metadata
 from ldcodec.pictures.picture import Picture, Pixels
 from ldcodec.pictures.read import as_picture
 from ldcodec.pictures.write import to_image
@@ -46,6 +46,7 @@ def encode(
     effort: int = 1,
     tune: str | None = None,
     depth: int | None = None,
+    hdr: bool = False,
     model: EncoderModel | None = None,
 ) -> bytes:
     """Encode a picture as an .ldc file and return its bytes.
@@ -62,11 +63,12 @@ def encode(
     effort: 1 to 9. Above 1 the encoder refines the latent by gradient descent, which takes minutes at 9.
     tune: "visual" to spend bits where errors show, or "psnr" for the least error, the default where `psnr` is given.
     depth: 8 to reduce samples of more bits to that; None to keep them.
+    hdr: keep PQ and HLG of pictures of more than 8 bits instead of bringing them into sRGB.
     model: the default one if None.
 
     Raises UsageError, PictureError or ModelError, and TargetError where no file meets the target.
     """
-    settings = EncodeSettings(Target(rate, size, psnr, quality, lossless), strip, fallback, effort, tune, depth)
+    settings = EncodeSettings(Target(rate, size, psnr, quality, lossless), strip, fallback, effort, tune, depth, hdr)
     if not isinstance(image, Image.Image | np.ndarray | Picture):
         refuse_picture(image)
     return encode_picture(as_picture(image), settings, lambda: _encoder_model(model)).data
@@ -74,8 +76,9 @@ def encode(
 
 def encode_picture(picture: Picture, settings: EncodeSettings, find_model: Callable[[], EncoderModel]) -> Encoded:
     """Encode a `Picture`; warns and raises like `encode`. find_model: called only for a target that needs a model."""
-    picture = picture if settings.depth is None else picture.at_depth(settings.depth)
     picture = metadata.strip(picture) if settings.strip else picture
+    picture = colour.to_srgb(picture) if picture.bright is not None and not settings.hdr else picture
+    picture = colour.in_8_bits(picture) if settings.depth == 8 else picture
     if settings.target.lossless:
         return Encoded(container.write(chunks.lossless(picture)), True)
     tune = settings.tune or settings.target.tune
@@ -111,7 +114,7 @@ def decode(data: Data, **options: Unpack[DecodeOptions]) -> Image.Image:
     """Decode an .ldc file, given as bytes or as an open Reader, to a Pillow image of mode RGB, RGBA, L or LA.
 
     Grey of more than 8 bits has the mode I;16. Pillow has no such mode for colours and alpha, which are rounded to 8
-    bits; `decode_array` keeps them.
+    bits, and for no high dynamic range, which is brought into sRGB; `decode_array` keeps both.
 
     The image's `info` holds icc_profile, exif, xmp, iptc, dpi and texts (keyword and text) where the file does.
     Keywords:

@@ -33,6 +33,7 @@ SETTINGS = (
     "effort",
     "tune",
     "depth",
+    "hdr",
     "model",
 )  # options that `save` passes on to `ldcodec.encode`
 METADATA = ("exif", "xmp", "icc_profile")  # options of `save` that replace the image's own metadata

@@ -17,16 +17,18 @@ from PIL import Image
 
 from ldcodec.bitstream import container
 from ldcodec.bitstream.layout import Header
-from ldcodec.bitstream.reader import Reader
+from ldcodec.bitstream.reader import Chunk, Reader
 from ldcodec.bitstream.slices import cut
 from ldcodec.codec import decode, decode_array, decode_picture, encode
 from ldcodec.decoder.request import Request
 from ldcodec.encoder.library import by_ncnn, load_model
 from ldcodec.encoder.sliced import SlicedEncoder
-from ldcodec.errors import FormatError, LdcodecWarning, PictureError
+from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, PictureError
 from ldcodec.jobs.limits import decoding_memory, encoding_memory
 from ldcodec.nets.model import Model
-from ldcodec.pictures.codepoints import ADOBE_CURVE, ADOBE_RGB
+from ldcodec.pictures import brightness
+from ldcodec.pictures.codepoints import ADOBE_CURVE, ADOBE_RGB, PRIMARIES, CodePoints
+from ldcodec.pictures.colour import shown
 from ldcodec.pictures.metadata import strip
 from ldcodec.pictures.notes import Notes
 from ldcodec.pictures.picture import Picture, Pixels, at_depth
@@ -641,12 +643,108 @@ def test_profiles_are_applied_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> Non
         assert strip(picture_of(values(5, 7), icc=icc)).depth == 8
 
 
-def test_pq_keeps_16_bits() -> None:
-    samples = smooth(40, 60)
+def with_code_points(samples: Deep, *points: int) -> bytes:
+    """A PNG file with a chunk cICP."""
     data = imagecodecs.png_encode(samples)
-    place = data.index(b"IDAT") - 4
-    chunk = b"cICP" + bytes([9, 16, 0, 1])
-    data = data[:place] + b"\0\0\0\4" + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[place:]
+    place, chunk = data.index(b"IDAT") - 4, b"cICP" + bytes(points)
+    return data[:place] + b"\0\0\0\4" + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[place:]
+
+
+def pq_ramp() -> Deep:
+    """From dark to 58 % of the signal, which is reference white."""
+    return (smooth(40, 60) * 0.8).astype(np.uint16)
+
+
+@pytest.mark.parametrize("transfer", [16, 18])
+def test_pq_and_hlg_of_16_bits_are_kept_with_their_code_points(transfer: int) -> None:
+    given = read(io.BytesIO(with_code_points(pq_ramp(), 9, transfer, 0, 1)))
+    assert given.bright == CodePoints(9, transfer) and given.icc is None
+    assert np.array_equal(given.pixels, pq_ramp())
+    back = decode_picture(encode(given, lossless=True, hdr=True))
+    assert back.bright == given.bright and np.array_equal(back.pixels, pq_ramp())
+    assert b"cICP" + bytes([9, transfer, 0, 1]) in written(back, "PNG")
+    assert read(io.BytesIO(written(back, "PNG"))).bright == given.bright
+
+
+def test_high_dynamic_range_is_kept_on_request(model: Model) -> None:
+    given = Picture(pq_ramp(), depth=16, bright=CodePoints(9, 16))
+    back = decode_picture(encode(given, quality=90, hdr=True, fallback=False, model=model), model=model)
+    assert back.bright == given.bright
+    with pytest.warns(LdcodecWarning, match="high dynamic range is brought into sRGB"):
+        data = encode(given, quality=90, fallback=False, model=model)
+    assert data == encode(shown(given), quality=90, fallback=False, model=model)
+
+
+def test_high_dynamic_range_of_avif_is_kept() -> None:
+    samples = pq_ramp() >> 6
+    data = imagecodecs.avif_encode(samples, bitspersample=10, level=95, speed=8, primaries=9, transfer=16, matrix=9)
+    found = read(io.BytesIO(data))
+    assert found.bright == CodePoints(9, 16) and found.depth == 10
+    assert np.abs(found.pixels / 65535 - samples / 1023).max() < 0.05
+
+
+def test_narrow_values_of_16_bits_are_stretched() -> None:
+    samples = (np.array([[16, 126, 235]], np.uint16)[:, :, None].repeat(3, 2) * 256).astype(np.uint16)
+    found = read(io.BytesIO(with_code_points(samples, 9, 18, 0, 0)))
+    assert found.pixels[0, :, 0].tolist() == [0, pytest.approx(65535 * 110 / 219, abs=1), 65535]
+
+
+@pytest.mark.filterwarnings("ignore:WEBP cannot hold 16 bits")
+@pytest.mark.parametrize("format", ["TIFF", "PPM", "WEBP"])
+def test_formats_without_code_points_hold_srgb(format: str) -> None:
+    given = Picture(pq_ramp(), depth=16, bright=CodePoints(9, 16))
+    expected = brightness.to_srgb(pq_ramp(), 16, PRIMARIES[9])
+    with pytest.warns(LdcodecWarning, match="high dynamic range is brought into sRGB"):
+        found = read(io.BytesIO(written(given, format))).pixels
+    assert np.array_equal(at_depth(found, 16), expected if format != "WEBP" else at_depth(at_depth(expected, 8), 16))
+
+
+def test_high_dynamic_range_becomes_srgb_where_8_bits_are_wanted() -> None:
+    given = Picture(pq_ramp(), depth=16, bright=CodePoints(9, 16))
+    expected = at_depth(brightness.to_srgb(pq_ramp(), 16, PRIMARIES[9]), 8)
+    data = encode(given, lossless=True, hdr=True)
+    assert np.array_equal(np.asarray(decode(data)), expected)
     with pytest.warns(LdcodecWarning, match="high dynamic range"):
-        found = read(io.BytesIO(data))
-    assert found.depth == 16 and len(np.unique(found.pixels[:, :, 0])) > 300
+        assert np.array_equal(decode_array(data, request=Request(depth=8)), expected)
+    with pytest.warns(LdcodecWarning, match="high dynamic range"):
+        reduced = encode(given, lossless=True, hdr=True, depth=8)
+    assert np.array_equal(decode_array(reduced), expected)
+    with pytest.warns(LdcodecWarning, match="high dynamic range"):
+        stripped = strip(given)
+    assert stripped.bright is None and np.array_equal(at_depth(stripped.pixels, 8), expected)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", bytes([9, 16, 0]), bytes([9, 13, 0, 1]), bytes([9, 16, 9, 1]), bytes([9, 16, 0, 0])]
+)
+def test_other_code_points_are_refused(content: bytes) -> None:
+    file = container.read(encode(Picture(pq_ramp(), depth=16, bright=CodePoints(9, 16)), lossless=True, hdr=True))
+    chunks = tuple(Chunk("CICP", content) if chunk.kind == "CICP" else chunk for chunk in file.chunks)
+    with pytest.raises(DamagedError, match="CICP"):
+        decode(container.write(replace(file, chunks=chunks)))
+
+
+def test_code_points_belong_to_deep_files() -> None:
+    file = container.read(encode(texture(5, 7), lossless=True))
+    with pytest.raises(DamagedError, match="CICP"):
+        decode(container.write(replace(file, chunks=(*file.chunks, Chunk("CICP", bytes([9, 16, 0, 1]))))))
+
+
+def test_plain_pixmaps_are_read_at_their_depth() -> None:
+    found = read(io.BytesIO(b"P3 # a comment\n2 1\n# 7\n1023\n0 1 2\n1023 512 9\n"))
+    expected = np.floor(np.array([[[0, 1, 2], [1023, 512, 9]]]) * (65535 / 1023) + 0.5)
+    assert found.depth == 10 and np.array_equal(found.pixels, expected)
+
+
+def test_commands_keep_high_dynamic_range_on_request(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(with_code_points(pq_ramp(), 9, 16, 0, 1))
+    told = "its high dynamic range is brought into sRGB"
+    assert told in call("compress", "a.png", "--lossless")[2]
+    code, _, errors = call("compress", "a.png", "-o", "b.ldc", "--lossless", "--hdr")
+    assert code == 0 and told not in errors
+    assert "CICP of 4 bytes" in call("info", "b.ldc")[1]
+    assert call("decompress", "b.ldc")[::2] == (0, "")
+    assert np.array_equal(read(tmp_path / "b.png").pixels, pq_ramp())
+    assert told in call("decompress", "b.ldc", "-o", "b.ppm")[2]
+    assert told in call("decompress", "b.ldc", "-o", "c.png", "--depth", "8")[2]
+    assert call("view", "b.ldc", "--original", "a.png", "-o", "p.html", "--no-open", "-q")[::2] == (0, "")

@@ -12,6 +12,7 @@ import numpy as np
 
 from ldcodec.errors import LdcodecError, LdcodecWarning, PictureError
 from ldcodec.pictures import read as picture_files
+from ldcodec.pictures.colour import in_8_bits
 from ldcodec.pictures.picture import Pixels
 
 PACKAGE, FOLDER = "skimage", "data"  # scikit-image ships a few photographs as plain files
@@ -88,8 +89,8 @@ def read(path: Path) -> Pixels:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LdcodecWarning)
-        found = picture_files.read(path)
+        found = in_8_bits(picture_files.read(path))  # as most codecs take them
     if found.alpha is not None:
         raise PictureError(f"{path}: the picture has transparency, which some codecs cannot hold")
-    pixels = found.at_depth(8).pixels  # as most codecs take them
+    pixels = found.pixels
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)

@@ -16,11 +16,12 @@ RESOLUTION = "dpis"
 NEUTRAL = "grey"  # red, green and blue are equal everywhere
 ALPHA = "ALPH"
 PATCHES = "PTCH"  # blocks that are stored exactly
+BRIGHT = "CICP"  # samples are coded by PQ or HLG
 WEBP = "WEBP"
 PNG = "PNGI"
 
 WHOLE_PICTURES = frozenset({WEBP, PNG})  # the whole picture, stored losslessly; the file has no latent
-CRITICAL = WHOLE_PICTURES | {ALPHA, PATCHES}  # a reader that does not know one of these must refuse the file
+CRITICAL = WHOLE_PICTURES | {ALPHA, BRIGHT, PATCHES}  # a reader that does not know one of these must refuse the file
 DEFINED = CRITICAL | {ICC, EXIF, XMP, IPTC, TEXTS, RESOLUTION, NEUTRAL}
 
 NO_MODEL = bytes(8)  # parse id of a file that needs no model

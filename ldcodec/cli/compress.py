@@ -55,11 +55,13 @@ class CompressOptions:
     tune: str
     frame: int | None
     depth: int | None
+    hdr: bool
     preserve: bool
 
     def settings(self) -> EncodeSettings:
         """The options that the codec takes."""
-        return EncodeSettings(Target(**self.target), self.strip, self.fallback, self.effort, self.tune, self.depth)
+        target = Target(**self.target)
+        return EncodeSettings(target, self.strip, self.fallback, self.effort, self.tune, self.depth, self.hdr)
 
 
 def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -125,6 +127,12 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="Which picture of an animation or multi-page file; 1 is the first.",
 )
 @depth_option(["8"], "Reduce pictures of more bits a sample to 8.")
+@click.option(
+    "--hdr",
+    cls=AdvancedOption,
+    is_flag=True,
+    help="Keep PQ and HLG of pictures of more than 8 bits, instead of bringing them into sRGB.",
+)
 def compress(
     common: CodingOptions,
     no_fallback: bool,
@@ -133,6 +141,7 @@ def compress(
     strip: bool,
     frame: int | None,
     depth: int | None,
+    hdr: bool,
     **targets: Any,
 ) -> int:
     """Compress pictures to .ldc files.
@@ -156,6 +165,7 @@ def compress(
         tune or Target(**given).tune,
         frame,
         depth,
+        hdr,
         not common.no_preserve,
     )
     work = Work(_compress, options, common.model, common.device, common.max_pixels)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ldcodec.decoder.tiles import halo_of, picture_of, preview_of, region_of
 from ldcodec.diffusion.samplers import OnStep
 from ldcodec.errors import DamagedError, LdcodecWarning, SalvageableError, SalvageWarning
 from ldcodec.pictures import chunks
+from ldcodec.pictures.colour import in_8_bits
 from ldcodec.pictures.patches import Patches
 from ldcodec.pictures.picture import Picture, Pixels, at_depth
 
@@ -43,7 +43,7 @@ def restore(
     alpha, patches = _planes(source, extra)  # first, so that bad ones are refused before the long work
     model = find_model(source.header.parse_id)
     _warn_of_steps(model, settings)
-    latent = Latent(source, model, request.salvage, depth=request.depth)
+    latent = Latent(source, model, request.salvage, depth=_drawn_depth(extra, request))
     pixels = _pixels(latent, patches, settings, request, on_step)
     if latent.damaged:
         warnings.warn(_loss(latent, settings, request), SalvageWarning, stacklevel=3)
@@ -63,7 +63,7 @@ def restore_each(
         yield _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
         return
     alpha, patches = _planes(source, extra)
-    latent = Latent(source, model, keep_all=len(variants) > 1, depth=request.depth)
+    latent = Latent(source, model, keep_all=len(variants) > 1, depth=_drawn_depth(extra, request))
     for settings in variants:
         yield _complete(_pixels(latent, patches, settings, request, None), extra, request, alpha)
 
@@ -128,9 +128,15 @@ def _chunks_of(source: Reader, salvage: bool) -> Container:
 def _complete(pixels: Pixels, extra: Container, request: Request, alpha: Pixels | None = None) -> Picture:
     """Combine decoded pixels with the alpha plane, cropped or reduced alike, and the metadata."""
     alpha = chunks.alpha(extra) if alpha is None else alpha
+    plane = None if alpha is None else request.cut(alpha)
     depth = request.depth or extra.header.depth
-    plane = None if alpha is None else at_depth(request.cut(alpha), depth)
-    return replace(chunks.unpack(at_depth(pixels, depth), plane, extra), depth=depth)
+    picture = chunks.unpack(pixels, None if plane is None else at_depth(plane, extra.header.depth), extra)
+    return in_8_bits(picture) if depth == 8 else picture.at_depth(depth)
+
+
+def _drawn_depth(extra: Container, request: Request) -> int | None:
+    """The depth in which pixels are drawn: PQ and HLG in all bits, even where 8 are wanted of what they become."""
+    return None if chunks.bright(extra) is not None else request.depth
 
 
 def _planes(source: Reader, extra: Container) -> tuple[Pixels | None, Patches | None]:

@@ -58,10 +58,12 @@ class EncodeSettings:
     effort: int = 1
     tune: str | None = None
     depth: int | None = None
+    hdr: bool = False
 
     def __post_init__(self) -> None:
         check_flag("strip", self.strip)
         check_flag("fallback", self.fallback)
+        check_flag("hdr", self.hdr)
         check_whole("effort", self.effort, 1, EFFORTS)
         if self.tune not in (None, *TUNES):
             raise UsageError(f"tune must be {' or '.join(TUNES)}, not {self.tune!r}")

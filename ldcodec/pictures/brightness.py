@@ -25,6 +25,7 @@ STRIP = 1 << 20  # pixels that are converted at a time
 _STEPS = 4096  # of brightness at which the curve is computed
 
 _M1, _M2 = 2610 / 16384, 2523 / 4096 * 128  # constants of PQ, SMPTE ST 2084
+_A, _B, _C = 0.17883277, 0.28466892, 0.55991073  # constants of HLG
 _C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 
 
@@ -54,8 +55,7 @@ def _light(planes: Pixels, transfer: int, luminance: NDArray[np.float64]) -> Val
     values = np.arange(white_of(planes) + 1) / white_of(planes)
     if transfer == PQ:
         return (BRIGHTEST / WHITE * _from_pq(values)).astype(np.float32)[planes]
-    a, b, c = 0.17883277, 0.28466892, 0.55991073
-    scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12).astype(np.float32)[planes]
+    scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - _C) / _A) + _B) / 12).astype(np.float32)[planes]
     brightness = np.maximum(scene @ luminance.astype(np.float32), 1e-6) ** (HLG_GAMMA - 1)
     return (HLG_PEAK / WHITE * scene * brightness[:, :, None]).astype(np.float32)
 

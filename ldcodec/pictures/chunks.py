@@ -11,7 +11,8 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.errors import DamagedError
-from ldcodec.pictures import patches, planes
+from ldcodec.pictures import codepoints, patches, planes
+from ldcodec.pictures.codepoints import CodePoints
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.notes import Notes
 from ldcodec.pictures.patches import Patches
@@ -44,6 +45,8 @@ def pack(picture: Picture) -> tuple[Chunk, ...]:
         found.append(Chunk(chunktypes.RESOLUTION, chunktypes.pack_resolution(notes.resolution)))
     if picture.alpha is not None:
         found.append(Chunk(chunktypes.ALPHA, planes.packed(picture.alpha)))
+    if picture.bright is not None:
+        found.append(Chunk(chunktypes.BRIGHT, codepoints.pack(picture.bright)))
     return tuple(found)
 
 
@@ -56,7 +59,17 @@ def unpack(pixels: Pixels, plane: Pixels | None, source: Container) -> Picture:
     icc, exif, xmp, iptc = (_unpacked(source, kind, chunktypes.unpack) for kind in kinds)
     texts = _unpacked(source, chunktypes.TEXTS, chunktypes.unpack_texts) or ()
     resolution = _unpacked(source, chunktypes.RESOLUTION, chunktypes.unpack_resolution)
-    return Picture(pixels, plane, icc, exif, xmp, Notes(iptc, texts, resolution))
+    notes = Notes(iptc, texts, resolution)
+    return Picture(pixels, plane, icc, exif, xmp, notes, source.header.depth, bright(source))
+
+
+def bright(source: Container) -> CodePoints | None:
+    """The code points of a file with PQ or HLG, None for others. Raises DamagedError."""
+    data = source.chunk(chunktypes.BRIGHT)
+    points = None if data is None else codepoints.unpack(data)
+    if data is not None and (points is None or source.header.depth == 8):
+        raise DamagedError(f"chunk {chunktypes.BRIGHT} names no colours that it may")
+    return points
 
 
 def alpha(source: Container) -> Pixels | None:

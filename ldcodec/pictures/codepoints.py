@@ -43,6 +43,17 @@ class CodePoints:
         return (self.primaries, self.transfer) != (UNSPECIFIED, UNSPECIFIED)
 
 
+def pack(points: CodePoints) -> bytes:
+    """Code points as PNG's cICP holds those of RGB."""
+    return bytes([points.primaries, points.transfer, 0, points.full])
+
+
+def unpack(data: bytes) -> CodePoints | None:
+    """The inverse of `pack` for PQ and HLG in full range; None for anything else."""
+    sound = len(data) == 4 and data[1] in (PQ, HLG) and data[2:] == b"\0\1"
+    return CodePoints(data[0], data[1]) if sound else None
+
+
 _BT709 = TransferCurve(1 / 0.45, 1 / 1.099297, 0.099297 / 1.099297, 1 / 4.5, 0.081243)
 
 SRGB = Primaries((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))

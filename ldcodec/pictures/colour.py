@@ -1,7 +1,7 @@
 """Pillow images of any mode → RGB or grey, and their colour profiles.
 
-RGB and grey keep their values, and have a profile that says what these mean unless they are sRGB. CMYK, Lab, PQ and
-HLG, which the codec cannot store, are converted to sRGB.
+RGB and grey keep their values, and have a profile that says what these mean unless they are sRGB. CMYK and Lab, which
+the codec cannot store, are converted to sRGB, and so are PQ and HLG of 8 bits.
 """
 
 from dataclasses import dataclass, replace
@@ -26,6 +26,7 @@ STRIP = 1 << 22  # pixels that are copied at a time
 EXIF_DECIDES = {"JPEG", "MPO", "TIFF", "HEIF", None}
 WHITE_POINT, PRIMARY_CHROMATICITIES = 318, 319  # tags of TIFF
 GAMMA_SRGB, GAMMA_SHARE = 1 / 2.2, 0.05  # PNG's gAMA means sRGB within this share of it, as libpng takes it
+DARKENED = "its high dynamic range is brought into sRGB"
 POINT_SRGB = 0.002  # chromaticities that differ by less from those of sRGB are those of sRGB
 
 
@@ -67,32 +68,43 @@ def declared(image: Image.Image, file: Findings, tags: bytes | None) -> Colours:
     return Colours()
 
 
-def plain(image: Image.Image, colours: Colours) -> tuple[Pixels, bytes | None]:
-    """Convert an opaque Pillow image to uint8 (H, W, 3) RGB or (H, W) grey, with the profile that applies to them.
+def plain(image: Image.Image, colours: Colours) -> tuple[Pixels, Colours]:
+    """Convert an opaque Pillow image to uint8 (H, W, 3) RGB or (H, W) grey, with what these values mean.
 
     Raises PictureError for floats, whose range is not defined; warns when a profile is left out.
     """
     if image.mode in SPACES:
-        return np.array(_converted(image, colours.icc)), None
-    return meant(_levels(image), colours)
+        return np.array(_converted(image, colours.icc)), Colours()
+    return storable(_levels(image), colours)
 
 
-def meant(pixels: Pixels, colours: Colours) -> tuple[Pixels, bytes | None]:
-    """Pixels (H, W, 3) or (H, W) that a profile, or none for sRGB, describes; it is returned with them."""
+def storable(pixels: Pixels, colours: Colours) -> tuple[Pixels, Colours]:
+    """Pixels (H, W, 3) or (H, W) in the full range of values, and in 8 bits without PQ and HLG; what they mean then."""
     if colours.narrow:
         white = white_of(pixels)
         black, step = 16 * (white + 1) / 256, 219 * (white + 1) / 256
         table = np.clip((np.arange(white + 1) - black) * (white / step), 0, white)
         pixels = np.rint(table).astype(pixels.dtype)[pixels]
-    if colours.bright is None:
-        return pixels, colours.icc
-    warn("its high dynamic range is brought into sRGB")
-    primaries = codepoints.PRIMARIES.get(colours.bright.primaries, codepoints.PRIMARIES[9])
-    return brightness.to_srgb(pixels, colours.bright.transfer, primaries), None
+    if colours.bright is None or pixels.dtype != np.uint8:
+        return pixels, replace(colours, narrow=False)
+    warn(DARKENED)
+    return _darkened(pixels, colours.bright), Colours()
 
 
 def to_srgb(picture: Picture) -> Picture:
-    """Convert a picture to sRGB, without a profile; grey stays grey. A damaged profile is dropped with a warning."""
+    """Convert a picture to sRGB, without a profile; grey stays grey.
+
+    Warns of high dynamic range, and of a damaged profile, which is dropped.
+    """
+    if picture.bright is not None:
+        warn(DARKENED)
+    return shown(picture)
+
+
+def shown(picture: Picture) -> Picture:
+    """A picture in sRGB as `to_srgb` makes it, without a warning of high dynamic range."""
+    if picture.bright is not None:
+        return replace(picture, pixels=_darkened(picture.pixels, picture.bright), bright=None)
     if picture.icc is None or profiles.is_srgb(picture.icc, picture.grey):
         return replace(picture, icc=None)
     of_rgb = space(picture.icc) == b"RGB "
@@ -104,6 +116,17 @@ def to_srgb(picture: Picture) -> Picture:
         return replace(picture, icc=None)
     picture = picture if converted.dtype == picture.pixels.dtype else picture.at_depth(8)
     return replace(picture, pixels=converted[:, :, 1].copy() if picture.grey else converted, icc=None)
+
+
+def in_8_bits(picture: Picture) -> Picture:
+    """A picture in uint8, rounded to the nearest levels; PQ and HLG, for which these are too few, become sRGB, told."""
+    return (picture if picture.bright is None else to_srgb(picture)).at_depth(8)
+
+
+def _darkened(pixels: Pixels, bright: CodePoints) -> Pixels:
+    """Pixels in PQ or HLG as sRGB. Primaries that are not known are those of BT.2020, which belong to these curves."""
+    primaries = codepoints.PRIMARIES.get(bright.primaries, codepoints.PRIMARIES[9])
+    return brightness.to_srgb(pixels, bright.transfer, primaries)
 
 
 def _in_srgb(pixels: Pixels, icc: bytes) -> Pixels:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ldcodec.bitstream.layout import size_problem
 from ldcodec.errors import PictureError
+from ldcodec.pictures.codepoints import CodePoints
 from ldcodec.pictures.notes import Notes
 
 Pixels = NDArray[np.uint8 | np.uint16]
@@ -27,7 +28,7 @@ class Picture:
     exif: a TIFF stream without JPEG's "Exif" marker; xmp: an XML packet. Both are as they were in the file, except for
     what the pixels already follow, such as the orientation, which is 1. notes: IPTC, texts and resolution.
     depth: bits that a sample had; 8 for uint8, 9 to 16 for uint16, whose values then are the 2^depth that lie evenly
-    from 0 to 65535, or what a decoder has drawn of them.
+    from 0 to 65535, or what a decoder has drawn of them. bright: code points with PQ or HLG, instead of `icc`.
     """
 
     pixels: Pixels
@@ -37,6 +38,7 @@ class Picture:
     xmp: bytes | None = None
     notes: Notes = NOTHING
     depth: int = 8
+    bright: CodePoints | None = None
 
     @property
     def width(self) -> int:

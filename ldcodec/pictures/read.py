@@ -77,15 +77,16 @@ def _picture(image: Image.Image) -> Picture:
     colours = colour.declared(image, file, texts.exif)
     if deep is None:
         opaque, transparency = alpha.split(texts.turned(image))
-        pixels, icc = colour.plain(opaque, colours)
+        pixels, colours = colour.plain(opaque, colours)
     else:
         turned = texts.turned_samples(deep.values)
         pixels, transparency = alpha.parted(turned, deep.white, image.info.get("transparency"))
-        pixels, icc = colour.meant(pixels, colours)
+        pixels, colours = colour.storable(pixels, colours)
     if file.parts:
         warn(f"an .ldc file has no place for its {', '.join(dict.fromkeys(file.parts))}, left out")
     pixels = white_of(pixels) - pixels if inverted else pixels
-    return Picture(pixels, transparency, icc, texts.exif, texts.xmp, texts.notes, deep.bits if deep else 8)
+    depth = 8 if deep is None else deep.bits
+    return Picture(pixels, transparency, colours.icc, texts.exif, texts.xmp, texts.notes, depth, colours.bright)
 
 
 def _go_to(image: Image.Image, frame: int) -> None:

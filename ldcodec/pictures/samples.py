@@ -106,7 +106,8 @@ def _by_library(image: Image.Image, file: Findings) -> Deep | None:
         values = decode(stream, image.tell())
     if values.dtype != np.uint16 or values.shape[1::-1] != image.size:
         return None
-    return Deep(values, (1 << file.bits) - 1, file.bits)
+    white = file.white or (1 << file.bits) - 1
+    return Deep(values, white, _depth(white))
 
 
 def _avif(stream: BinaryIO, frame: int) -> Samples:
@@ -127,7 +128,14 @@ def _heif(stream: BinaryIO, frame: int) -> Samples:
     return np.asarray(open_heif(stream, convert_hdr_to_8bit=False, hdr_to_16bit=False)[frame])
 
 
-_DECODERS = {"AVIF": _avif, "JPEG2000": _jpeg_2000, "HEIF": _heif}
+def _plain_pixmap(stream: BinaryIO, frame: int) -> Samples:
+    """Colours as decimal numbers; other pixmaps are read in two passes."""
+    _, *words = re.sub(rb"#[^\n]*", b"", stream.read()).split()
+    width, height, _, *numbers = map(int, words)
+    return np.array(numbers[: 3 * width * height], np.uint16).reshape(height, width, 3)
+
+
+_DECODERS = {"AVIF": _avif, "JPEG2000": _jpeg_2000, "HEIF": _heif, "PPM": _plain_pixmap}
 
 
 def warn_if_reduced(image: Image.Image, file: Findings, hint: str = "") -> None:

@@ -13,8 +13,8 @@ from PIL import ExifTags, Image, PngImagePlugin
 from ldcodec.bitstream import chunktypes
 from ldcodec.bitstream.chunktypes import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
-from ldcodec.pictures import deeppng, deeptiff, resources
-from ldcodec.pictures.colour import to_srgb
+from ldcodec.pictures import codepoints, deeppng, deeptiff, resources
+from ldcodec.pictures.colour import shown, to_srgb
 from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, lost_in_tiff
 from ldcodec.pictures.guard import first_line, warn
 from ldcodec.pictures.metadata import descriptive
@@ -84,13 +84,15 @@ _ABILITIES = {
 _NOTES = {"iptc": "IPTC", "texts": "comments and other texts", "resolution": "resolution"}
 
 
-def to_image(picture: Picture) -> Image.Image:
+def to_image(picture: Picture, deep: bool = True) -> Image.Image:
     """A Pillow image of mode L, LA, RGB or RGBA, with its metadata in `info`; of mode I;16 for grey of 16 bits.
 
-    Pillow has no other images of 16 bits, so colours, and grey with alpha, are rounded to 8.
+    Pillow has no other images of 16 bits, so colours, and grey with alpha, are rounded to 8; without `deep` all are.
+    PQ and HLG are brought into sRGB.
     icc_profile, exif, xmp and dpi stand where Pillow has them; iptc is bytes, and texts pairs of keyword and text.
     """
-    if not (picture.grey and picture.alpha is None):
+    picture = shown(picture) if picture.bright is not None else picture
+    if not (deep and picture.grey and picture.alpha is None):
         picture = picture.at_depth(8)
     image = Image.fromarray(np.ascontiguousarray(picture.array()))
     notes = picture.notes
@@ -192,6 +194,8 @@ class _Target(io.RawIOBase):
 def _holdable(picture: Picture, format: str) -> Picture:
     """The picture without what the format cannot hold; warns of each loss."""
     ability = _ABILITIES[format]
+    if picture.bright is not None and format != "PNG":
+        picture = to_srgb(picture)
     if picture.depth > 8 and not ability.deep:
         warn(f"{format} cannot hold {picture.depth} bits a sample: they are reduced to 8")
         picture = picture.at_depth(8)
@@ -275,8 +279,10 @@ def _metadata_options(picture: Picture, format: str) -> dict[str, object]:
 
 
 def _png_texts(picture: Picture) -> PngImagePlugin.PngInfo:
-    """XMP, IPTC and texts as chunks of PNG."""
+    """Code points, XMP, IPTC and texts as chunks of PNG."""
     chunks = PngImagePlugin.PngInfo()
+    if picture.bright is not None:
+        chunks.add(b"cICP", codepoints.pack(picture.bright))
     if picture.xmp is not None:
         chunks.add_itxt(XMP_KEYWORD, picture.xmp.decode("utf-8"))
     if picture.notes.iptc is not None:

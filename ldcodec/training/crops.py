@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ldcodec.errors import LdcodecWarning, PictureError
+from ldcodec.pictures.colour import in_8_bits
 from ldcodec.pictures.picture import Pixels
 from ldcodec.pictures.read import read
 
@@ -67,7 +68,7 @@ def _read(data: bytes) -> Pixels | None:
         return None
     if picture.alpha is not None:  # what alpha hides is not part of a photograph
         return None
-    pixels = picture.at_depth(8).pixels
+    pixels = in_8_bits(picture).pixels
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 

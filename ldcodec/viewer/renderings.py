@@ -102,8 +102,13 @@ def choices(factor: int) -> list[DecodeSettings]:
 
 
 def psnr_of(picture: Picture, original: Picture) -> float | None:
-    """PSNR in dB against an original of the same size; None with alpha, if only one is grey, or if nothing differs."""
+    """PSNR in dB against an original of the same size; None if nothing differs.
+
+    None too with alpha, and where only one is grey or only one has high dynamic range.
+    """
     if picture.alpha is not None or original.alpha is not None or picture.grey != original.grey:
+        return None
+    if picture.bright != original.bright:
         return None
     error = total_error(picture.pixels, original.pixels) / original.pixels.size
     return psnr(error) if error else None
@@ -127,7 +132,7 @@ def _part(picture: Picture, view: Request, header: Header) -> Picture:
 
 
 def _reduced(picture: Picture, factor: int) -> Image.Image:
-    image = to_image(picture.at_depth(8))  # as browsers show it
+    image = to_image(picture, deep=False)  # as browsers show it
     return image.reduce(factor) if factor > 1 else image
 
 

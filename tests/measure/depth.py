@@ -48,8 +48,8 @@ def main() -> None:
     for quality in map(float, options.qualities.split(",")):
         rows = []
         for deep in pictures:
-            data = encode(deep, quality=quality, fallback=False)
-            shallow = encode(deep, quality=quality, fallback=False, depth=8)
+            data = encode(deep, quality=quality, fallback=False, tune="psnr")
+            shallow = encode(deep, quality=quality, fallback=False, tune="psnr", depth=8)
             outputs = decode_array(data), decode_array(data, request=Request(depth=8)), decode_array(shallow)
             rows.append((len(data), len(shallow), *(psnr(output, deep) for output in outputs)))
         size, flat, *found = np.mean(rows, axis=0)
@@ -57,7 +57,7 @@ def main() -> None:
             f"quality {quality:g}: {size:.0f} bytes from 16 bits, {flat:.0f} from 8; PSNR of 16 bits {found[0]:.3f} dB"
         )
         print(f"  of the same file to 8 bits {found[1]:.3f} dB, of a file from 8 bits {found[2]:.3f} dB")
-        data = encode(ramp(), quality=quality, fallback=False)
+        data = encode(ramp(), quality=quality, fallback=False, tune="psnr")
         for depth in (16, 8):
             output = decode_array(data, request=Request(depth=depth))
             row = output[64, :, 1]
