@@ -57,6 +57,7 @@ MASKS = {
     "corners": mask((0, 0), (9, 12)),
     "the edge": mask(*((9, column) for column in range(13))),
     "all": np.ones((10, 13), np.bool_),
+    "scattered": mask((1, 2), (1, 9), (5, 2), (9, 12)),
     "every other": np.indices((10, 13)).sum(0) % 2 == 0,
 }
 
@@ -111,16 +112,16 @@ def read_by_the_document(data: bytes, width: int, height: int) -> dict[tuple[int
 
     runs = [varint() for _ in range(varint())]
     flags = [bool(number % 2) for number, run in enumerate(runs) for _ in range(run)]
-    columns = -(-width // 16)
-    blocks = [divmod(number, columns) for number, flag in enumerate(flags) if flag]
-    top, left = (16 * min(block[axis] for block in blocks) for axis in (0, 1))
+    across = -(-width // 16)
+    blocks = [divmod(number, across) for number, flag in enumerate(flags) if flag]
     assert data[place] in (0, 1)
     with Image.open(io.BytesIO(data[place + 1 :])) as image:
         assert image.format == ("PNG" if data[place] else "WEBP")
         shown = np.asarray(image.convert("RGB"))
-    bottom, right = (16 * (max(block[axis] for block in blocks) + 1) for axis in (0, 1))
-    assert shown.shape == (min(bottom, height) - top, min(right, width) - left, 3)
-    return {(y, x): shown[16 * y - top :, 16 * x - left :][:16, :16] for y, x in blocks}
+    rows, columns = (sorted({block[axis] for block in blocks}) for axis in (0, 1))
+    sides = (sum(min(16, side - 16 * k) for k in used) for side, used in ((height, rows), (width, columns)))
+    assert shown.shape == (*sides, 3)
+    return {(y, x): shown[16 * rows.index(y) :, 16 * columns.index(x) :][:16, :16] for y, x in blocks}
 
 
 @pytest.mark.parametrize("name", MASKS)

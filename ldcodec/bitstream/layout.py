@@ -89,7 +89,7 @@ class Layout:
 
     @property
     def patched(self) -> bool:
-        """Whether a chunk stores blocks of the picture exactly, in a box that may be as large as the picture."""
+        """Whether a chunk stores blocks of the picture exactly, up to all of them."""
         return any(entry.kind == chunktypes.PATCHES for entry in self.entries)
 
     def problem(self, length: int) -> str | None:

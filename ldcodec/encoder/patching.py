@@ -6,6 +6,8 @@ coding, and where the error weighs more than the bits of the exact pixels, these
 many bits when they are exact, have no such blocks (docs/experiments.md has the figures behind the bounds).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,8 +32,8 @@ GAIN = 1.25  # times the bits of its exact pixels that the error of such a block
 LOST = 50.0  # squared levels that such a block loses for each bit, at least
 CONTINUING = 0.8, 25.0  # the same two for blocks next to those of a patch
 BLOCK_BITS = 24  # of an exact block beside its pixels
-SURROUNDINGS = 64  # pixels around all patches, from which what lies beneath them is filled in
-EXAMINED = 4096  # blocks at a time, which bounds the memory
+SURROUNDINGS = 64  # pixels around patches, from which what lies beneath them is filled in
+EXAMINED = 1024  # blocks at a time, which bounds the memory
 
 Losses = NDArray[np.float32]
 Blocks = NDArray[np.int32]
@@ -65,19 +67,28 @@ def chosen(picture: Pixels, lost: Losses, index: int) -> Mask:
         return begun
     least = max(CONTINUING[1], CONTINUING[0] / multiplier)
     taken = _connected(begun, _worth(picture, lost, lost > least * BLOCK_BITS, least))
-    box = patches.box_of(taken, picture.shape[1], picture.shape[0])
-    readable = planes.readable(box.right - box.left, box.bottom - box.top)
+    readable = planes.readable(*patches.Extract(taken, picture.shape[1], picture.shape[0]).size)
     return taken if readable else np.zeros_like(taken)
 
 
 def patch(picture: Pixels, taken: Mask) -> tuple[Pixels, Chunk]:
     """A picture that is smooth beneath the blocks that are stored exactly, and the chunk that stores these."""
     height, width = picture.shape[:2]
-    around = patches.box_of(taken, width, height).grown(SURROUNDINGS, height, width)
-    covered = patches.pixels_of(taken, around.bottom, around.right)[around.top :, around.left :]
-    smooth, part = picture.copy(), around.inside(Area(0, height, 0, width))
-    smooth[part] = filled(picture[part], np.where(covered, 0, 255).astype(np.uint8))
+    smooth, whole = picture.copy(), Area(0, height, 0, width)
+    for around in _surroundings(taken, whole):
+        part, covered = around.inside(whole), patches.pixels_of(taken, around)
+        smooth[part][covered] = filled(picture[part], np.where(covered, 0, 255).astype(np.uint8))[covered]
     return smooth, Chunk(chunktypes.PATCHES, patches.packed(picture, taken))
+
+
+def _surroundings(taken: Mask, whole: Area) -> Iterator[Area]:
+    """For each run of rows of blocks in which any is taken, the pixels of these and around them."""
+    edges = np.flatnonzero(np.diff(taken.any(1), prepend=False, append=False))
+    for top, bottom in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        columns = np.flatnonzero(taken[top:bottom].any(0))
+        blocks = Area(top, bottom, int(columns[0]), int(columns[-1]) + 1)
+        pixels = Area(*(PIXELS * edge for edge in blocks)).within(whole)
+        yield pixels.grown(SURROUNDINGS, whole.bottom, whole.right)
 
 
 def _worth(picture: Pixels, lost: Losses, examined: Mask, least: float) -> Mask:

@@ -1,12 +1,12 @@
 """Patches: blocks of 16×16 pixels that a file stores exactly and a decoder lays over what the networks have drawn.
 
-The chunk says which blocks these are, in runs, and holds one lossless picture of the smallest box around all of them
-(docs/bitstream.md). What it says is not trusted: both are checked against the size of the file's picture first.
+The chunk says which blocks these are, in runs, and holds one lossless picture of the rows and columns of blocks in
+which there are any (docs/bitstream.md). What it says is not trusted: both are checked against the size of the file's
+picture first.
 """
 
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -20,21 +20,36 @@ from ldcodec.pictures import planes
 from ldcodec.pictures.picture import Pixels, averaged, scaled, white_of
 
 Mask = NDArray[np.bool_]
+Places = NDArray[np.intp]
+
+MOST_FOR_WEBP = 1 << 22  # pixels: WebP's encoder takes memory by the hundred bytes for each
+
+
+class Extract:
+    """The pixels of those rows and columns of blocks in which any block is taken, in a picture of width × height.
+
+    rows, columns: where in the picture they lie, [h] and [w]; covered: which of them are in a block that is taken,
+    bool [h, w].
+    """
+
+    def __init__(self, taken: Mask, width: int, height: int) -> None:
+        """taken: bool [⌈H/16⌉, ⌈W/16⌉], of which at least one is True."""
+        self.rows, self.columns = _places(taken, 1, height), _places(taken, 0, width)
+        self.covered = taken[np.ix_(self.rows // PIXELS, self.columns // PIXELS)]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return len(self.columns), len(self.rows)
 
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """taken: which blocks are stored, bool [⌈H/16⌉, ⌈W/16⌉], at least one; pixels: of the box, (h, w, 3) or (h, w)."""
+    """taken: which blocks are stored, bool [⌈H/16⌉, ⌈W/16⌉]; pixels: of the extract, (h, w, 3) or (h, w)."""
 
     taken: Mask
     pixels: Pixels
-    box: Area
-
-    @cached_property
-    def _covered(self) -> Mask:
-        """Which pixels of the box are stored, (h, w)."""
-        top, bottom, left, right = self.box
-        return pixels_of(self.taken, bottom, right)[top:, left:]
+    extract: Extract
 
     def laid(self, drawn: Pixels, area: Area, scale: int = 1) -> Pixels:
         """Put the patches over pixels (H, W, 3) or (H, W), in place, and return these.
@@ -42,54 +57,45 @@ class Patches:
         area: what is drawn of the picture at 1/scale of its size; scale: 1, 2, 4, 8 or 16, which divide a block.
         """
         shown = self.pixels if scale == 1 else averaged(self.pixels, scale)
-        pixels = scaled(shown, white_of(shown), white_of(drawn))
-        top, left = self.box.top // scale, self.box.left // scale
-        box = Area(top, top + pixels.shape[0], left, left + pixels.shape[1])
-        if min(box.bottom, area.bottom) <= max(box.top, area.top) or min(box.right, area.right) <= max(
-            box.left, area.left
-        ):
-            return drawn
-        shared = box.within(area)
-        mask = self._covered[::scale, ::scale][shared.inside(box)]
-        drawn[shared.inside(area)][mask] = pixels[shared.inside(box)][mask]
+        rows, columns = (places[::scale] // scale for places in (self.extract.rows, self.extract.columns))
+        down, across = (rows >= area.top) & (rows < area.bottom), (columns >= area.left) & (columns < area.right)
+        pixels = scaled(shown[down][:, across], white_of(shown), white_of(drawn))
+        covered = self.extract.covered[::scale, ::scale][down][:, across]
+        place = np.ix_(rows[down] - area.top, columns[across] - area.left)
+        drawn[place] = np.where(covered if drawn.ndim == 2 else covered[:, :, None], pixels, drawn[place])
         return drawn
 
 
-def pixels_of(taken: Mask, height: int, width: int) -> Mask:
-    """Which of the first rows and columns of pixels lie in a block that is taken: bool (height, width)."""
-    return taken.repeat(PIXELS, 0)[:height].repeat(PIXELS, 1)[:, :width]
-
-
-def box_of(taken: Mask, width: int, height: int) -> Area:
-    """The smallest box of pixels around the blocks that are taken, in a picture of width × height pixels."""
-    rows, columns = np.flatnonzero(taken.any(1)), np.flatnonzero(taken.any(0))
-    bottom, right = min(height, PIXELS * (int(rows[-1]) + 1)), min(width, PIXELS * (int(columns[-1]) + 1))
-    return Area(PIXELS * int(rows[0]), bottom, PIXELS * int(columns[0]), right)
+def pixels_of(taken: Mask, area: Area) -> Mask:
+    """Which pixels of an area lie in a block that is taken: bool (h, w)."""
+    rows, columns = np.arange(area.top, area.bottom), np.arange(area.left, area.right)
+    return taken[np.ix_(rows // PIXELS, columns // PIXELS)]
 
 
 def packed(picture: Pixels, taken: Mask) -> bytes:
     """The chunk with the blocks of a picture, (H, W, 3) or (H, W), that are taken, bool [⌈H/16⌉, ⌈W/16⌉].
 
-    Raises PictureError where their box has more pixels than `planes.readable` allows.
+    Raises PictureError where their extract has more pixels than `planes.readable` allows.
     """
-    box = box_of(taken, picture.shape[1], picture.shape[0])
-    pixels = picture[box.top : box.bottom, box.left : box.right].copy()
-    covered = pixels_of(taken, box.bottom, box.right)[box.top :, box.left :]
-    pixels[~covered] = pixels[covered][0]  # a colour that is there costs least
+    extract = Extract(taken, picture.shape[1], picture.shape[0])
+    pixels = picture[np.ix_(extract.rows, extract.columns)]
+    first = tuple(np.argwhere(extract.covered)[0])
+    pixels[~extract.covered] = pixels[first]  # a colour that is there costs least
     edges = np.flatnonzero(np.diff(taken.ravel(), prepend=False, append=False))
     runs = [end - start for start, end in pairwise((0, *edges.tolist()))]
-    return b"".join(map(varint, (len(runs), *runs))) + planes.packed(pixels)
+    coded = planes.packed(pixels, extract.covered.size <= MOST_FOR_WEBP)
+    return b"".join(map(varint, (len(runs), *runs))) + coded
 
 
 def unpacked(data: bytes, size: tuple[int, int], grey: bool, depth: int = 8) -> Patches:
     """The inverse of `packed` for a picture of (width, height), grey or not, of so many bits. Raises DamagedError."""
     try:
         taken, start = _taken(data, size)
-        box = box_of(taken, *size)
-        pixels = planes.unpacked(data[start:], _size(box), grey, depth)
+        extract = Extract(taken, *size)
+        pixels = planes.unpacked(data[start:], extract.size, grey, depth)
     except DamagedError as error:
         raise DamagedError(f"chunk {chunktypes.PATCHES}: {error}") from error
-    return Patches(taken, pixels, box)
+    return Patches(taken, pixels, extract)
 
 
 def taken_of(data: bytes, size: tuple[int, int]) -> Mask:
@@ -103,7 +109,7 @@ def size_problem(data: bytes, size: tuple[int, int]) -> str | None:
         taken, start = _taken(data, size)
     except DamagedError:
         return "without a valid list of its blocks"
-    return planes.size_problem(data[start:], _size(box_of(taken, *size)), "a box")
+    return planes.size_problem(data[start:], Extract(taken, *size).size, "patches")
 
 
 def _taken(data: bytes, size: tuple[int, int]) -> tuple[Mask, int]:
@@ -123,5 +129,8 @@ def _taken(data: bytes, size: tuple[int, int]) -> tuple[Mask, int]:
     return taken.reshape(rows, columns), cursor.position
 
 
-def _size(box: Area) -> tuple[int, int]:
-    return box.right - box.left, box.bottom - box.top
+def _places(taken: Mask, axis: int, length: int) -> Places:
+    """Where the pixels of rows (axis 1) or columns (0) of blocks lie in which any is taken, up to a length: [n]."""
+    used = np.flatnonzero(taken.any(axis))
+    places = (PIXELS * used[:, None] + np.arange(PIXELS)).ravel()
+    return places[places < length]

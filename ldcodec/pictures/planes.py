@@ -32,15 +32,18 @@ def readable(width: int, height: int) -> bool:
     return Image.MAX_IMAGE_PIXELS is None or width * height <= 2 * Image.MAX_IMAGE_PIXELS
 
 
-def packed(pixels: Pixels) -> bytes:
-    """Encode (H, W, 3) or (H, W) in the fewest bytes, after one byte that says how: in uint16 only if it needs that."""
+def packed(pixels: Pixels, as_webp: bool = True) -> bytes:
+    """Encode (H, W, 3) or (H, W) in the fewest bytes, after one byte that says how: in uint16 only if it needs that.
+
+    as_webp: whether WebP is tried too.
+    """
     if pixels.dtype != np.uint8:
         short = at_depth(pixels, 8)
         if not np.array_equal(at_depth(short, 16), pixels):
             return _DEEP_PNG + png(pixels)
         pixels = short
     forms = [_PNG + png(pixels)]
-    if fits_webp(pixels):
+    if as_webp and fits_webp(pixels):
         forms.append(_WEBP + webp(pixels))
     return min(forms, key=len)
 
