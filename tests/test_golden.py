@@ -30,7 +30,8 @@ from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.parse import parse
 from ldcodec.decoder.request import Request
 from ldcodec.nets.model import Model, load_model
-from ldcodec.pictures.picture import Pixels
+from ldcodec.pictures.codepoints import CodePoints
+from ldcodec.pictures.picture import Pixels, at_depth
 from tests.pictures import psnr, texture
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -123,6 +124,21 @@ def test_an_exact_picture_decodes() -> None:
     found = decode_picture((GOLDEN / "exact.ldc").read_bytes())
     assert checksum(found.pixels) == "5df89bca"
     assert found.alpha is not None and checksum(found.alpha) == "b4947927"
+
+
+def test_a_deep_picture_decodes(newest_model: Model) -> None:
+    data = (GOLDEN / "neighbours" / "deep.ldc").read_bytes()
+    assert data[5:7] == (container.read(data).header.quality | 0xB000).to_bytes(2, "little") and data[17] == 12
+    found = decode_picture(data, model=newest_model)
+    assert (found.depth, found.pixels.dtype) == (12, np.dtype(np.uint16))
+    assert found.alpha is not None and checksum(found.alpha) == "08d729fa"
+    assert psnr(at_depth(found.pixels, 8), texture(45, 70, 3)) > 19.5
+
+
+def test_an_exact_picture_of_10_bits_decodes() -> None:
+    found = decode_picture((GOLDEN / "exact_deep.ldc").read_bytes())
+    assert (found.depth, found.bright) == (10, CodePoints(9, 16))
+    assert checksum(found.pixels) == "c8b89781"
 
 
 @pytest.mark.parametrize("name", SLICES)
