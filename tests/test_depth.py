@@ -29,6 +29,7 @@ from ldcodec.nets.model import Model
 from ldcodec.pictures import brightness
 from ldcodec.pictures.codepoints import ADOBE_CURVE, ADOBE_RGB, PRIMARIES, CodePoints
 from ldcodec.pictures.colour import shown
+from ldcodec.pictures.exif import ORIENTATION, without_orientation
 from ldcodec.pictures.metadata import strip
 from ldcodec.pictures.notes import Notes
 from ldcodec.pictures.picture import Picture, Pixels, at_depth
@@ -748,3 +749,55 @@ def test_commands_keep_high_dynamic_range_on_request(call: Call, tmp_path: Path)
     assert told in call("decompress", "b.ldc", "-o", "b.ppm")[2]
     assert told in call("decompress", "b.ldc", "-o", "c.png", "--depth", "8")[2]
     assert call("view", "b.ldc", "--original", "a.png", "-o", "p.html", "--no-open", "-q")[::2] == (0, "")
+
+
+@pytest.mark.parametrize(("depth", "bits"), [(8, 8), (9, 10), (10, 10), (12, 12), (16, 12)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_avif_is_written_at_10_and_12_bits(shape: str, depth: int, bits: int) -> None:
+    deep = smooth(40, 60)
+    array = {"grey": deep[:, :, 0], "RGB": deep, "RGBA": np.dstack([deep, deep[:, :, 1]])}
+    array["grey and alpha"] = deep[:, :, :2]
+    given = replace(picture_of(array[shape]), depth=depth) if depth > 8 else picture_of(array[shape]).at_depth(8)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = written(given, "AVIF")
+    assert [str(warning.message) for warning in caught] == (
+        ["AVIF cannot hold 16 bits a sample: they are reduced to 12"] if depth == 16 else []
+    )
+    found = imagecodecs.avif_decode(data)
+    assert found.dtype == (np.uint8 if bits == 8 else np.uint16)
+    back = read(io.BytesIO(data))
+    assert back.depth == bits and back.icc is None
+    colours = back.pixels if shape.startswith("RGB") or back.grey else back.pixels[:, :, 0]
+    assert np.abs(at_depth(colours, 16) / 65535 - given.at_depth(16).pixels / 65535).max() < 0.02
+
+
+def test_avif_holds_high_dynamic_range() -> None:
+    given = Picture(pq_ramp(), depth=10, bright=CodePoints(9, 16))
+    back = read(io.BytesIO(written(given, "AVIF")))
+    assert back.bright == given.bright and back.depth == 10
+    assert np.abs(back.pixels / 65535 - pq_ramp() / 65535).max() < 0.02
+
+
+def test_what_avif_of_more_than_8_bits_cannot_hold_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    icc = made(ADOBE_CURVE, ADOBE_RGB, "a profile")
+    given = Picture(smooth(40, 60), icc=icc, exif=exif_of("<", 1), depth=10)
+    with pytest.warns(LdcodecWarning, match="AVIF cannot hold its colour profile, Exif, left out"):
+        back = read(io.BytesIO(written(given, "AVIF")))
+    assert np.abs(back.pixels / 65535 - strip(given).pixels / 65535).max() < 0.02
+    flat = read(io.BytesIO(written(given.at_depth(8), "AVIF")))
+    assert flat.icc == icc and flat.exif == without_orientation(given.exif or b"")
+    monkeypatch.setattr("ldcodec.pictures.write.find_spec", lambda name: None)
+    with pytest.warns(LdcodecWarning, match=r"reduced to 8; pip install 'ldcodec\[deep\]' keeps more"):
+        assert read(io.BytesIO(written(given, "AVIF"))).depth == 8
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_without_orientation_is_otherwise_the_same(order: str) -> None:
+    given = exif_of(order, 6)
+    before, after = Image.Exif(), Image.Exif()
+    before.load(given)
+    after.load(without_orientation(given))
+    assert before.pop(ORIENTATION) == 6 and dict(after) == dict(before) and len(dict(after)) > 0
+    assert len(without_orientation(given)) == len(given) and without_orientation(given)[-6:] == given[-6:]
+    assert without_orientation(without_orientation(given)) == without_orientation(given)

@@ -121,9 +121,9 @@ def decompress(
     """Turn .ldc files back into pictures.
 
     IN is an .ldc file, its URL (s3://, https://), or - for standard input. Without -o, the output is written next
-    to its input: img.ldc becomes img.png. The extension of OUT sets the format: .png .jpg .webp .tif .ppm .bmp. With
-    --recursive, IN may be folders; a manifest in OUT records what is done, so that the same command continues a run
-    that was stopped.
+    to its input: img.ldc becomes img.png. The extension of OUT sets the format: .png .jpg .webp .avif .tif .ppm .bmp.
+    With --recursive, IN may be folders; a manifest in OUT records what is done, so that the same command continues a
+    run that was stopped.
     """
     settings = Settings(steps=steps, realism=realism, sampler=sampler, seed=seed)
     if draft:  # not named otherwise, as in manifests from before there were drafts

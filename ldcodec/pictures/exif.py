@@ -120,6 +120,17 @@ def upright(exif: bytes, turned: int) -> bytes:
     return bytes(stream.data)
 
 
+def without_orientation(exif: bytes) -> bytes:
+    """Exif without its orientation: the entries after it move up, and nothing else does. Raises ExifError."""
+    stream = _Stream(exif)
+    if ORIENTATION in stream.main:
+        entry, end = stream.main[ORIENTATION].place - 8, stream.after + 4
+        stream.data[entry:end] = stream.data[entry + 12 : end] + bytes(12)
+        first = stream.number("I", 4)
+        struct.pack_into(f"{stream.order}H", stream.data, first, stream.number("H", first) - 1)
+    return bytes(stream.data)
+
+
 def lost_in_tiff(exif: bytes) -> list[str]:
     """Names of what Exif holds that cannot become tags of a TIFF file with other pixels."""
     try:

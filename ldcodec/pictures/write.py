@@ -2,7 +2,9 @@
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -14,12 +16,13 @@ from ldcodec.bitstream import chunktypes
 from ldcodec.bitstream.chunktypes import EXIF_MARK
 from ldcodec.errors import PictureError, UsageError
 from ldcodec.pictures import codepoints, deeppng, deeptiff, resources
+from ldcodec.pictures.codepoints import CodePoints
 from ldcodec.pictures.colour import shown, to_srgb
-from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, lost_in_tiff
+from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, ExifError, lost_in_tiff, without_orientation
 from ldcodec.pictures.guard import first_line, warn
 from ldcodec.pictures.metadata import descriptive
 from ldcodec.pictures.notes import COMMENT, IPTC, SPECIAL, TEXTS, XMP_KEYWORD, Notes
-from ldcodec.pictures.picture import Picture, white_of
+from ldcodec.pictures.picture import Picture, scaled, white_of
 from ldcodec.pictures.profiles import space
 from ldcodec.pictures.rawprofiles import PREFIX, as_text
 
@@ -32,9 +35,13 @@ FORMATS = {
     ".tiff": "TIFF",
     ".ppm": "PPM",
     ".bmp": "BMP",
+    ".avif": "AVIF",
 }
 JPEG_SEGMENT = 65533  # bytes: the most Exif or XMP that JPEG can hold, including its marker
 NO_RESOLUTION = (1, 0)  # least and most
+AVIF_BITS = 10, 12  # that AVIF has beside 8
+SRGB_POINTS, BT601, BT2020 = (1, 13), 6, 9  # primaries and curve, and matrices from RGB, of H.273
+AVIF_QUALITY, AVIF_SPEED = 95, 6
 PNG_LEVEL = 1  # takes a third of the time of level 6; who wants small files takes WebP
 LARGE = 1 << 24  # pixels: pictures of this size are streamed to the target
 
@@ -80,6 +87,9 @@ _ABILITIES = {
     "TIFF": _Ability({"compression": "tiff_adobe_deflate"}, deep=True, iptc=chunktypes.MAX_TEXT),
     "PPM": _Ability({}, alpha=False, deep=True, metadata=False, resolution=NO_RESOLUTION),
     "BMP": _Ability({}, alpha=False, metadata=False),
+    "AVIF": _Ability(
+        {"quality": AVIF_QUALITY, "speed": AVIF_SPEED, "subsampling": "4:4:4"}, deep=True, resolution=NO_RESOLUTION
+    ),
 }
 _NOTES = {"iptc": "IPTC", "texts": "comments and other texts", "resolution": "resolution"}
 
@@ -163,7 +173,24 @@ def _save_deep_ppm(picture: Picture, target: BinaryIO) -> None:
         sink.write(row.astype(">u2").tobytes())
 
 
-_DEEP = {"PNG": _save_deep_png, "TIFF": _save_deep_tiff, "PPM": _save_deep_ppm}
+def _save_deep_avif(picture: Picture, target: BinaryIO) -> None:
+    from imagecodecs import avif_encode
+
+    points, bits = picture.bright or CodePoints(*SRGB_POINTS), _bits(picture, "AVIF")
+    data = avif_encode(
+        scaled(np.ascontiguousarray(picture.array()), 65535, (1 << bits) - 1),
+        level=AVIF_QUALITY,
+        speed=AVIF_SPEED,
+        bitspersample=bits,
+        pixelformat=None if picture.grey else "444",
+        primaries=points.primaries,
+        transfer=points.transfer,
+        matrix=BT2020 if picture.bright else BT601,
+    )
+    _Target(target).write(data)
+
+
+_DEEP = {"PNG": _save_deep_png, "TIFF": _save_deep_tiff, "PPM": _save_deep_ppm, "AVIF": _save_deep_avif}
 
 
 class _TargetError(Exception):
@@ -193,12 +220,13 @@ class _Target(io.RawIOBase):
 
 def _holdable(picture: Picture, format: str) -> Picture:
     """The picture without what the format cannot hold; warns of each loss."""
-    ability = _ABILITIES[format]
-    if picture.bright is not None and format != "PNG":
+    ability, bits = _ABILITIES[format], _bits(picture, format)
+    if picture.bright is not None and (format not in ("PNG", "AVIF") or bits == 8):
         picture = to_srgb(picture)
-    if picture.depth > 8 and not ability.deep:
-        warn(f"{format} cannot hold {picture.depth} bits a sample: they are reduced to 8")
-        picture = picture.at_depth(8)
+    if picture.depth > bits:
+        hint = "; pip install 'ldcodec[deep]' keeps more" if format == "AVIF" and bits == 8 else ""
+        warn(f"{format} cannot hold {picture.depth} bits a sample: they are reduced to {bits}{hint}")
+        picture = picture.at_depth(bits)
     if picture.alpha is not None and not ability.alpha:
         warn(f"{format} cannot hold transparency: the picture is laid onto white")
         picture = _on_white(picture)
@@ -213,6 +241,15 @@ def _holdable(picture: Picture, format: str) -> Picture:
         picture = to_srgb(picture)
     nothing: dict[str, Any] = dict.fromkeys(lost)
     return replace(picture, notes=notes, **nothing)
+
+
+def _bits(picture: Picture, format: str) -> int:
+    """The bits a sample with which a picture is written."""
+    if picture.depth == 8 or not _ABILITIES[format].deep:
+        return 8
+    if format != "AVIF":
+        return 16
+    return 8 if find_spec("imagecodecs") is None else AVIF_BITS[picture.depth > AVIF_BITS[0]]
 
 
 def _differ(notes: Notes, others: Notes, field: str) -> bool:
@@ -236,8 +273,10 @@ def _unholdable(picture: Picture, format: str) -> list[str]:
         return given
     limits = {"exif": JPEG_SEGMENT - 6, "xmp": JPEG_SEGMENT - 29}  # less their markers; profiles span 255 segments
     lost = [f for f in given if format == "JPEG" and len(getattr(picture, f)) > limits.get(f, 255 * 65519)]
-    if format == "WEBP" and picture.icc is not None and space(picture.icc) == b"GRAY":
-        lost.append("icc")  # WebP's pixels are always RGB
+    if format == "AVIF" and picture.depth > 8:  # imagecodecs writes none of them
+        return given
+    if format in ("WEBP", "AVIF") and picture.icc is not None and space(picture.icc) == b"GRAY":
+        lost.append("icc")  # the pixels of WebP, and those that Pillow writes into AVIF, are always RGB
     if format == "PNG" and picture.xmp is not None and not _is_utf8(picture.xmp):
         lost.append("xmp")
     return lost
@@ -270,12 +309,19 @@ def _metadata_options(picture: Picture, format: str) -> dict[str, object]:
     if format == "TIFF":
         return options | _tiff_options(picture)
     if picture.exif is not None:
-        options["exif"] = EXIF_MARK + picture.exif
+        options["exif"] = EXIF_MARK + (_unoriented(picture.exif) if format == "AVIF" else picture.exif)
     if format == "PNG":
         return options | {"pnginfo": _png_texts(picture)}
     if picture.xmp is not None:
         options["xmp"] = picture.xmp
     return options | ({"extra": _jpeg_segments(picture.notes)} if format == "JPEG" else {})
+
+
+def _unoriented(exif: bytes) -> bytes:
+    """Exif without an orientation, for which Pillow would write it anew and lose thumbnails and maker notes."""
+    with suppress(ExifError):
+        return without_orientation(exif)
+    return exif
 
 
 def _png_texts(picture: Picture) -> PngImagePlugin.PngInfo:
