@@ -48,7 +48,7 @@ def test_what_is_no_picture(name: str) -> None:
 def test_arrays_of_other_shapes_and_types() -> None:
     wrong: list[Any] = [PIXELS[:, :, :1], PIXELS.astype(float), PIXELS > 9, np.array(3, np.uint8), np.array([["a"]])]
     for array in wrong:
-        with pytest.raises(ldcodec.PictureError, match=r"uint8 of shape \(H, W\)"):
+        with pytest.raises(ldcodec.PictureError, match=r"uint8 or uint16 of shape \(H, W\)"):
             ldcodec.encode(array, lossless=True)
 
 

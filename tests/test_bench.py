@@ -35,7 +35,7 @@ from ldcodec.pictures.picture import Pixels
 from tests.browser import Page
 from tests.commands import Call
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("without_patches")]
 
 COFFEE = Path(__file__).resolve().parent.parent / "docs" / "coffee.jpg"
 SIZE = (176, 192)  # large enough for MS-SSIM

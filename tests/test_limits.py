@@ -211,6 +211,7 @@ def test_the_memory_forecast_counts_the_halo_of_the_tiles(config: Config, monkey
     networks = Mock(denoiser_halo=config.denoiser_halo, synthesis_halo=config.synthesis.halo)
     halo = halo_of(Mock(networks=networks), DecodeSettings(steps=1000))
     reader = Mock(header=Header(side, side, 0, False, bytes(8)), spans=slices.cut(side, side), lossless=False)
+    reader.layout.patched = False
     monkeypatch.setattr(limits, "config_of", lambda weights: config)
     picture = io.BytesIO(f"P6 {side} {side} 255\n".encode())
     check = Mock()

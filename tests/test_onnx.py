@@ -43,6 +43,7 @@ OTHER = Config(
     synthesis8=8, synthesis16=16, synthesis_blocks16=2, one_shot=1,
 )  # fmt: skip
 GRAPHS = ["condition", "denoiser", "synthesis", *(f"preview{scale}" for scale in (1, 2, 4, 8, 16))]
+GRAPHS += [f"means{step}" for step in range(4) if TINY.one_shot]
 FILES = sorted(["model.json", "integers.safetensors", *(f"{name}.onnx" for name in GRAPHS)])
 
 Floats = NDArray[np.float32]
@@ -133,7 +134,7 @@ def test_files_say_what_they_belong_to(place: Path) -> None:
     model, folder = load_model(str(place / "other"), "cpu"), place / "other" / "onnx"
     described = json.loads((folder / "model.json").read_text())
     steps = [f"means{step}.onnx" for step in range(4)]
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "texture.onnx", *steps])
+    assert sorted(path.name for path in folder.iterdir()) == sorted({*FILES, "texture.onnx", *steps})
     assert (described["name"], described["textured"]) == ("other", True)
     identities = [described[key] for key in ("parse_id", "trellis_id", "scalar_id")]
     assert identities == [identity.hex() for identity in model.coders] and len(set(identities)) == 3

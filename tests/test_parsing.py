@@ -108,6 +108,8 @@ def test_wild_latents_are_read(either: Model, parser: Parser) -> None:
 
 def test_wild_latents_ask_for_everything(model: Model) -> None:
     """Elements without symbols, both signs under every quantiser, several lanes, and escapes of either part."""
+    if model.networks.config.one_shot:
+        pytest.skip("few of its scales are small; that of the other family asks for everything")
     _, known = code_slice(wild_latents((12, 16)), (11, 13), model)
     symbols, index, kind = (array[:, :11, :13].ravel() for array in (known.symbols, known.index, known.kind))
     assert (index < SKIPPED_SCALES).any() and (kind != SCALAR).sum() / 4 > 2 * LANE
