@@ -34,6 +34,7 @@ SETTINGS = (
     "tune",
     "depth",
     "hdr",
+    "roi",
     "model",
 )  # options that `save` passes on to `ldcodec.encode`
 METADATA = ("exif", "xmp", "icc_profile")  # options of `save` that replace the image's own metadata

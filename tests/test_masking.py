@@ -1,12 +1,16 @@
-"""Where errors show: `--tune visual`."""
+"""Where errors show, and where they matter: `--tune visual` and `--roi`."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ldcodec
 from ldcodec.codec import decode_array, encode
 from ldcodec.encoder.masking import MOST, Weights, visual
 from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.target import Roi
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.errors import UsageError
 from ldcodec.nets.model import Model
@@ -15,6 +19,9 @@ from tests.commands import Call
 from tests.pictures import noise, photo, texture
 
 pytestmark = pytest.mark.usefixtures("without_patches")
+
+
+COFFEE = Path(__file__).resolve().parent.parent / "docs" / "coffee.jpg"
 
 
 def half_busy(height: int = 128, width: int = 192) -> Pixels:
@@ -110,6 +117,47 @@ def test_the_default_is_that_of_the_target(shipped_model: Model, target: dict, s
     pixels, tunes = half_busy(64, 128), ("visual", "psnr")
     files = [encode(pixels, **target, tune=tune, fallback=False, model=shipped_model) for tune in tunes]
     assert encode(pixels, **target, fallback=False, model=shipped_model) == files[same] != files[1 - same]
+
+
+def test_a_region_of_interest_is_nearer_to_the_picture(shipped_model: Model) -> None:
+    """At equal size, by decibels, with either tuning; less than nothing makes it worse."""
+    pixels, part = np.asarray(Image.open(COFFEE).convert("RGB"))[100:228, 200:456], (32, 48, 64, 48)
+    for tune in ("psnr", "visual"):
+        inside, outside = [], []
+        for roi in ((*part, -12), None, part, (*part, 20)):
+            data = encode(pixels, size=1500, tune=tune, roi=roi, fallback=False, model=shipped_model)
+            squares = np.square(decode_array(data, model=shipped_model).astype(float) - pixels).mean(2)
+            inside.append(squares[48:96, 32:96].sum())
+            outside.append(squares.sum() - inside[-1])
+        assert inside == sorted(inside, reverse=True) and outside[1:] == sorted(outside[1:])
+
+
+def test_a_region_of_interest_in_weights(model: Model) -> None:
+    weights = weights_of(half_busy(), model)
+    ratio = weights.favouring(Roi(30, 17, 20, 15, 10.0)).position / weights.position
+    expected = np.full((8, 12), 10**-0.5)
+    expected[1:2, 1:4] = 10**0.5
+    assert np.allclose(ratio, expected)
+
+
+def test_regions_of_interest_that_are_none(call: Call, model: Model, tiny_model: str) -> None:
+    for roi, words in (
+        ((1, 2, 3), "decibels if you like"),
+        ((0, 0, 9, 9, 40), "from -30 to 30"),
+        ((0, 0, 0.5, 9), "whole"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            encode(photo(), quality=50, roi=roi, model=model)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="0,0,97,64 does not lie in a picture of 96x64 pixels"):
+        encode(photo(96, 64), quality=50, roi=(0, 0, 97, 64), model=model)
+    photo(96, 64).save("a.png")
+    compress = ("compress", "a.png", "--quality", "50", "--model", "tiny")
+    for text in ("1,2,3", "0,0,9,9,x", "0,0,9,9,31"):
+        code, _, err = call(*compress, "--roi", text)
+        assert code == 2 and "not a region of interest" in err
+    code, _, err = call(*compress, "--roi", "0,0,97,64")
+    assert code != 0 and "does not lie in a picture" in err and not Path("a.ldc").exists()
+    assert call(*compress, "--roi", "0,0,9,9,-3.5")[0] == 0
 
 
 def test_the_option(call: Call, tiny_model: str) -> None:

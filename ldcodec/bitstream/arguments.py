@@ -7,6 +7,7 @@ import io
 import math
 import os
 import reprlib
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import NoReturn
 
@@ -34,6 +35,24 @@ def check_flag(name: str, value: object) -> None:
     named_bool = type(value).__name__ in ("bool", "bool_")  # NumPy's too, which need not be imported for this
     if not (named_bool or (isinstance(value, Integral) and value in (0, 1))):
         raise UsageError(f"{name} must be True or False, not {_shown(value)}")
+
+
+def check_region(region: object) -> None:
+    """Raise UsageError unless a region is four whole numbers: x, y, width and height."""
+    names = ("x", "y", "width", "height")
+    values = tuple(region) if isinstance(region, Iterable) else ()
+    if len(values) != len(names):
+        raise UsageError(f"a region is x, y, width and height, not {_shown(region)}")
+    for name, value in zip(names, values, strict=True):
+        check_whole(f"{name} of the region", value)
+
+
+def check_inside(region: tuple[int, int, int, int], size: tuple[int, int]) -> None:
+    """Raise UsageError unless a region lies within a picture of a width and a height, and is not empty."""
+    x, y, width, height = region
+    if min(x, y) < 0 or min(width, height) < 1 or x + width > size[0] or y + height > size[1]:
+        place = ",".join(map(str, region))
+        raise UsageError(f"the region {place} does not lie in a picture of {size[0]}x{size[1]} pixels")
 
 
 def check_type(name: str, value: object, kind: object, hint: str) -> None:

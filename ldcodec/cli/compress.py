@@ -17,7 +17,7 @@ from ldcodec.cli.options import (
     coding_options,
     depth_option,
 )
-from ldcodec.encoder.target import TUNES, EncodeSettings, Target
+from ldcodec.encoder.target import TUNES, EncodeSettings, Roi, Target
 from ldcodec.errors import LdcodecWarning
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult, library_output_as_warnings
@@ -56,12 +56,14 @@ class CompressOptions:
     frame: int | None
     depth: int | None
     hdr: bool
+    roi: tuple[float, ...] | None
     preserve: bool
 
     def settings(self) -> EncodeSettings:
         """The options that the codec takes."""
+        roi = None if self.roi is None else Roi.of(self.roi)
         target = Target(**self.target)
-        return EncodeSettings(target, self.strip, self.fallback, self.effort, self.tune, self.depth, self.hdr)
+        return EncodeSettings(target, self.strip, self.fallback, self.effort, self.tune, self.depth, self.hdr, roi)
 
 
 def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -73,6 +75,17 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     if size < 1:
         raise click.BadParameter(f"{value!r} is not a number of bytes; write it like 2500, 100k or 1.5M", ctx, param)
     return size
+
+
+def _roi(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """X,Y,W,H in pixels, and decibels, which may be left out."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,7}),(\d{1,7}),(\d{1,7}),(\d{1,7})(?:,([+-]?\d{1,2}(?:\.\d{1,3})?))?", value, re.ASCII)
+    if match is None or abs(float(match[5] or 0)) > 30:
+        hint = "write it as X,Y,WIDTH,HEIGHT in pixels, or with decibels from -30 to 30 behind"
+        raise click.BadParameter(f"{value!r} is not a region of interest; {hint}", ctx, param)
+    return tuple(float(text) if place == 4 else int(text) for place, text in enumerate(match.groups()) if text)
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -108,6 +121,12 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     help="Spend bits for the least error, or where errors show.  [default: visual, psnr with --psnr]",
 )
 @click.option(
+    "--roi",
+    callback=_roi,
+    metavar="X,Y,W,H[,DB]",
+    help="Region of interest, in pixels: errors in it weigh DB more (12) than elsewhere.",
+)
+@click.option(
     "--no-fallback",
     cls=AdvancedOption,
     is_flag=True,
@@ -138,6 +157,7 @@ def compress(
     no_fallback: bool,
     effort: int,
     tune: str | None,
+    roi: tuple[float, ...] | None,
     strip: bool,
     frame: int | None,
     depth: int | None,
@@ -166,6 +186,7 @@ def compress(
         frame,
         depth,
         hdr,
+        roi,
         not common.no_preserve,
     )
     work = Work(_compress, options, common.model, common.device, common.max_pixels)

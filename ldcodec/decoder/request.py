@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypedDict
 
-from ldcodec.bitstream.arguments import check_flag, check_number, check_type, check_whole
+from ldcodec.bitstream.arguments import check_flag, check_inside, check_number, check_region, check_type, check_whole
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.slices import VIEW_SCALES, Area
 from ldcodec.decoder.protocols import DecoderModel
@@ -92,12 +92,7 @@ class Request:
             raise UsageError(f"the scale must be 1/1, 1/2, 1/4, 1/8 or 1/16, not 1/{self.scale}")
         if self.region is None:
             return
-        try:
-            x, y, width, height = self.region
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"a region is x, y, width and height, not {self.region!r}") from error
-        for name, value in {"x": x, "y": y, "width": width, "height": height}.items():
-            check_whole(f"{name} of the region", value)
+        check_region(self.region)
         if self.scale != 1:
             raise UsageError("a preview shows the whole picture: give either a region or a scale")
 
@@ -106,9 +101,7 @@ class Request:
         if self.region is None:
             return None
         x, y, width, height = self.region
-        if min(x, y) < 0 or min(width, height) < 1 or x + width > header.width or y + height > header.height:
-            size = f"{header.width}x{header.height}"
-            raise UsageError(f"the region {x},{y},{width},{height} does not lie in a picture of {size} pixels")
+        check_inside(self.region, (header.width, header.height))
         return Area(y, y + height, x, x + width)
 
     def cut(self, plane: Pixels) -> Pixels:

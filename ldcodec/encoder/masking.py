@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ldcodec.bitstream.layout import coded_size, latent_size
 from ldcodec.bitstream.slices import PIXELS
 from ldcodec.encoder.interface import Floats
+from ldcodec.encoder.target import Roi
 from ldcodec.pictures.picture import Pixels, white_of
 
 LUMA = 0.299, 0.587, 0.114
@@ -40,6 +41,24 @@ class Weights:
     def within(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> "Weights":
         """Those of some rows and columns of the latent."""
         return replace(self, position=self.position[np.ix_(rows, columns)])
+
+    def favouring(self, roi: Roi) -> "Weights":
+        """With more weight on the positions that a region of interest touches, and as much less on all others.
+
+        Less elsewhere, because a weight makes no step finer: the rest pays for a higher quality of the whole.
+        """
+        factor = np.float32(10 ** (roi.decibels / 20))
+        weights = self.position / factor
+        rows = slice(roi.y // PIXELS, -(-(roi.y + roi.height) // PIXELS))
+        columns = slice(roi.x // PIXELS, -(-(roi.x + roi.width) // PIXELS))
+        weights[rows, columns] *= factor**2
+        return replace(self, position=weights)
+
+
+def even(picture: Pixels, basis: Floats) -> Weights:
+    """Weights of 1; arguments as of `visual`."""
+    size = latent_size(picture.shape[1], picture.shape[0])
+    return Weights(np.ones(size, np.float32), np.ones(len(basis), np.float32))
 
 
 def visual(picture: Pixels, basis: Floats) -> Weights:

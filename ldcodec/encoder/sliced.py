@@ -25,11 +25,11 @@ from ldcodec.decoder.threads import ahead
 from ldcodec.decoder.tiles import evenly, tiles_of
 from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
-from ldcodec.encoder.masking import Weights, visual
+from ldcodec.encoder.masking import Weights, even, visual
 from ldcodec.encoder.outlook import Forecast, Guess, Outlook, outlook_of
 from ldcodec.encoder.patching import Losses, chosen, losses, patch
 from ldcodec.encoder.ratecontrol import Coded, Encoder
-from ldcodec.encoder.target import PSNR, VISUAL
+from ldcodec.encoder.target import PSNR, VISUAL, Roi
 from ldcodec.encoder.whole import PictureEncoder, header_of
 from ldcodec.pictures import chunks
 from ldcodec.pictures.alpha import filled
@@ -40,10 +40,12 @@ SAMPLES = 16
 SAMPLE_SIDE = 256  # pixels: all samples together are a megapixel
 
 
-def encoder_for(source: Picture, model: EncoderModel, effort: int = 1, tune: str = PSNR) -> Encoder[Any]:
+def encoder_for(
+    source: Picture, model: EncoderModel, effort: int = 1, tune: str = PSNR, roi: Roi | None = None
+) -> Encoder[Any]:
     """Choose the encoder for a picture's size. Colours hidden by alpha are smoothed first, so that they cost little.
 
-    tune: psnr or visual, see `encoder.masking`.
+    tune: psnr or visual, and roi: a region of interest, within the picture; see `encoder.masking`.
     """
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
     extra = chunks.pack(source)
@@ -51,6 +53,8 @@ def encoder_for(source: Picture, model: EncoderModel, effort: int = 1, tune: str
         pixels, extra = np.ascontiguousarray(pixels[:, :, 1]), (*extra, Chunk(chunktypes.NEUTRAL, b""))
     kind = SlicedEncoder if is_large(*pixels.shape[1::-1]) else PictureEncoder
     weights = visual(pixels, model.networks.basis()) if tune == VISUAL else None
+    if roi is not None:
+        weights = (weights or even(pixels, model.networks.basis())).favouring(roi)
     return kind(pixels, model, extra, effort, weights, source.depth)
 
 

@@ -1,9 +1,10 @@
 """What is asked of the encoder, and what it gives. Commands import this before NumPy and torch."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ldcodec.bitstream.arguments import ABOVE_ZERO, check_flag, check_number, check_whole
+from ldcodec.bitstream.arguments import ABOVE_ZERO, check_flag, check_number, check_region, check_whole
 from ldcodec.errors import UsageError
 
 EFFORTS = 9
@@ -49,6 +50,38 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Roi:
+    """A region of interest: in its pixels squared errors weigh `decibels` more, -30..30, than elsewhere.
+
+    Raises UsageError for other values.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    decibels: float = 12.0
+
+    def __post_init__(self) -> None:
+        check_region(self.region)
+        check_number("the decibels of the region of interest", self.decibels, -30, 30)
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Roi":
+        """That of x, y, width, height and, if there are five values, decibels. Raises UsageError for anything else."""
+        try:
+            return cls(*values)  # type: ignore[arg-type]
+        except TypeError as error:
+            hint = "x, y, width and height in pixels, and decibels if you like"
+            raise UsageError(f"a region of interest is {hint}, not {values!r}") from error
+
+    @property
+    def region(self) -> tuple[int, int, int, int]:
+        """x, y, width and height in pixels."""
+        return self.x, self.y, self.width, self.height
+
+
+@dataclass(frozen=True)
 class EncodeSettings:
     """How to encode a picture; see `codec.encode` for each field. Raises UsageError."""
 
@@ -59,6 +92,7 @@ class EncodeSettings:
     tune: str | None = None
     depth: int | None = None
     hdr: bool = False
+    roi: Roi | None = None
 
     def __post_init__(self) -> None:
         check_flag("strip", self.strip)

@@ -10,7 +10,7 @@ from ldcodec.jobs.models import Models
 from ldcodec.jobs.paths import Job
 
 IRRELEVANT = ("preserve",)  # options that change nothing in an output but its times
-LATER = {"tune": "psnr", "depth": None, "hdr": False}  # options that older manifests do not name, and what these mean
+LATER = {"tune": "psnr", "depth": None, "hdr": False, "roi": None}  # what older manifests mean that do not name them
 
 
 @dataclass(frozen=True)
