@@ -39,8 +39,11 @@ class Target:
 
     @property
     def tune(self) -> str:
-        """The tuning that suits it: a PSNR is reached in fewest bits by the one for the PSNR."""
-        return VISUAL if self.psnr is None else PSNR
+        """The tuning that suits it: a PSNR is reached in fewest bits by the one for the PSNR.
+
+        Without loss there is nothing to tune, and manifests that name none mean that for the PSNR.
+        """
+        return VISUAL if self.psnr is None and not self.lossless else PSNR
 
     def most_bytes(self, pixels: int) -> int | None:
         """The largest file in bytes that the target allows for so many pixels; None if it sets no limit."""
