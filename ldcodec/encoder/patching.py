@@ -27,10 +27,10 @@ from ldcodec.pictures.picture import Pixels, at_depth, white_of
 # A uniform quantiser leaves an error of 26/12 = 2.2 bits a pixel, in units of λ, where it codes everything.
 WRECKED = 4.0  # bits that the error of a pixel weighs, on average, in a block that begins a patch
 GAIN = 1.25  # times the bits of its exact pixels that the error of such a block weighs at least
-# The shortcut draws fine colours worse than the synthesis does, at any quality: in photographs it loses up to 39
+# The shortcut draws fine colours worse than the synthesis does, at any quality: in photographs it loses up to 38
 # squared levels for each bit that exact pixels would take.
 LOST = 50.0  # squared levels that such a block loses for each bit, at least
-CONTINUING = 0.8, 25.0  # the same two for blocks next to those of a patch
+CONTINUING = 0.8, 5.0  # the same two for blocks next to those of a patch
 BLOCK_BITS = 24  # of an exact block beside its pixels
 SURROUNDINGS = 64  # pixels around patches, from which what lies beneath them is filled in
 EXAMINED = 1024  # blocks at a time, which bounds the memory

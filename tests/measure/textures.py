@@ -1,4 +1,4 @@
-"""What hostile textures do to a picture: `python -m tests.measure.textures [--count 2000] [--first 0] [--quality 60]`.
+"""What hostile textures do to a picture: `python -m tests.measure.textures [--count 2000] [--quality 60] …`.
 
 Codes pictures of tests.textures with the default model and decodes them. A finding is printed: a part outside the
 pattern below 20 dB, or a pattern that comes out worse than the linear branch draws it, by 1 dB and below 27 dB. At the
@@ -14,6 +14,7 @@ from ldcodec.bitstream import chunktypes, container
 from ldcodec.codec import decode_array, encode
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.library import load_model
+from ldcodec.encoder.target import TUNES, VISUAL
 from ldcodec.pictures.picture import Pixels
 from tests.textures import Hostile, hostile
 
@@ -40,9 +41,9 @@ def psnr(decoded: Pixels, texture: Hostile, where: str) -> float:
     return float(10 * np.log10(255**2 / max(error, 1e-10)))
 
 
-def examined(texture: Hostile, model: EncoderModel, quality: float = 60.0) -> Found:
+def examined(texture: Hostile, model: EncoderModel, quality: float = 60.0, tune: str = VISUAL) -> Found:
     """What becomes of a picture."""
-    data = encode(texture.pixels, quality=quality, fallback=False, model=model)
+    data = encode(texture.pixels, quality=quality, fallback=False, tune=tune, model=model)
     decoded, draft = (decode_array(data, draft=draft, model=model) for draft in (False, True))
     patches = container.read(data).chunk(chunktypes.PATCHES) or b""
     inside, as_draft = (psnr(shown, texture, "inside") for shown in (decoded, draft))
@@ -54,11 +55,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--quality", type=float, default=60.0)
+    parser.add_argument("--tune", choices=TUNES, default=VISUAL)
     options = parser.parse_args()
     model, found = load_model(), []
     for seed in range(options.first, options.first + options.count):
         texture = hostile(seed)
-        found.append(examined(texture, model, options.quality))
+        found.append(examined(texture, model, options.quality, options.tune))
         if found[-1].bad:
             outside, inside, draft, _ = found[-1]
             print(
