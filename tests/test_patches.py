@@ -1,6 +1,4 @@
-"""Patches: blocks that the networks would wreck are stored exactly, come back in every way of decoding, and cost no
-photograph a byte.
-"""
+"""Patches: blocks that the networks would wreck are stored exactly, and come back in every way of decoding."""
 
 import io
 import warnings

@@ -3,7 +3,7 @@
 The networks cannot draw textures that no photograph has, nor fine saturated detail, at any quality. So the encoder
 looks at its own result. It draws what it has coded by the linear shortcut, which takes a fiftieth of the time of
 coding, and where the error weighs more than the bits of the exact pixels, these become a patch. Photographs, which take
-many bits when they are exact, have no such blocks (docs/experiments.md has the figures behind the bounds).
+many bits when they are exact, hardly ever have such blocks (docs/experiments.md has the figures behind the bounds).
 """
 
 from collections.abc import Iterator
