@@ -215,8 +215,9 @@ def equal_table(summary: Summary) -> list[str]:
 
 
 def equal_columns(summary: Summary) -> RunColumns:
-    """The columns of the table at equal bits: what was measured."""
-    return tuple(column for column in RUN_COLUMNS if any(column[0] in (e.point or ()) for e in summary.equal))
+    """The columns of the table at equal bits: the bits and every measure; seconds have a table of their own."""
+    measured = {key for equal in summary.equal if equal.point for key in equal.point}
+    return tuple(column for column in RUN_COLUMNS if column[0] in {"bpp", "psnr", *MEASURES} & measured)
 
 
 def _equal_line(equal: Equal, columns: RunColumns) -> str:
