@@ -21,6 +21,7 @@ from ldcodec.decoder.restore import misfits, restore_each
 from ldcodec.encoder.patching import exact_bits
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.errors import DamagedError, FormatError, LdcodecWarning
+from ldcodec.jobs.limits import patching_memory
 from ldcodec.nets.model import Model
 from ldcodec.pictures import patches, planes
 from ldcodec.pictures.patches import Mask
@@ -317,6 +318,15 @@ def test_a_lossless_file_has_no_patches() -> None:
     source = container.read(encode(texture(20, 20), lossless=True))
     with pytest.raises(FormatError, match="patches although its picture is lossless"):
         container.write(replace(source, chunks=(*source.chunks, Chunk(chunktypes.PATCHES, b""))))
+
+
+def test_the_memory_of_patches_is_forecast(model: Model, patched: bytes) -> None:
+    """It grows with the rows and columns that they take of the picture, and damage is left to decoding."""
+    found = patching_memory(Reader(io.BytesIO(patched)))
+    assert 3 * SIGN.size < found < 50 * SIGN.size
+    plain = replace(container.read(patched), chunks=())
+    assert patching_memory(Reader(io.BytesIO(container.write(plain)))) == 0
+    assert patching_memory(Reader(io.BytesIO(container.write(with_chunk(patched, b"\1\3"))))) == 0
 
 
 def test_altered_patches_are_left_out_when_salvaging(model: Model, patched: bytes) -> None:

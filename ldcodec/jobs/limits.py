@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from ldcodec.bitstream.chunktypes import PATCHES
 from ldcodec.bitstream.layout import Header, latent_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import (
@@ -42,6 +43,7 @@ REFINING = 500e6  # a whole square of the latent while it is refined, and in pro
 OPENED = (
     8  # each pixel while Pillow reads or writes the picture: 4 bytes of Pillow's, 3 of ours; of 16 bits twice as many
 )
+LAID = 16  # each pixel of patches, of 8 bits
 PNG_RATIO = 1032  # bytes of a PNG's rows that one byte of its file can hold at most, a limit of deflate
 MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -106,7 +108,7 @@ class Limits:
         if is_large(header.width, header.height):
             return_memory_at_once()
         needed = decoding_memory(header, source.spans, config.synthesis.halo + DENOISER_HALO, shown)
-        self.check_memory(needed + (OPENED * header.width * header.height if source.layout.patched else 0))
+        self.check_memory(needed + patching_memory(source))
 
     def check_memory(self, needed: float) -> None:
         """Raise LdcodecError if that many bytes are not free; warn if they are more than half of the free memory."""
@@ -222,6 +224,19 @@ def decoding_memory(header: Header, spans: list[Span], halo: int, shown: int) ->
     tile = height * _seen(columns, halo) * TILE_POSITION
     shown *= sample_bytes(header)
     return PROGRAM + max(OPENED * shown, TILED + 3 * shown + kept + parsing + tile)  # parsed while tiles are drawn
+
+
+def patching_memory(source: Reader) -> float:
+    """Bytes that the patches of a file take while they are laid over what was drawn; 0 where there are none."""
+    if not source.layout.patched:
+        return 0
+    from ldcodec.pictures.patches import area_of
+
+    number = next(k for k in range(source.chunk_count) if source.chunk_kind(k) == PATCHES)
+    with suppress(DamagedError):  # which decoding reports
+        area = area_of(source.chunk(number).data, (source.header.width, source.header.height))
+        return LAID * sample_bytes(source.header) * area
+    return 0
 
 
 def _seen(length: int, halo: int) -> int:

@@ -103,6 +103,12 @@ def taken_of(data: bytes, size: tuple[int, int]) -> Mask:
     return _taken(data, size)[0]
 
 
+def area_of(data: bytes, size: tuple[int, int]) -> int:
+    """How many pixels a chunk claims to hold, in a file of (width, height). Raises DamagedError."""
+    width, height = Extract(taken_of(data, size), *size).size
+    return width * height
+
+
 def size_problem(data: bytes, size: tuple[int, int]) -> str | None:
     """What is wrong with the blocks and sizes that a chunk claims in a file of (width, height); None if nothing is."""
     try:
