@@ -73,6 +73,8 @@ def timed(stage: Stage, crops: Crops, batch: int, crop: int, compiled: bool) -> 
             return replayed(step, STEPS, compiled)
         return min(step.run(number).total for number in range(2))
     finally:
+        for parameter in stage.parameters().values():
+            parameter.grad = None  # it may lie in the memory of a recorded step
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
