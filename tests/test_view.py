@@ -22,6 +22,7 @@ from ldcodec.decoder.parse import parse_slice
 from ldcodec.decoder.request import Request
 from ldcodec.entropy.integer import Parsed
 from ldcodec.nets.model import Model
+from ldcodec.pictures.picture import Pixels
 from ldcodec.pictures.planes import WEBP_SIDE
 from ldcodec.viewer import document, renderings
 from ldcodec.viewer.renderings import SHOWN_PIXELS, reduction
@@ -135,6 +136,11 @@ def test_names_cannot_break_out_of_the_page(call: Call, folder: Path) -> None:
     assert "<title>&lt;script&gt;alert(1)&lt;!--&amp;amp;.ldc</title>" in text and text.count("<script") == 2
 
 
+def alike(shown: Pixels, wanted: Pixels) -> bool:
+    """Whether pictures of two engines, or of one on several threads, are the same up to a level."""
+    return shown.shape == wanted.shape and int(np.abs(shown.astype(int) - wanted).max()) <= 1
+
+
 def test_a_region_is_shown_in_full(call: Call, folder: Path, sound: bytes, model: Model) -> None:
     whole = ["view", "a.ldc", "-o", "whole.html", "--no-open", "-q"]
     assert call(*whole)[0] == 0
@@ -142,7 +148,7 @@ def test_a_region_is_shown_in_full(call: Call, folder: Path, sound: bytes, model
     assert (code, err) == (0, "")
     data = data_of(folder / "p.html")
     made = decode_array(sound, model=model, request=Request(region=(37, 50, 120, 81)))
-    assert np.array_equal(pixels_of(data["choices"][0]["src"]), made)
+    assert alike(pixels_of(data["choices"][0]["src"]), made)
     assert np.array_equal(pixels_of(data["original"]), texture(HEIGHT, WIDTH)[50:131, 37:157])
     assert (data["bits"]["left"], data["bits"]["top"]) == (37 % 16, 50 % 16)
     assert np.array_equal(map_of(data), map_of(data_of(folder / "whole.html"))[3:9, 2:10])
@@ -166,7 +172,7 @@ def test_a_large_picture_is_reduced_and_the_page_says_so(
     data = data_of(folder / "p.html")
     assert (data["width"], data["height"], data["reduced"], len(data["choices"])) == (100, 75, 2, 1)
     expected = np.asarray(Image.fromarray(decode_array(sound, model=model)).reduce(2))
-    assert np.array_equal(pixels_of(data["choices"][0]["src"]), expected)
+    assert alike(pixels_of(data["choices"][0]["src"]), expected)
     assert data["notes"][0].startswith("Reduced to 1/2 of its size") and "--region" in data["notes"][0]
     values = map_of(data)
     tall, wide = (np.minimum(32, length - np.arange(0, length, 32)) for length in (HEIGHT, WIDTH))
