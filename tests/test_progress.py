@@ -4,10 +4,12 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tqdm
 from PIL import Image
 
 from ldcodec.cli import Stopped
@@ -39,6 +41,8 @@ def shown(call: Call, monkeypatch: pytest.MonkeyPatch) -> Shown:
         with monkeypatch.context() as patch:
             terminal = Terminal()
             patch.setattr(sys, "stderr", terminal)
+            # A fast machine would be done before the bar is drawn again.
+            patch.setattr(tqdm.tqdm, "__init__", partialmethod(tqdm.tqdm.__init__, mininterval=0))
             code = call(*arguments)[0]
             return code, terminal.getvalue().split("\r")
 
