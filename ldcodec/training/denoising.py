@@ -4,6 +4,8 @@ What quantisation destroyed is u = (y − μ − m)/d, in units of the posterior
 velocity at all times. Then denoiser and synthesis learn the picture together, through the single step of decoding.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 from ldcodec.bitstream import quality
 from ldcodec.diffusion.posterior import Condition, moments_of
 from ldcodec.diffusion.samplers import alpha_sigma
+from ldcodec.encoder.interface import Floats
+from ldcodec.encoder.masking import Weights, even
 from ldcodec.encoder.viterbi import chosen
 from ldcodec.entropy.integer import LATENT_BITS
 from ldcodec.entropy.rangecoder import Coder
@@ -19,11 +23,13 @@ from ldcodec.nets.denoiser import Prepared
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.quantise import centroid, deviation, information, nearest_scale, scale_of
 from ldcodec.nets.rate import by_step, from_steps
+from ldcodec.pictures.picture import Pixels
 from ldcodec.training.settings import DenoiserSettings
 from ldcodec.training.stages import Stage, StageLoss, balance, batch_errors
 
 VELOCITY, PICTURE = 0, 1  # the phases
 
+Weigh = Callable[[Pixels, Floats], Weights]  # picture and basis of the shortcut → weights of squared errors
 Parts = tuple[Tensor, ...]  # centre, deviation and scale of each latent, and the bits of each picture
 
 
@@ -32,10 +38,15 @@ class DenoiserStage(Stage):
 
     name = "denoiser"
 
-    def __init__(self, networks: Networks, settings: DenoiserSettings, coder: Coder | None = None) -> None:
-        """coder: that of a model with a trellis, which then quantises; None for the scalar quantiser."""
+    def __init__(
+        self, networks: Networks, settings: DenoiserSettings, coder: Coder | None = None, weigh: Weigh = even
+    ) -> None:
+        """coder: that of a model with a trellis, which then quantises; None for the scalar quantiser.
+
+        weigh: the weights of errors in the choice of its symbols, as of a tuning of the encoder.
+        """
         super().__init__(networks, (settings.velocity, settings.picture), settings.shortcut_rate)
-        self.settings, self.coder = settings, coder
+        self.settings, self.coder, self.weigh = settings, coder, weigh
         self.steady = coder is None  # the trellis is searched by the CPU
 
     def trained(self) -> tuple[nn.Module, ...]:
@@ -75,7 +86,8 @@ class DenoiserStage(Stage):
         else:  # one synthesis draws the files of both quantisers, so half a batch goes through each
             shuffled = torch.randperm(len(t), device=t.device)
             some, others = shuffled[::2], shuffled[1::2]
-            found = self._through_trellis(y[some], t[some], self.coder), self._scalar(y[others], t[others])
+            weights = self._weights(x[some]).to(y)
+            found = self._through_trellis(y[some], t[some], weights, self.coder), self._scalar(y[others], t[others])
             order = torch.cat([some, others]).argsort()
             parts = tuple(torch.cat(pair)[order] for pair in zip(*found, strict=True))
         centre, width, scale, bits = parts
@@ -88,16 +100,22 @@ class DenoiserStage(Stage):
         centre, width = rated.mean + centroid(rated.symbols, index), deviation(rated.symbols, index)
         return centre, width, rated.scale, rated.bits
 
-    def _through_trellis(self, y: Tensor, t: Tensor, coder: Coder) -> Parts:
+    def _weights(self, x: Tensor) -> Tensor:
+        """Weights of squared errors, [B, M, h, w]."""
+        pictures, basis = (255 * x).round().byte().movedim(1, -1).cpu().numpy(), self.networks.basis()
+        found = [self.weigh(picture, basis) for picture in pictures]
+        return torch.from_numpy(np.stack([w.channel[:, None, None] * w.position for w in found]))
+
+    def _through_trellis(self, y: Tensor, t: Tensor, weights: Tensor, coder: Coder) -> Parts:
         """The same for the symbols of a trellis, whose lanes here run through the whole batch."""
-        rate, parts = self.networks.rate, by_step(y)
+        rate, parts, weighed = self.networks.rate, by_step(y), by_step(weights)
         expected = self.networks.scales(t).expected
         z = torch.round(rate.hyper_latent(y, t))
         found: list[Tensor] = []  # of each step: centre, deviation, scale and bits
 
         def decode(k: int, mean: Tensor, log_scale: Tensor) -> Tensor:
             index = nearest_scale(log_scale)
-            offset, width, bits, said = _quantised(parts[k] - mean, index, coder)
+            offset, width, bits, said = _quantised(parts[k] - mean, index, weighed[k], coder)
             found.append(torch.stack([mean + offset, width, scale_of(index), bits]))
             decoded: Tensor = mean + said
             return decoded
@@ -140,15 +158,17 @@ class DenoiserStage(Stage):
         return (12 * known.deviation.square() * difference.square()).mean()
 
 
-def _quantised(values: Tensor, index: Tensor, coder: Coder) -> Tensor:
-    """Quantise values in steps from their means by a trellis, [4, B, n, M/4], given the scale index of each.
+def _quantised(values: Tensor, index: Tensor, weights: Tensor, coder: Coder) -> Tensor:
+    """Quantise values in steps from their means by a trellis, [4, B, n, M/4], given scale index and weight of each.
 
     Returns four such tensors: the offset of the centroid from the mean, its deviation, the bits, and what the context
     steps see.
     """
     order = values.movedim(-1, 2)  # the elements of a channel together, as in files
     listed = index.movedim(-1, 2).cpu().numpy().astype(np.uint8).ravel()
-    quantised = chosen(order.double().cpu().numpy().ravel(), listed, coder)
+    quantised = chosen(
+        order.double().cpu().numpy().ravel(), listed, coder, weights.movedim(-1, 2).cpu().numpy().ravel()
+    )
     arrays = *moments_of(quantised, listed, coder.trellis), coder.latent_bits(quantised, listed)
     said = reconstructed(*quantised) * 2.0**-LATENT_BITS
     stacked: Tensor = torch.from_numpy(np.stack([*arrays, said])).to(values)

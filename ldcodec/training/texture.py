@@ -9,6 +9,9 @@ an unknown grain. So it reads noise (`posterior.grained`), and each step draws t
 E‖φ(x) − φ(x₁)‖ − ½·E‖φ(x₁) − φ(x₁′)‖ in the features φ of LPIPS is least where x₁ is distributed as x (Gneiting and
 Raftery 2007, section 4.3; as Gritsenko et al. 2020, arXiv 2008.01160, train a one-step generator), so a pattern that
 both draws share is penalised.
+
+What LPIPS likes may still be no better to see than the picture of least error. So the picture half-way between the two,
+which `--realism 0.5` shows, is held to the structure of the original (`structure`).
 """
 
 import torch
@@ -17,21 +20,25 @@ from torch import Tensor, nn
 
 from ldcodec.bitstream.slices import PIXELS
 from ldcodec.diffusion.posterior import Condition, grained
+from ldcodec.encoder.masking import visual
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.nets.lpips import distances, features
 from ldcodec.nets.networks import Networks
 from ldcodec.training.denoising import DenoiserStage
 from ldcodec.training.settings import DenoiserSettings, TextureSettings
 from ldcodec.training.stages import Stage, StageLoss
+from ldcodec.training.structure import structure_lost
 
 SHIFTS = 4  # LPIPS sees the picture shifted by 0 … 3 pixels, because its first layer has a stride of 4
 COARSE = PIXELS  # pixels a side of the squares whose mean colour must stay: one position of the latent
 
 
 class TextureStage(Stage):
-    """Loss anchor·‖x₁ − x₀‖² + lpips·LPIPS(x₁, x) + energy·(energy score) + coarse·‖means of x₁ − x‖².
+    """Loss anchor·‖x₁ − x₀‖² + lpips·LPIPS(x₁, x) + energy·(energy score) + coarse·‖means of x₁ − x‖²
+    + structure·(structure of x that (x₀ + x₁)/2 has lost).
 
-    Each term is the mean over two draws x₁; x₀ is the picture of least error. All pictures are in 0..1.
+    The last term sees one draw x₁, each of the others the mean over two; x₀ is the picture of least error. All pictures
+    are in 0..1. A trellis chooses as for `--tune visual`.
     """
 
     name = "texture"
@@ -41,7 +48,7 @@ class TextureStage(Stage):
         """coder: as in `DenoiserStage`."""
         networks.add_texture()
         super().__init__(networks, (settings.phase,), settings.shortcut_rate)
-        self.settings, self.known = settings, DenoiserStage(networks, DenoiserSettings(), coder)
+        self.settings, self.known = settings, DenoiserStage(networks, DenoiserSettings(), coder, visual)
         self.coder = coder
 
     def trained(self) -> tuple[nn.Module, ...]:
@@ -66,8 +73,11 @@ class TextureStage(Stage):
         seen, energy = perceived(x, *draws)
         anchor = (draws - least).square().mean()
         coarse = F.avg_pool2d((draws - x).flatten(0, 1), COARSE).square().mean()
-        loss = given.anchor * anchor + given.lpips * seen + given.energy * energy + given.coarse * coarse
+        lost = structure_lost(x, (least + draws[0]) / 2).mean()
+        loss = given.anchor * anchor + given.lpips * seen + given.energy * energy
+        loss = loss + given.coarse * coarse + given.structure * lost
         figures = {"bpp": bits.mean() / x[0, 0].numel(), "lpips": seen.detach(), "lpips before": before}
+        figures |= {"structure": lost.detach(), "structure before": structure_lost(x, least).mean()}
         error = (draws[0].detach() - x).square().mean() * 255**2
         return StageLoss(loss, {**figures, "energy": energy.detach(), "mse": error})
 
