@@ -215,6 +215,30 @@ def test_a_device_that_multiplies_inexactly_is_refused(monkeypatch: pytest.Monke
         IntegerRateModel(WILD, wild_entries(0), arithmetic)
 
 
+class Off(NumpyArithmetic):
+    """Off by one in the last column of the last row."""
+
+    def product(self, total: Any, matrix: Any, columns: Any) -> Any:
+        total += matrix @ columns
+        total[-1, -1] += 1
+        return total
+
+
+class Single(NumpyArithmetic):
+    """Multiplies in 32 bits."""
+
+    def product(self, total: Any, matrix: Any, columns: Any) -> Any:
+        total += matrix.astype(np.float32) @ columns.astype(np.float32)
+        return total
+
+
+@pytest.mark.parametrize("kind", [Off, Single])
+def test_a_product_that_is_not_exact_is_noticed(kind: type[NumpyArithmetic]) -> None:
+    integer.is_exact.cache_clear()  # equal instances share an entry
+    assert not integer.is_exact(kind())
+    integer.is_exact.cache_clear()
+
+
 def altered_model(source: Path, folder: Path, alter: Callable[[dict[str, Tensor]], None], honest: bool) -> Path:
     """A copy of a model with altered tensors; if honest, with the parse ids that belong to them."""
     with safe_open(str(source / "model.safetensors"), "pt") as file:

@@ -21,7 +21,7 @@ from ldcodec.codec import decode_array, encode
 from ldcodec.encoder.library import find_model
 from ldcodec.entropy.config import BASE
 from ldcodec.entropy.modelfiles import FILE_NAME, SEARCH_VARIABLE, find_file, known_models
-from ldcodec.entropy.weights import parse_ids
+from ldcodec.entropy.weights import parse_ids, view_tensors
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, parse_id, save_model
 from ldcodec.training.release import integer_tensors
@@ -207,6 +207,21 @@ def test_a_file_cut_short_is_refused(tiny_model_folder: Path, tmp_path: Path) ->
     for length in (4, 8, 100, len(data) // 2, len(data) - 1):
         (tmp_path / FILE_NAME).write_bytes(data[:length])
         refused(tmp_path / FILE_NAME, "safetensors")
+        with pytest.raises(ModelError, match="safetensors"):
+            view_tensors(tmp_path / FILE_NAME, ("",))
+
+
+def test_views_of_tensors_hold_what_the_library_reads(sound: tuple[Tensors, Metadata], tmp_path: Path) -> None:
+    views = view_tensors(saved(tmp_path, *sound), ("net.", "integer."))
+    assert len(views) > 10 and all(np.array_equal(view, sound[0][name].numpy()) for name, view in views.items())
+    assert all(view.dtype == sound[0][name].numpy().dtype for name, view in views.items())
+
+
+def test_a_type_that_numpy_lacks_is_refused_where_it_is_needed(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"net.a": torch.ones(2, dtype=torch.bfloat16), "net.b": torch.ones(2)}, {})
+    assert view_tensors(path, ("net.b",))["net.b"].tolist() == [1, 1]
+    with pytest.raises(ModelError, match="BF16"):
+        view_tensors(path, ("net.",))
 
 
 class Trap:

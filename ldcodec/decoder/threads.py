@@ -8,10 +8,12 @@ a slice (docs/experiments.md). torch is imported inside the functions, because d
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of version 2: microseconds of CPU in each period, microseconds of a period
 
@@ -35,6 +37,8 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], th
     if threads < 2:
         yield from map(function, items)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     import torch
 
     before, waiting = torch.get_num_threads(), iter(items)
@@ -57,6 +61,8 @@ def cores() -> int:
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
     """Iterate while another thread computes the next item: one is ahead, to bound memory."""
+    from concurrent.futures import ThreadPoolExecutor
+
     end = object()
     with ThreadPoolExecutor(1) as pool:
         following: Future[object] = pool.submit(next, items, end)

@@ -22,7 +22,6 @@ from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.entropy.tables import SCALE_COUNT, SCALES, cell_edges
 from ldcodec.entropy.trellis import KINDS, SCALAR, Quantised, TrellisTables
 
-NODES, WEIGHTS = (array.tolist() for array in np.polynomial.legendre.leggauss(12))
 TAIL = 20.0  # the density is integrated until it has fallen by e⁻²⁰; the rest changes d by less than a millionth
 FARTHEST = 255  # largest |s| in `moment_table`: beyond it, means of symbols within 8σ differ by less than 0.006 steps
 GRAIN_STEP = 2**32 - 1  # the step whose noise becomes grain: no sampler takes that many
@@ -133,11 +132,21 @@ def _edge(edge: Floats, width: Floats, scale: Floats) -> tuple[Floats, Floats]:
     slope, bend = edge / scale**2, 0.5 / scale**2
     # The root of bend·y² + slope·y = TAIL, in the form without cancellation.
     length = np.minimum(2 * TAIL / (slope + np.sqrt(slope**2 + 4 * TAIL * bend)), width)
-    y = (1 + np.array(NODES)[:, None]) / 2  # the nodes moved to 0..1; the constant weight cancels in the ratios
-    density = np.array(WEIGHTS)[:, None] * np.exp(-slope * length * y - bend * length**2 * y**2)
+    nodes, weights = _quadrature()
+    y = (1 + nodes) / 2  # the nodes moved to 0..1; the constant weight cancels in the ratios
+    density = weights * np.exp(-slope * length * y - bend * length**2 * y**2)
     total = density.sum(0)
     mean = (density * y).sum(0) / total
     return length * mean, length * np.sqrt((density * y**2).sum(0) / total - mean**2)
+
+
+@lru_cache
+def _quadrature() -> tuple[Floats, Floats]:
+    """Nodes and weights on −1..1, [12, 1] each. Pictures of a trellis need none, and to find them takes 3 ms."""
+    from numpy.polynomial.legendre import leggauss
+
+    nodes, weights = leggauss(12)
+    return nodes[:, None], weights[:, None]
 
 
 def grained(latent: Array, known: Condition[Array], noise: Array, grain: int) -> Array:

@@ -23,7 +23,7 @@ class CpuAnalysis:
         self._quality16 = QualityFactor(quality, "16", config.width16)
         self._quality8 = QualityFactor(quality, "8", config.width8)
         self._fine = Net(partial(_fine, path, config), threads)
-        self._coarse = Net(partial(_coarse, path, config), threads)
+        self._coarse = Net(partial(_coarse, path, config), threads, stride=2)
 
     def base(self, picture: Floats) -> tuple[Floats, Floats]:
         """[3, H, W] in 0..1, H and W multiples of 64 → what does not depend on the quality: features, shortcut."""

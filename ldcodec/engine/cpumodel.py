@@ -49,9 +49,9 @@ def load_model(name_or_path: str, threads: int) -> CpuModel:
 @lru_cache(maxsize=4)
 def _load(path: Path, _modified: int, threads: int) -> CpuModel:  # a changed file is another key
     arrays, metadata = read_integers(path)
-    config, identity = read_config(path), checked_ids(path, arrays, metadata)["parse_id"]
+    config, ids = read_config(path), checked_ids(path, arrays, metadata)
     with safe_open(str(path), "np") as file:
         textured = any(name.startswith("net.texture.") for name in file.keys())  # noqa: SIM118 (it is no dict)
     networks = CpuNetworks(path, config, textured, threads)
-    integers, coders = rate_model(path, config, arrays, NumpyArithmetic(), networks.means)
-    return CpuModel(path, path.parent.name, identity, coders, networks, integers, threads)
+    integers, coders = rate_model(path, config, arrays, ids, NumpyArithmetic(), networks.means)
+    return CpuModel(path, path.parent.name, ids["parse_id"], coders, networks, integers, threads)

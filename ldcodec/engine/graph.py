@@ -6,6 +6,7 @@ long as a picture of half a megapixel, and they take four times their memory. So
 less than half of the multiplications. Parameters of layers are numbered, see "operators.md" in ncnn's documentation.
 """
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -27,6 +28,10 @@ STEEP = 1e30  # times the least difference of two floats at any bound, it is far
 LARGE = 4096  # positions of the largest input, beyond which F(4×4, 3×3) pays
 SINGLE, HALF = (0).to_bytes(4, "little"), (0x01306B47).to_bytes(4, "little")  # what precedes weights of each type
 
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
 Floats = NDArray[np.float32]
 
 
@@ -39,7 +44,7 @@ class Graph:
     def __init__(self) -> None:
         self._layers: list[str] = []
         self._count = 0
-        self._weights: list[bytes] = []
+        self.weights: list[NDArray[Any]] = []  # what ncnn reads, one piece after the other
         self.resized: list[str] = []  # values after which all have another size
 
     def input(self, name: str) -> str:
@@ -69,8 +74,10 @@ class Graph:
         options = [f"{key}={value}" for key, value in given.items()]
         options += ["9=2", f"-23310=1,{SLOPE}"] if activated else []
         half = weight.dtype == np.float16  # as in the files of releases
-        padding_bytes = bytes(2 * (weight.size % 2) if half else 0)
-        self._weights += [HALF if half else SINGLE, weight.tobytes(), padding_bytes, bias.tobytes()]
+        listed = weight.reshape(-1)
+        if half and listed.size % 2:
+            listed = np.append(listed, np.float16(0))  # to whole words
+        self.weights += [np.frombuffer(HALF if half else SINGLE, np.uint8), listed, bias]
         return self._add("Convolution", [x], *options)
 
     def activated(self, x: str) -> str:
@@ -117,16 +124,32 @@ class Graph:
     def text(self) -> str:
         return "\n".join([str(MAGIC), f"{len(self._layers)} {self._count}", *self._layers, ""])
 
-    def weights(self) -> bytes:
-        return b"".join(self._weights)
+
+class _Reader(ncnn.DataReader):  # type: ignore[misc]
+    """Hands the pieces of a network's weights to ncnn, which asks for one after the other: so they are copied once."""
+
+    def __init__(self, pieces: list[NDArray[Any]]) -> None:
+        super().__init__()
+        self._pieces = iter(pieces)
+
+    def read(self, place: object, size: int) -> int:
+        """Copy the next piece to a place, a capsule of a pointer; returns its bytes, or 0 if it has another size."""
+        piece = next(self._pieces, None)
+        if piece is None or piece.nbytes != size:
+            return 0
+        ctypes.memmove(_pointer(place, None), np.ascontiguousarray(piece).ctypes.data, size)
+        return size
 
 
 class Net:
     """A network that runs. Threads may share it, but they take turns: each run has all of its threads."""
 
-    def __init__(self, build: Callable[[], tuple[Graph, Sequence[str]]], threads: int) -> None:
-        """build: makes the graph and names its outputs; called for the first run, and again for the first large one."""
-        self._build, self._threads, self._turn = build, threads, threading.Lock()
+    def __init__(self, build: Callable[[], tuple[Graph, Sequence[str]]], threads: int, stride: int = 1) -> None:
+        """build: makes the graph and names its outputs; called for the first run, and again for the first large one.
+
+        stride: of the first layer, after which all others have so many times fewer rows and columns.
+        """
+        self._build, self._threads, self._turn, self._largest = build, threads, threading.Lock(), LARGE * stride**2
         self._net: Any = None
         self._memory = ncnn.PoolAllocator()  # instead of ncnn's own, which give nothing back between two runs
         self._memory.set_size_compare_ratio(0.5)  # or a block of any size would be taken for the smallest value
@@ -139,7 +162,7 @@ class Net:
         """
         held = {name: np.ascontiguousarray(values, np.float32) for name, values in inputs.items()}
         with self._turn:
-            large = max(values[0].size for values in held.values()) > LARGE
+            large = max(values[0].size for values in held.values()) > self._largest
             if self._net is not None and os.getpid() != self._process:
                 self._net, self._threads = None, 1  # in a child of a fork, OpenMP waits for threads that do not exist
             if self._net is None or large > self._large:
@@ -177,6 +200,5 @@ class Net:
             setattr(options, halved, False)  # on by default where the processor has them, and too coarse
         if self._net.load_param_mem(graph.text()):
             raise LdcodecError("ncnn does not know the networks' layers; another release of it may")
-        weights = graph.weights()
-        del graph  # and the arrays in it, before the weights are transformed
-        self._net.load_model_mem(weights)  # copies them
+        if self._net.load_model(_Reader(graph.weights)):
+            raise LdcodecError("ncnn cannot load the networks: not enough memory, perhaps")

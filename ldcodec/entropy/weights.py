@@ -6,6 +6,9 @@ them when that is added or changes.
 """
 
 import hashlib
+import json
+import math
+import mmap
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from ldcodec.entropy import modelfiles
 from ldcodec.entropy.arithmetic import Arithmetic
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.hyperprior import CONTEXTS, HyperPrior, channelwise
@@ -34,6 +38,7 @@ ID_PREFIXES = dict(zip(ID_KEYS, (PARSED_PREFIXES, TRELLIS_PREFIXES, SCALAR_PREFI
 INTEGER_PREFIXES = (*PARSED_PREFIXES, "moments.")  # the last are integers, but say nothing about how to parse
 CODER_PREFIXES = ("coder.", "trellis.", "moments.", "neighbours.", "integer.z_index")
 INTEGER_TYPES = ("int16", "int32", "uint8")
+TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "<u1"}
 
 
 class Shaped(Protocol):
@@ -58,35 +63,64 @@ def read_tensors(
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
 
 
+def view_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """The tensors of a safetensors file whose names begin with one of the prefixes, as views of the mapped file.
+
+    Nothing is copied, and only what is used is read. Raises ModelError if the file cannot be read.
+    """
+    try:
+        with safe_open(str(path), "np"):  # which tests that types and shapes agree with places, and these with the file
+            pass
+        with path.open("rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(start - 8))
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
+    found: dict[str, NDArray[Any]] = {}
+    for name, entry in header.items():
+        if name.startswith(prefixes):
+            if entry["dtype"] not in TYPES:
+                raise ModelError(f"{path}: {name} holds {entry['dtype']}, which is of no use here")
+            shape, kind = entry["shape"], np.dtype(TYPES[entry["dtype"]])
+            place = start + entry["data_offsets"][0]
+            found[name] = np.frombuffer(mapped, kind, math.prod(shape), place).reshape(shape)
+    return found
+
+
 def read_integers(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """Read the parse-critical tensors and the metadata of a safetensors file.
+    """The parse-critical tensors, as views, and the metadata of a safetensors file.
 
     Raises ModelError if the file cannot be read or one of these tensors is not of an integer type.
     """
-    arrays, metadata = read_tensors(path, "np", INTEGER_PREFIXES)
+    arrays = view_tensors(path, INTEGER_PREFIXES)
     for name, array in arrays.items():
         if array.dtype.name not in INTEGER_TYPES:
             raise ModelError(f"{path}: {name} must hold integers, not {array.dtype}")
-    return arrays, metadata
-
-
-def parse_id(arrays: Mapping[str, NDArray[Any]], prefixes: tuple[str, ...] = PARSED_PREFIXES) -> bytes:
-    """The first 8 bytes of a SHA-256 over name, type, shape and values of the tensors with these prefixes."""
-    digest = hashlib.sha256(FORMAT.encode())
-    for name in sorted(n for n in arrays if n.startswith(prefixes)):
-        array = np.asarray(arrays[name])
-        digest.update(f"{name} torch.{array.dtype.name} {array.shape}\n".encode())  # types are spelt as in PyTorch
-        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-    return digest.digest()[:8]
+    return arrays, modelfiles.metadata(path)
 
 
 def parse_ids(arrays: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """The parse ids of a model by their keys in its metadata, equal where it has no tensors to tell them apart.
 
     `parse_id` is that of new files, `trellis_id` of files that do not predict the hyper-latent from neighbours, and
-    `scalar_id` of those that have no trellis either.
+    `scalar_id` of those that have no trellis either. Each is the first 8 bytes of a SHA-256 over name, type, shape and
+    values of the tensors with its prefixes.
     """
-    return {key: parse_id(arrays, prefixes) for key, prefixes in ID_PREFIXES.items()}
+    digests = dict.fromkeys(ID_PREFIXES, hashlib.sha256(FORMAT.encode()))  # one until they differ: most is in all three
+    for name in sorted(arrays):
+        keys = [key for key, prefixes in ID_PREFIXES.items() if name.startswith(prefixes)]
+        longer = {digest: _with_tensor(digest, name, arrays[name]) for digest in {digests[key] for key in keys}}
+        digests |= {key: longer[digests[key]] for key in keys}
+    return {key: digest.digest()[:8] for key, digest in digests.items()}
+
+
+def _with_tensor(digest: "hashlib._Hash", name: str, array: NDArray[Any]) -> "hashlib._Hash":
+    """A copy of a digest that has also seen a tensor."""
+    longer = digest.copy()
+    longer.update(f"{name} torch.{array.dtype.name} {array.shape}\n".encode())  # types are spelt as in PyTorch
+    longer.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).data)
+    return longer
 
 
 def checked_ids(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> dict[str, bytes]:
@@ -104,19 +138,20 @@ def rate_model(
     path: Path,
     config: Config,
     arrays: Mapping[str, NDArray[Any]],
+    ids: Mapping[str, bytes],
     arithmetic: Arithmetic,
     means: MeanStep,
 ) -> tuple[IntegerRateModel, dict[bytes, Coder]]:
     """Build the rate model of a weights file from its integer tensors, and a coder for each of its parse ids.
 
-    means: the context steps of a one-shot model; others do not call it.
+    ids: the `parse_ids` of the tensors; means: the context steps of a one-shot model; others do not call it.
 
     Raises ModelError for tensors that are missing, of the wrong shape or not exact.
     """
     check_shapes(path, arrays, integer_shapes(config))
     entries = {name.removeprefix("integer."): a for name, a in arrays.items() if name.startswith("integer.")}
     coders: dict[bytes, Coder] = {}
-    for key, identity in parse_ids(arrays).items():
+    for key, identity in ids.items():
         if identity not in coders:
             coders[identity] = _coder(path, config, arrays, key)
     return IntegerRateModel(config, entries, arithmetic, means), coders
@@ -127,7 +162,7 @@ def read_coder(path: Path, identity: bytes | None = None) -> Coder:
 
     Raises ModelError like `rate_model`, and for a parse id that the file's metadata do not name.
     """
-    config, (arrays, named) = read_config(path), read_tensors(path, "np", CODER_PREFIXES)
+    config, arrays, named = read_config(path), view_tensors(path, CODER_PREFIXES), modelfiles.metadata(path)
     keys = [key for key in ID_KEYS if identity is None or named.get(key) == identity.hex()]
     if not keys:
         raise ModelError(f"{path}: is not the model of this file")

@@ -64,8 +64,8 @@ class Model:
 
 
 def parse_id(tensors: dict[str, Tensor]) -> bytes:
-    """The parse id (8 bytes) of a model's tensors; see `entropy.weights.parse_id`."""
-    return weights.parse_id(_integers(tensors))
+    """The parse id (8 bytes) of a model's tensors; see `entropy.weights.parse_ids`."""
+    return parse_ids(_integers(tensors))["parse_id"]
 
 
 def _integers(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
@@ -86,8 +86,9 @@ def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half
 def assembled(networks: Networks, integers: dict[str, Tensor]) -> Model:
     """A model that has not been written. Raises ModelError like `load_model`."""
     arrays, device = _integers(integers), networks.std.device
-    rate, coders = rate_model(Path(), networks.config, arrays, TorchArithmetic(device), networks.means)
-    return Model("", weights.parse_id(arrays), coders, networks, rate, device)
+    ids = parse_ids(arrays)
+    rate, coders = rate_model(Path(), networks.config, arrays, ids, TorchArithmetic(device), networks.means)
+    return Model("", ids["parse_id"], coders, networks, rate, device)
 
 
 def load_model(name_or_path: str | None = None, device: str = "auto", threads: int | None = None) -> Model:
@@ -121,10 +122,10 @@ def _load(path: Path, _modified: int, device: torch.device) -> Model:  # a chang
     config = read_config(path)
     _check_types(path, tensors)
     arrays = _integers(tensors)
-    identity = weights.checked_ids(path, arrays, metadata)["parse_id"]
+    ids = weights.checked_ids(path, arrays, metadata)
     networks = _networks(path, config, tensors).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    integers, coders = rate_model(path, config, arrays, TorchArithmetic(device), networks.means)
-    return Model(path.parent.name, identity, coders, networks, integers, device)
+    integers, coders = rate_model(path, config, arrays, ids, TorchArithmetic(device), networks.means)
+    return Model(path.parent.name, ids["parse_id"], coders, networks, integers, device)
 
 
 def _networks(path: Path, config: Config, tensors: dict[str, Tensor]) -> Networks:

@@ -88,6 +88,8 @@ def webp(pixels: Pixels, method: int = EFFORT["method"], quality: int = EFFORT["
 
     Raises PictureError for more pixels than `readable` allows.
     """
+    from PIL import WebPImagePlugin  # noqa: F401 (or Pillow loads all its formats to find this one, for 12 ms)
+
     _check(pixels)
     file = io.BytesIO()
     Image.fromarray(pixels).convert("RGB").save(file, "WEBP", lossless=True, method=method, quality=quality)
