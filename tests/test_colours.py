@@ -390,17 +390,33 @@ def test_damaged_profiles_are_told() -> None:
         read(io.BytesIO(file.getvalue().replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\1\2")))
 
 
-def test_profile_of_jpeg_2000() -> None:
-    icc = made(CURVES[13], PRIMARIES[12], "P3")
+def jpeg_2000(values: Pixels, colour: bytes) -> bytes:
+    """A JP2 file with this content of its `colr` box."""
     file = io.BytesIO()
-    Image.fromarray(coded(PICTURE, "P3", srgb_curve)).save(file, "JPEG2000")
+    Image.fromarray(values).save(file, "JPEG2000")
     data = file.getvalue()
-    colour = data.index(b"colr") - 4
-    length = int.from_bytes(data[colour : colour + 4], "big")
-    box = (11 + len(icc)).to_bytes(4, "big") + b"colr\2\0\0" + icc
+    place = data.index(b"colr") - 4
+    length = int.from_bytes(data[place : place + 4], "big")
+    box = (8 + len(colour)).to_bytes(4, "big") + b"colr" + colour
     header = data.index(b"jp2h") - 4
     whole = int.from_bytes(data[header : header + 4], "big") + len(box) - length
-    data = data[:colour] + box + data[colour + length :]
-    found = read(io.BytesIO(data[:header] + whole.to_bytes(4, "big") + data[header + 4 :]))
+    data = data[:place] + box + data[place + length :]
+    return data[:header] + whole.to_bytes(4, "big") + data[header + 4 :]
+
+
+def test_profile_of_jpeg_2000() -> None:
+    icc = made(CURVES[13], PRIMARIES[12], "P3")
+    found = read(io.BytesIO(jpeg_2000(coded(PICTURE, "P3", srgb_curve), b"\2\0\0" + icc)))
     assert found.icc == icc
     assert far(shown(found), PICTURE) < 1
+
+
+@pytest.mark.parametrize(("space", "is_read"), [(16, True), (18, True), (14, False), (20, False), (21, False)])
+def test_colour_spaces_of_jpeg_2000_are_known_or_refused(space: int, is_read: bool) -> None:
+    """sRGB and sYCC, but not CIE Lab, e-sRGB and ROMM RGB, which decoders hand out as if they were sRGB."""
+    data = io.BytesIO(jpeg_2000(PICTURE, b"\1\0\0" + space.to_bytes(4, "big")))
+    if is_read:
+        assert read(data).icc is None
+        return
+    with pytest.raises(PictureError, match=f"space {space} of JPEG 2000"):
+        read(data)

@@ -162,6 +162,18 @@ def test_deep_pictures_are_turned(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("no_jp2", [True, False])
+def test_signed_samples_of_jpeg_2000_are_refused(no_jp2: bool) -> None:
+    file = io.BytesIO()
+    Image.fromarray(values(16, 16)).save(file, "JPEG2000", no_jp2=no_jp2)
+    data = bytearray(file.getvalue())
+    data[data.index(b"\xff\x4f\xff\x51") + 42] |= 0x80  # the sign of the first component, and that of all
+    if not no_jp2:
+        data[data.index(b"ihdr") + 14] |= 0x80
+    with pytest.raises(PictureError, match="signed integers"):
+        read(io.BytesIO(bytes(data)))
+
+
+@pytest.mark.parametrize("no_jp2", [True, False])
 def test_grey_jpeg_2000_is_read_at_its_depth(no_jp2: bool) -> None:
     samples, file = values(16, 16), io.BytesIO()
     Image.fromarray(samples).save(file, "JPEG2000", no_jp2=no_jp2)

@@ -194,11 +194,60 @@ def test_kinds_of_tiff_that_pillow_does_not_know_are_named() -> None:
 
 @pytest.mark.parametrize(
     ("head", "name"),
-    [(b"PF\n4 4\n-1\n", "map of floats"), (b"#?RADIANCE\n", "Radiance"), (b"\0\0\0\x18ftypmp42", "film")],
+    [
+        (b"PF\n4 4\n-1\n", "map of floats"),
+        (b"P7\nWIDTH 4\n", "arbitrary map"),
+        (b"#?RADIANCE\n", "Radiance"),
+        (b"8BPS\0\1" + bytes(6) + b"\0\3" + bytes(8) + b"\0\x10\0\3", "Photoshop picture of a kind"),
+        (b"8BPS\0\2", "large Photoshop document"),
+        (b"gimp xcf v011", "GIMP"),
+        (b"SDPX", "DPX"),
+        (b"\xff\xd8\xff\xf7\0\x0b\x08", "JPEG-LS"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="', "SVG"),
+        (b"\0\0\0\x18ftypmp42", "film"),
+        (b"\0\0\0\x14ftypM4V \0\0\0\0M4V ", "film"),
+        (b"\0\0\0\x14ftyp3gp5\0\0\0\0isom", "film"),
+        (b"\x1a\x45\xdf\xa3", "film"),
+        (b"RIFF\0\0\0\0AVI LIST", "film"),
+        (b"\0\0\1\xb3\x16\0\xf0\x15", "film"),  # which Pillow opens, and cannot load
+    ],
 )
 def test_files_of_other_kinds_are_named(head: bytes, name: str) -> None:
     with pytest.raises(PictureError, match=f"a .*{name}.*which is not read"):
         read(io.BytesIO(head + bytes(100)))
+
+
+def test_drawings_in_postscript_are_not_run() -> None:
+    """Pillow would start Ghostscript with what the file says."""
+    file = io.BytesIO()
+    Image.fromarray(colours()).save(file, "EPS")
+    for open_file in (lambda: read(io.BytesIO(file.getvalue())), lambda: from_image(Image.open(file))):
+        with pytest.raises(PictureError, match="a drawing in PostScript, which is not read"):
+            open_file()
+
+
+def test_fits_is_refused() -> None:
+    """Pillow takes the first of its planes, and its signed numbers as if they had no sign."""
+    cards = {"SIMPLE": "T", "BITPIX": "8", "NAXIS": "3", "NAXIS1": "4", "NAXIS2": "5", "NAXIS3": "3"}
+    header = "".join(f"{name:8s}= {value:>20s}".ljust(80) for name, value in cards.items()) + "END".ljust(80)
+    with pytest.raises(PictureError, match="FITS"):
+        read(io.BytesIO(header.ljust(2880).encode() + bytes(2880)))
+
+
+def test_ink_of_xbm_is_black() -> None:
+    """As X11 and browsers draw it: the first pixel is the lowest bit, and 1 is the colour of the foreground."""
+    text = b"#define a_width 8\n#define a_height 1\nstatic char a_bits[] = {\n0x0f};\n"
+    assert read(io.BytesIO(text)).pixels.tolist() == [[0, 0, 0, 0, 255, 255, 255, 255]]
+
+
+@pytest.mark.parametrize(
+    ("photometric", "compression", "named"), [(8, 1, "CIE Lab"), (2, 34712, "JPEG 2000"), (2, 50002, "JPEG XL")]
+)
+def test_what_is_odd_about_a_tiff_file_is_named(photometric: int, compression: int, named: str) -> None:
+    data = tiff(np.zeros((4, 5, 3), np.uint8), "<", 16 if photometric == 8 else 8, photometric)
+    data = data.replace(struct.pack("<HHIH", 259, 3, 1, 1), struct.pack("<HHIH", 259, 3, 1, compression))
+    with pytest.raises(PictureError, match=named):
+        read(io.BytesIO(data))
 
 
 def test_exif_of_heic_follows_what_its_decoder_turned() -> None:

@@ -24,6 +24,9 @@ _UUID_EXIF = b"JpgTiffExif->JP2"
 _UUID_IPTC = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
 _UUID_GEO = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")
 _UUID_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+SIGNED = "its samples are signed integers; convert it to unsigned ones of 8 or 16 bits first"
+# Colour spaces of JPEG 2000 (ISO/IEC 15444-1 and -2) whose numbers its decoders bring into RGB, grey or CMYK.
+_SPACES = {0, 12, 15, 16, 17, 18}
 _ALPHA = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
 _ALPHA_HEVC = b"urn:mpeg:hevc:2015:auxid:1"
 
@@ -38,6 +41,7 @@ def described(stream: BinaryIO) -> Findings:
             _track(data, found)
         elif kind == b"jp2h":
             _properties(list(boxes(data)), found)
+            _check_space(data, found)
         elif kind == b"uuid":
             _uuid(data, found)
         elif kind == b"mpvd":
@@ -136,8 +140,10 @@ def _properties(found_boxes: list[tuple[bytes, bytes]], found: Findings) -> None
             found.turned = 2
         elif kind == b"ihdr" and len(data) > 10:
             found.bits = 0 if data[10] == 255 else 1 + (data[10] & 0x7F)
+            found.refused = SIGNED if data[10] != 255 and data[10] & 0x80 else found.refused
         elif kind == b"bpcc" and data:
             found.bits = 1 + max(byte & 0x7F for byte in data)
+            found.refused = SIGNED if max(data) & 0x80 else found.refused
 
 
 def _colour(data: bytes, found: Findings) -> None:
@@ -149,6 +155,16 @@ def _colour(data: bytes, found: Findings) -> None:
         found.icc = data[4:]
     elif data[:1] in (b"\2", b"\3") and found.icc is None:
         found.icc = data[3:]
+
+
+def _check_space(data: bytes, found: Findings) -> None:
+    """Find out whether a `jp2h` box names a colour space, by method 1, that decoders leave as it is."""
+    named = [content[3:7] for kind, content in boxes(data) if kind == b"colr" and content[:1] == b"\1"]
+    numbers = [int.from_bytes(number, "big") for number in named]
+    if numbers and found.icc is None and not _SPACES & set(numbers):
+        found.refused = (
+            f"its colours are in space {numbers[0]} of JPEG 2000, which is not read; convert it to sRGB first"
+        )
 
 
 def _neighbours(items: bytes, properties: list[tuple[bytes, bytes]], found: Findings) -> None:

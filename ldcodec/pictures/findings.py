@@ -10,7 +10,8 @@ class Findings:
     """What looking at a file has found.
 
     bits: of a sample, and white: its largest value, both 0 if unknown; extended_xmp: by its GUID, in JPEG; turned: the
-    orientation that Pillow applies as it decodes; parts: names of what an .ldc file has no place for.
+    orientation that Pillow applies as it decodes; parts: names of what an .ldc file has no place for; refused: why its
+    pixels, which Pillow would show wrongly, are not read.
     """
 
     code_points: CodePoints | None = None
@@ -24,3 +25,4 @@ class Findings:
     comments: list[bytes] = field(default_factory=list)
     turned: int = 1
     parts: list[str] = field(default_factory=list)
+    refused: str | None = None

@@ -17,7 +17,8 @@ TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0")
 WHITE_IS_ZERO = "white is zero"  # key in an image's `info`: its values rise from white to black
 DEEP_GREY = "I;16"  # how Pillow's modes of 16 bits begin
 
-_REDUCED, _PHOTOMETRIC, _BITS, _SUB_DIRECTORIES, _SAMPLE_FORMAT, _DNG = 254, 262, 258, 330, 339, 50706  # tags of TIFF
+_REDUCED, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 258, 259, 262  # tags of TIFF
+_SUB_DIRECTORIES, _SAMPLE_FORMAT, _DNG = 330, 339, 50706
 _SIGNED, _FLOATS = 2, 3  # of the sample formats
 _SENSOR = {32803, 34892}  # photometric interpretations: behind a filter of colours, and linear
 _RAW = (  # names of raw files that are no plain TIFF, and what stands where in their first bytes
@@ -39,13 +40,40 @@ _KNOWN = (  # names of files that Pillow does not know, and what stands where in
     ("a Radiance picture of floats", 0, b"#?RADIANCE"),
     ("a Radiance picture of floats", 0, b"#?RGBE"),
     ("a portable map of floats", 0, b"PF\n"),
+    ("a portable arbitrary map", 0, b"P7\n"),
     ("a BigTIFF picture in big-endian order", 0, b"MM\0+"),
     ("a JPEG XR picture", 0, b"II\xbc\1"),
-    ("a film", 4, b"ftypqt  "),
-    ("a film", 4, b"ftypisom"),
-    ("a film", 4, b"ftypmp4"),
+    ("a JPEG-LS picture", 0, b"\xff\xd8\xff\xf7"),
+    ("a JPEG-LS picture", 0, b"\xff\xd8\xff\xe8\0\x20SPIFF"),
+    ("a Photoshop picture of a kind", 0, b"8BPS\0\1"),
+    ("a large Photoshop document", 0, b"8BPS\0\2"),
+    ("a GIMP document", 0, b"gimp xcf"),
+    ("a DPX picture", 0, b"SDPX"),
+    ("a DPX picture", 0, b"XPDS"),
+    ("a Cineon picture", 0, b"\x80\x2a\x5f\xd7"),
     ("a PDF document", 0, b"%PDF-"),
 )
+_FILMS = (  # what stands where in their first bytes, beside those with `ftyp` and a brand that no picture has
+    (0, b"\x1a\x45\xdf\xa3"),  # Matroska and WebM
+    (8, b"AVI LIST"),
+    (0, b"\0\0\1\xba"),  # MPEG
+    (0, b"\0\0\1\xb3"),
+    (4, b"moov"),  # QuickTime of old
+)
+# Brands of pictures in ISO base media files; those of films are many.
+_PICTURE_BRANDS = HEIC | {b"avif", b"avis", b"mif1", b"mif2", b"msf1", b"miaf", b"crx ", b"jp2 ", b"jpx ", b"jpm "}
+# Formats of Pillow that hold no pixels of a picture, or show them wrongly.
+_UNFIT = {
+    "BUFR": "a file of measurements, which is not read",
+    "EPS": "a drawing in PostScript, which is not read; give it as PNG",
+    "FITS": "a FITS file, whose numbers name no white; give it as PNG or TIFF",
+    "GRIB": "a file of measurements, which is not read",
+    "HDF5": "a file of measurements, which is not read",
+    "MPEG": "a film, which is not read",
+    "WMF": "a drawing for Windows, which is not read; give it as PNG",
+}
+_COMPRESSIONS = {34712: "JPEG 2000", 34887: "LERC", 50002: "JPEG XL", 52546: "JPEG XL"}  # of TIFF, and no others
+_PHOTOMETRICS = {8: "CIE Lab", 9: "ICC Lab", 10: "ITU Lab", 32844: "LogL", 32845: "LogLuv"}
 _PICTURES = (  # what stands where in the first bytes of pictures
     (0, b"\xff\xd8\xff"),  # JPEG
     (0, b"\x89PNG\r\n\x1a\n"),
@@ -69,6 +97,13 @@ def is_picture(head: bytes) -> bool:
     Kinds that begin with text or less than three bytes are not recognised, since other files may begin like that too.
     """
     return head[:4] in TIFF_MARKS or any(head[place : place + len(mark)] == mark for place, mark in _PICTURES)
+
+
+def is_film(head: bytes) -> bool:
+    """Whether the first 64 bytes of a file are those of a film."""
+    if head[4:8] == b"ftyp":
+        return not {head[8:12], *_further_brands(head)} & _PICTURE_BRANDS
+    return any(head[place : place + len(mark)] == mark for place, mark in _FILMS)
 
 
 def opened(stream: BinaryIO) -> Image.Image:
@@ -111,8 +146,11 @@ def check(image: Image.Image) -> None:
     """Raise PictureError for what Pillow opens and shows wrongly.
 
     Of raw files that look like TIFF it shows the small preview, signed integers of 8 bits as if they had no sign, and
-    planes of 16 bits as noise.
+    planes of 16 bits as noise. Of FITS it takes the first plane, and signed numbers as if they had no sign; for
+    PostScript it would run Ghostscript on the file.
     """
+    if image.format in _UNFIT:
+        raise PictureError(_UNFIT[image.format])
     if isinstance(image, TiffImageFile):
         _check_raw(image.tag_v2)
         if _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()):
@@ -124,7 +162,12 @@ def check(image: Image.Image) -> None:
 
 
 def is_white_zero(image: Image.Image) -> bool:
-    """Whether the values of an image, as Pillow decodes them, rise from white to black: it inverts 8 bits and fewer."""
+    """Whether the values of an image, as Pillow decodes them, rise from white to black.
+
+    In TIFF it inverts 8 bits and fewer; in XBM, whose ink is 1, nothing.
+    """
+    if image.format == "XBM":
+        return True
     if isinstance(image, TiffImageFile) and image.mode.startswith(DEEP_GREY) and image.tag_v2.get(_PHOTOMETRIC) == 0:
         return True
     return WHITE_IS_ZERO in image.info
@@ -145,9 +188,14 @@ def _check_raw(tags: ImageFileDirectory_v2) -> None:
 
 def _brands(head: bytes) -> set[bytes]:
     """The brands of an ISO base media file that stand in its first bytes; none if AVIF is among them."""
-    end = min(int.from_bytes(head[:4], "big"), len(head))
-    found = {head[8:12], *(head[place : place + 4] for place in range(16, end, 4))}
+    found = {head[8:12], *_further_brands(head)}
     return set() if found & {b"avif", b"avis"} else found
+
+
+def _further_brands(head: bytes) -> set[bytes]:
+    """The brands with which an ISO base media file says that it is compatible, as far as its first bytes hold them."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[place : place + 4] for place in range(16, end, 4)}
 
 
 def _opened_heic(stream: BinaryIO) -> Image.Image:
@@ -188,8 +236,10 @@ def _refuse_tiff(tags: ImageFileDirectory_v2) -> NoReturn:
     bits = tags.get(_BITS, (1,))
     if not 0 < len(bits) < 10:  # so it is damaged
         raise UnidentifiedImageError
-    depths = ", ".join(map(str, bits))
-    raise PictureError(f"a TIFF picture of a kind that is not read (channels of {depths} bits), or damaged")
+    details = [f"channels of {', '.join(map(str, bits))} bits"]
+    details += [_PHOTOMETRICS[value] for value in [tags.get(_PHOTOMETRIC)] if value in _PHOTOMETRICS]
+    details += [_COMPRESSIONS[value] for value in [tags.get(_COMPRESSION)] if value in _COMPRESSIONS]
+    raise PictureError(f"a TIFF picture of a kind that is not read ({'; '.join(details)}), or damaged")
 
 
 def _black_is_zero(data: bytes) -> io.BytesIO:
@@ -211,6 +261,10 @@ def _refuse_known(head: bytes, stream: BinaryIO) -> None:
     for name, place, mark in _KNOWN:
         if head[place : place + len(mark)] == mark:
             raise PictureError(f"{name}, which is not read; give it as PNG, TIFF or JPEG")
+    if is_film(head):
+        raise PictureError("a film, which is not read")
+    if b"<svg" in head:
+        raise PictureError("a drawing in SVG, which is not read; give it as PNG")
     if head[:3] == b"\xff\xd8\xff" and (bits := _jpeg_bits(stream)) not in (None, 8):
         raise PictureError(f"a JPEG picture of {bits} bits a sample, which is not read; give it as PNG or TIFF")
 

@@ -71,6 +71,8 @@ def _picture(image: Image.Image) -> Picture:
         raise PictureError(f"cannot be stored: {problem}")
     kinds.check(image)
     file = survey(image)
+    if file.refused is not None:
+        raise PictureError(file.refused)
     inverted = kinds.is_white_zero(image)
     deep = samples.loaded(image, file)
     texts = metadata.collect(image, file)

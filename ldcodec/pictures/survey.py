@@ -188,7 +188,7 @@ def _jpeg_2000(image: Image.Image, stream: BinaryIO | None) -> Findings:
     """Boxes, or a bare codestream, which begins with its sizes (ISO/IEC 15444-1, A.5.1)."""
     head = b"" if stream is None else stream.read(44)
     if head[:2] == b"\xff\x4f" and len(head) > 42:
-        return Findings(bits=1 + (head[42] & 0x7F))
+        return Findings(bits=1 + (head[42] & 0x7F), refused=boxes.SIGNED if head[42] & 0x80 else None)
     return _iso(image, stream)
 
 
