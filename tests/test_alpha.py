@@ -1,5 +1,9 @@
 """Alpha: found in every way that Pillow says it, kept exactly, and cheap where it hides."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +13,7 @@ from ldcodec.codec import decode, decode_array, encode
 from ldcodec.nets.model import Model
 from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.picture import Picture, Pixels
-from ldcodec.pictures.read import from_image
+from ldcodec.pictures.read import from_image, read
 from tests.pictures import colours, disc, grey, texture
 
 pytestmark = pytest.mark.usefixtures("without_patches")
@@ -53,6 +57,25 @@ def test_transparency_is_found(way: str) -> None:
     assert found.alpha is not None
     assert np.array_equal(found.alpha, alpha)
     assert found.grey == (way in ("LA", "bits", "16 bit"))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_transparent_grey_of_png_at_every_depth(bits: int) -> None:
+    """Pillow stretches the values to 8 bits, but not the one that is transparent."""
+    values = (grey(8, 16) >> (8 - bits)).astype(np.uint8)
+    key = int(values[3, 5])
+    packed = np.packbits(np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(8, -1), axis=1)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    parts = (b"IHDR", struct.pack(">IIBBBBB", 16, 8, bits, 0, 0, 0, 0)), (b"tRNS", struct.pack(">H", key))
+    chunks = [*parts, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+    found = read(io.BytesIO(data))
+    assert found.alpha is not None
+    assert np.array_equal(found.pixels, values * (255 // ((1 << bits) - 1)))
+    assert np.array_equal(found.alpha, np.where(values == key, 0, 255))
 
 
 def test_transposed_pictures_keep_their_alpha_in_place() -> None:

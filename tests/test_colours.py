@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import struct
+import warnings
 import zlib
 from typing import Any
 
@@ -388,6 +389,14 @@ def test_damaged_profiles_are_told() -> None:
     Image.fromarray(colours()).save(file, "JPEG", icc_profile=SRGB)
     with pytest.warns(LdcodecWarning, match="damaged colour profile"):
         read(io.BytesIO(file.getvalue().replace(b"ICC_PROFILE\0\1\1", b"ICC_PROFILE\0\1\2")))
+
+
+def test_a_profile_behind_the_pixels_of_png_is_not_called_damaged() -> None:
+    data = with_chunks(colours(), (b"iCCP", b"name\0\0" + zlib.compress(made(CURVES[13], PRIMARIES[12], "P3"))))
+    start, end = data.index(b"iCCP") - 4, data.index(b"IDAT") - 4
+    late = data[:start] + data[end:-12] + data[start:end] + data[-12:]
+    with warnings.catch_warnings(action="error"):
+        assert read(io.BytesIO(late)).icc == made(CURVES[13], PRIMARIES[12], "P3")
 
 
 def jpeg_2000(values: Pixels, colour: bytes) -> bytes:

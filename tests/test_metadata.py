@@ -12,14 +12,17 @@ import pytest
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 
 from ldcodec.bitstream import chunktypes, container
-from ldcodec.errors import LdcodecWarning
+from ldcodec.errors import LdcodecWarning, PictureError
 from ldcodec.pictures import chunks
+from ldcodec.pictures.codepoints import CURVES, PRIMARIES
+from ldcodec.pictures.gifblocks import described as described_gif
 from ldcodec.pictures.metadata import strip
 from ldcodec.pictures.notes import Notes
 from ldcodec.pictures.picture import Picture
+from ldcodec.pictures.profiles import made
 from ldcodec.pictures.read import from_image, read
 from ldcodec.pictures.write import to_image, write
-from tests.pictures import SRGB, colours
+from tests.pictures import SRGB, colours, exif_of
 
 IPTC = b"\x1c\x02\x78\x00\x08A parrot\x1c\x02\x19\x00\x05birds"
 RESOURCE = b"8BIM\x04\x04\0\0" + len(IPTC).to_bytes(4, "big") + IPTC + bytes(len(IPTC) % 2)
@@ -464,3 +467,116 @@ def test_strange_notes_of_files_are_written_or_told(format: str, resolution: tup
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LdcodecWarning)
         assert read(io.BytesIO(written(Picture(colours(16, 16), notes=Notes(iptc, texts, resolution)), format)))
+
+
+def gif(*extensions: bytes, after: bytes = b"") -> bytes:
+    """A GIF file with extensions before its picture, and bytes after its end."""
+    file = io.BytesIO()
+    Image.fromarray(colours()).quantize(16).save(file, "GIF")
+    data = file.getvalue()
+    place = 13 + (3 << (data[10] & 7) + 1)
+    return data[:place] + b"".join(extensions) + data[place:] + after
+
+
+def blocks(data: bytes) -> bytes:
+    parts = [data[start : start + 255] for start in range(0, len(data), 255)]
+    return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+
+
+def test_xmp_and_profile_of_gif_are_kept() -> None:
+    magic = b"\1" + bytes(range(255, -1, -1)) + b"\0"
+    xmp = packet('xmlns:a="b" a:c="' + "d" * 700 + '"')
+    assert silent(gif(b"!\xff\x0bXMP DataXMP" + xmp + magic)).xmp == xmp
+    p3 = made(CURVES[13], PRIMARIES[12], "P3")
+    assert silent(gif(b"!\xff\x0bICCRGBG1012" + blocks(p3), b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0")).icc == p3
+
+
+def test_other_extensions_of_gif_are_told() -> None:
+    assert "its plain text over the picture, left out" in told(gif(b"!\1\x0c" + bytes(12) + blocks(b"text")))[1]
+    assert "its application data, left out" in told(gif(b"!\xff\x0bSOMETHING01" + blocks(b"data" * 100)))[1]
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 3))
+def test_cut_extensions_of_gif_end_the_search(cut: int) -> None:
+    data = gif(b"!\xff\x0bICCRGBG1012" + blocks(b"profile" * 3))
+    assert described_gif(io.BytesIO(data[:cut])).xmp is None
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "WEBP", "AVIF"])
+@pytest.mark.parametrize(("after", "name"), [(b"\0\0\0\x18ftypmp42" + bytes(99), "film"), (b"PK\3\4 zip", "")])
+def test_what_follows_a_picture_is_told(form: str, after: bytes, name: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(colours(16, 16)).save(file, form)
+    warning = told(file.getvalue() + after)[1]
+    if form != "AVIF":  # whose boxes may go on after their picture
+        assert warning == f"an .ldc file has no place for its {name or 'data after its end'}, left out"
+
+
+@pytest.mark.parametrize("kind", [b"xml ", b"asoc", b"sefd"])
+def test_boxes_of_other_programs_are_told(kind: bytes) -> None:
+    assert f"no place for its box {kind.decode().strip()}, left out" in told(avif(kind, b"data"))[1]
+    assert not told(avif(b"free", b"data"))[1]
+
+
+def test_texts_of_png_that_cannot_be_inflated_are_told() -> None:
+    sound = (b"iTXt", b"Title\0\1\0\0\0" + zlib.compress("Zoë".encode()))
+    assert silent(png(sound)).notes.texts == (("Title", "Zoë"),)
+    for bad in ((b"zTXt", b"Author\0\0nonsense"), (b"iTXt", b"Author\0\1\0\0\0nonsense")):
+        found, warning = told(png(sound, bad))
+        assert warning == "an .ldc file has no place for its damaged texts, left out"
+        assert ("Title", "Zoë") in found.notes.texts
+
+
+def test_texts_that_pillow_does_not_read_are_not_called_damage() -> None:
+    with pytest.raises(PictureError, match="its texts, once inflated, are longer"):
+        read(io.BytesIO(png((b"zTXt", b"Author\0\0" + zlib.compress(bytes(1 << 21))))))
+
+
+def test_marker_of_exif_within_png() -> None:
+    assert silent(png((b"eXIf", b"Exif\0\0" + exif_of("<", 6)))).pixels.shape == (7, 5, 3)
+
+
+def test_one_of_two_xmp_is_told() -> None:
+    mark = b"http://ns.adobe.com/xap/1.0/\0"
+    assert "its second XMP" in told(jpeg(segment(0xE1, mark + packet()), segment(0xE1, mark + packet())))[1]
+
+
+@pytest.mark.parametrize(("extra", "is_told"), [((2,), False), ((1,), False), ((0,), True), ((2, 0), True)])
+def test_channels_beyond_colours_and_alpha_are_told(extra: tuple[int, ...], is_told: bool) -> None:
+    values = np.dstack([colours(), *[np.full((5, 7), 200, np.uint8)] * len(extra)])
+    tags = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
+    described = {256: 7, 257: 5, 258: (8,) * values.shape[2], 259: 1, 262: 2, 277: values.shape[2], 338: extra}
+    for tag, value in (described | {273: 0, 279: values.size}).items():
+        tags[tag] = value
+    file = io.BytesIO()
+    tags.save(file)
+    found, warning = told(file.getvalue() + values.tobytes())
+    assert np.array_equal(found.pixels, colours()) or extra == (1,)
+    assert ("channels that are neither colours nor alpha" in warning) == is_told
+
+
+def test_layers_and_sizes_that_are_left_out_are_told() -> None:
+    file = io.BytesIO()
+    Image.fromarray(colours(64, 64)).save(file, "ICO", sizes=[(16, 16), (32, 32)])
+    assert "its smaller sizes" in told(file.getvalue())[1]
+    assert "its layers" in told(photoshop((0, 0, 3, 3), (1, 1, 4, 4)))[1]
+    assert silent(photoshop()).pixels.shape == silent(photoshop((0, 0, 5, 7))).pixels.shape == (5, 7, 3)
+    with pytest.warns(LdcodecWarning, match="layers"):
+        assert read(io.BytesIO(photoshop((0, 0, 3, 3), (1, 1, 4, 4))), frame=1).pixels.shape == (5, 7, 3)
+    with pytest.raises(PictureError, match="no picture number 2; the file holds 1"):
+        read(io.BytesIO(photoshop((0, 0, 3, 3), (1, 1, 4, 4))), frame=2)
+
+
+def photoshop(*layers: tuple[int, int, int, int]) -> bytes:
+    """A Photoshop file of 7×5 pixels with layers of one grey channel at top, left, bottom and right."""
+    records, content = b"", b""
+    for top, left, bottom, right in layers:
+        pixels = bytes(2) + bytes((bottom - top) * (right - left))
+        records += struct.pack(">4iHhI", top, left, bottom, right, 1, 0, len(pixels))
+        records += b"8BIMnorm\xff\0\0\0" + struct.pack(">III", 12, 0, 0) + b"\1L\0\0"
+        content += pixels
+    info = struct.pack(">h", len(layers)) + records + content
+    info += bytes(len(info) % 2)
+    masks = struct.pack(">II", len(info) + 8, len(info)) + info + bytes(4) if layers else bytes(4)
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 5, 7, 8, 3) + bytes(8)
+    return head + masks + bytes(2) + colours().transpose(2, 0, 1).tobytes()

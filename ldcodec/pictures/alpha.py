@@ -11,10 +11,17 @@ from ldcodec.pictures.picture import Pixels, scaled, visible, white_of
 GREY_MODES = ("1", "L", "LA", "La")
 
 
-def split(image: Image.Image) -> tuple[Image.Image, Pixels | None]:
-    """Separate a Pillow image into an opaque one and its alpha, uint8 (H, W), or None if it is opaque anyway."""
+def split(image: Image.Image, bits: int = 8) -> tuple[Image.Image, Pixels | None]:
+    """Separate a Pillow image into an opaque one and its alpha, uint8 (H, W), or None if it is opaque anyway.
+
+    bits: of a sample in its file. Of grey with 2 or 4 Pillow stretches the values, but not the one that is transparent.
+    """
     if not image.has_transparency_data:
         return image, None
+    key = image.info.get("transparency")
+    if image.mode == "L" and bits in (2, 4) and isinstance(key, int):
+        image = image.copy()
+        image.info["transparency"] = key * 255 // ((1 << bits) - 1)
     grey = image.mode in GREY_MODES
     both = image.convert("LA" if grey else "RGBA")
     return both.convert("L" if grey else "RGB"), visible(np.asarray(both.getchannel("A")))

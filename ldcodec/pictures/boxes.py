@@ -9,9 +9,12 @@ from typing import BinaryIO
 
 from ldcodec.pictures.codepoints import CodePoints
 from ldcodec.pictures.findings import Findings
+from ldcodec.pictures.segments import printable
 
 MOST_BYTES = 1 << 24  # of a box that is read
 MOST_BOXES = 10_000  # in a file or a box: more are not looked at
+# Boxes of a file that hold its pixels or say how, and fillers.
+_STRUCTURE = frozenset((b"ftyp", b"styp", b"mdat", b"free", b"skip", b"idat", b"wide", b"pdin", b"jP  ", b"jp2c"))
 _TO_SAMPLES = (
     b"trak",
     b"mdia",
@@ -46,6 +49,8 @@ def described(stream: BinaryIO) -> Findings:
             _uuid(data, found)
         elif kind == b"mpvd":
             found.parts.append("film")
+        elif kind not in _STRUCTURE:
+            found.parts.append(f"box {printable(kind)}")
     return found
 
 

@@ -44,6 +44,8 @@ def reason(error: Exception) -> str:
         return "refused, because it claims more pixels than is safe to open"
     if isinstance(error, MemoryError):
         return "too large for the memory of this machine"
+    if isinstance(error, ValueError) and "MAX_TEXT" in str(error):
+        return "its texts, once inflated, are longer than Pillow reads; leave them out, as with optipng -strip all"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"cannot be read, because it is damaged: {first_line(error)}"

@@ -91,7 +91,8 @@ def exif_of(image: Image.Image) -> bytes | None:
             exif = found.tobytes() if len(found) else None
     except Exception:  # tags that contradict each other
         warn("its damaged metadata is ignored")
-    return exif.removeprefix(EXIF_MARK) if isinstance(exif, bytes) else None
+    # Twice, because some programs write the marker into PNG too, where Pillow adds it.
+    return exif.removeprefix(EXIF_MARK).removeprefix(EXIF_MARK) if isinstance(exif, bytes) else None
 
 
 def _xmp(image: Image.Image) -> bytes | None:

@@ -63,7 +63,6 @@ class OddTiff(TiffImageFile):
         kind = self.tag_v2.get(EXTRA_SAMPLES, (0,))[0]
         if values.ndim == 3 and values.shape[2] > colours and kind not in (ASSOCIATED, UNASSOCIATED):
             values = values[:, :, :colours]
-            warn("its channel of unknown meaning is left out")
         if values.dtype.kind == "f":
             values, white = _whole(values), 65535
         else:

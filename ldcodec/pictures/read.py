@@ -78,7 +78,7 @@ def _picture(image: Image.Image) -> Picture:
     texts = metadata.collect(image, file)
     colours = colour.declared(image, file, texts.exif)
     if deep is None:
-        opaque, transparency = alpha.split(texts.turned(image))
+        opaque, transparency = alpha.split(texts.turned(image), file.bits)
         pixels, colours = colour.plain(opaque, colours)
     else:
         turned = texts.turned_samples(deep.values)
@@ -92,10 +92,11 @@ def _picture(image: Image.Image) -> Picture:
 
 
 def _go_to(image: Image.Image, frame: int) -> None:
-    count = getattr(image, "n_frames", 1)
+    count = 1 if image.format == "PSD" else getattr(image, "n_frames", 1)  # whose frames are its layers
     if not 1 <= frame <= count:
         raise PictureError(f"there is no picture number {frame}; the file holds {count}")
-    image.seek(frame - 1)
+    if frame > 1:
+        image.seek(frame - 1)
 
 
 def warn_of_frames(image: Image.Image) -> None:

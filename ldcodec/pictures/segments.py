@@ -43,8 +43,26 @@ def described(segments: Sequence[tuple[str, bytes]], stream: BinaryIO | None) ->
     if resources.settings_in(photoshop):
         found.parts.append("Photoshop settings")
     found.parts += [name for segment in segments if (name := _name(*segment)) is not None]
-    found.parts += _behind(stream)
+    if sum(name == "APP1" and data.startswith(XMP_MARK) for name, data in segments) > 1:
+        found.parts.append("second XMP")  # Pillow gives the last
+    if stream is not None:
+        data = stream.read()
+        found.parts += behind(data[_end(data) :])
     return found
+
+
+def behind(rest: bytes) -> list[str]:
+    """Names of what follows the end of a picture in its file."""
+    if b"ftyp" in rest:
+        return ["film"]
+    if rest.startswith(b"\xff\xd8"):
+        return ["second picture"]
+    return ["data after its end"] if rest.strip(b"\0\r\n\t \xff") else []
+
+
+def printable(kind: bytes) -> str:
+    """The name of a chunk or a box, for messages."""
+    return "".join(chr(byte) if 32 < byte < 127 else "?" for byte in kind.rstrip())
 
 
 def _is_photoshop(name: str, data: bytes) -> bool:
@@ -72,19 +90,6 @@ def _extended(parts: list[bytes]) -> dict[str, bytes]:
     wholes = {guid: b"".join(content for _, content in sorted(pieces)) for guid, pieces in found.items()}
     digests = {guid: hashlib.md5(whole, usedforsecurity=False).hexdigest() for guid, whole in wholes.items()}
     return {guid: whole for guid, whole in wholes.items() if digests[guid] == guid.lower()}
-
-
-def _behind(stream: BinaryIO | None) -> list[str]:
-    """Names of what follows the picture in its file."""
-    if stream is None:
-        return []
-    data = stream.read()
-    rest = data[_end(data) :]
-    if b"ftyp" in rest:
-        return ["film"]
-    if rest.startswith(b"\xff\xd8"):
-        return ["second picture"]
-    return ["data after its end"] if rest.strip(b"\0\r\n\t \xff") else []
 
 
 def _end(data: bytes) -> int:

@@ -10,30 +10,18 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 from PIL.TiffTags import lookup
 
-from ldcodec.pictures import boxes, resources, segments
-from ldcodec.pictures.codepoints import CodePoints
+from ldcodec.pictures import boxes, gifblocks, pngchunks, resources, segments
 from ldcodec.pictures.exif import DESCRIPTIVE, DIRECTORIES, ORIENTATION
 from ldcodec.pictures.findings import Findings
 from ldcodec.pictures.notes import ICC, IPTC, PHOTOSHOP, XMP
 
 _BMP_HEADER = 14  # bytes of the file header, before that of the picture
-BITS = ExifTags.Base.BitsPerSample
+BITS, EXTRA_SAMPLES = ExifTags.Base.BitsPerSample, 338
+ALPHAS = 1, 2, 999  # kinds of extra samples; the last stands for alpha in files of CorelDRAW
 MOST_BYTES = 1 << 24  # of a chunk that is read
 MOST_CHUNKS = 100_000
 
 # What is kept, or says how the pixels are coded.
-_PNG_KEPT = frozenset(b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP pHYs eXIf acTL fcTL fdAT".split())
-_PNG_PARTS = {
-    b"bKGD": "background colour",
-    b"tIME": "time of its last change",
-    b"caBX": "C2PA credentials",
-    b"hIST": "histogram of its palette",
-    b"sPLT": "suggested palette",
-    b"mDCV": "brightness of the mastering display",
-    b"cLLI": "content light levels",
-    b"oFFs": "place on a page",
-    b"sTER": "stereo layout",
-}
 _WEBP_KEPT = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"))
 _TIFF_STRUCTURE = (
     *range(254, 260), 262, 263, 264, 265, 266, 273, ORIENTATION, *range(277, 285), 290, 291, 292, 293, 296, 297, 317,
@@ -106,6 +94,9 @@ def _tiff(image: Image.Image, stream: BinaryIO | None) -> Findings:
     found = Findings(turned=turned if isinstance(turned, int) else 1, bits=max(tags.get(BITS, (0,))))
     names = {_TIFF_PARTS.get(tag) or f"tag {tag} ({lookup(tag).name})" for tag in tags if tag not in _TIFF_KEPT}
     found.parts = sorted(names)
+    extra = tags.get(EXTRA_SAMPLES, ())
+    if any(kind not in ALPHAS for kind in extra[:1]) or len(extra) > 1:
+        found.parts.append("channels that are neither colours nor alpha")
     if stream is not None and _has_maker_notes(stream, tags.get(ExifTags.IFD.Exif)):
         found.parts.append("maker notes")
     photoshop = tags.get(PHOTOSHOP)
@@ -128,37 +119,17 @@ def _has_maker_notes(stream: BinaryIO, place: object) -> bool:
 
 
 def _png(image: Image.Image, stream: BinaryIO | None) -> Findings:
-    found = Findings()
-    keywords = []
-    for kind, data in [] if stream is None else _png_chunks(stream):
-        if kind == b"IHDR" and len(data) == 13:
-            found.bits = data[8]
-        elif kind == b"cICP" and len(data) == 4:
-            found.code_points = CodePoints(data[0], data[1], bool(data[3]))
-        elif kind == b"iCCP" and not image.info.get("icc_profile"):
-            found.parts.append("damaged colour profile")
-        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            keywords.append(data.split(b"\0")[0])
-            if kind == b"iTXt" and _has_language(data):
-                found.parts.append("languages of texts")
-        elif kind not in _PNG_KEPT:
-            found.parts.append(_PNG_PARTS.get(kind) or f"chunk {_printable(kind)}")
-    if len(set(keywords)) < len(keywords):
-        found.parts.append("texts under a keyword that is there again")  # Pillow gives the last
+    found = (
+        Findings() if stream is None else pngchunks.described(stream, has_profile=bool(image.info.get("icc_profile")))
+    )
     return _with_aspect(image, found)
-
-
-def _has_language(data: bytes) -> bool:
-    """Whether an iTXt chunk names a language, or the keyword in it: keyword, 0, two bytes, language, 0, keyword, 0."""
-    _, _, rest = data.partition(b"\0")
-    return rest[2:4] != b"\0\0" and len(rest) >= 4
 
 
 def _webp(image: Image.Image, stream: BinaryIO | None) -> Findings:
     found = Findings()
-    for kind in [] if stream is None else _riff_chunks(stream):
+    for kind in [] if stream is None else _riff_chunks(stream, found):
         if kind not in _WEBP_KEPT:
-            found.parts.append("C2PA credentials" if kind == b"C2PA" else f"chunk {_printable(kind)}")
+            found.parts.append("C2PA credentials" if kind == b"C2PA" else f"chunk {segments.printable(kind)}")
     return found
 
 
@@ -202,7 +173,33 @@ def _psd(image: Image.Image, stream: BinaryIO | None) -> Findings:
             found.exif = data
         elif number == resources.XMP:
             found.xmp = data
+    if stream is not None and _has_layers(stream):
+        found.parts.append("layers")
     return found
+
+
+def _has_layers(stream: BinaryIO) -> bool:
+    """Whether a Photoshop file has others than one as large as the picture, which flat ones may have."""
+    try:
+        with Image.open(stream, formats=["PSD"]) as image:
+            places = [place for _, _, place, _ in image.layers]  # type: ignore[attr-defined]
+            return places not in ([], [(0, 0, *image.size)])
+    except Exception:  # damage, which matters only where pixels are read
+        return False
+
+
+def _gif(image: Image.Image, stream: BinaryIO | None) -> Findings:
+    return Findings() if stream is None else gifblocks.described(stream)
+
+
+def _icon(image: Image.Image, stream: BinaryIO | None) -> Findings:
+    """Of an icon Pillow takes the largest."""
+    return Findings(parts=["smaller sizes"] if len(image.info.get("sizes", ())) > 1 else [])
+
+
+def _photo_cd(image: Image.Image, stream: BinaryIO | None) -> Findings:
+    """Of a Photo CD's file Pillow takes 768×512 pixels."""
+    return Findings(parts=["larger sizes"])
 
 
 def _with_aspect(image: Image.Image, found: Findings) -> Findings:
@@ -214,28 +211,13 @@ def _with_aspect(image: Image.Image, found: Findings) -> Findings:
     return found
 
 
-def _printable(kind: bytes) -> str:
-    return "".join(chr(byte) if 32 < byte < 127 else "?" for byte in kind)
-
-
-def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """The kind and content of each chunk of a PNG file; pixels, and chunks that are too long, are not read."""
-    stream.seek(8)
-    for _ in range(MOST_CHUNKS):
-        head = stream.read(8)
-        if len(head) < 8:
-            return
-        length, kind = struct.unpack(">I4s", head)
-        skipped = kind in (b"IDAT", b"fdAT") or length > MOST_BYTES
-        data = b"" if skipped else stream.read(length)
-        stream.seek(length + 4 if skipped else 4, 1)
-        yield kind, data
-
-
-def _riff_chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """The kinds of the chunks of a WebP file."""
+def _riff_chunks(stream: BinaryIO, found: Findings) -> Iterator[bytes]:
+    """The kinds of the chunks of a WebP file; what follows its end is named in `found`."""
+    end = 8 + int.from_bytes(stream.read(8)[4:], "little")
     place = 12
     for _ in range(MOST_CHUNKS):
+        if place >= end:
+            break
         stream.seek(place)
         head = stream.read(8)
         if len(head) < 8:
@@ -243,6 +225,8 @@ def _riff_chunks(stream: BinaryIO) -> Iterator[bytes]:
         yield head[:4]
         length = int.from_bytes(head[4:], "little")
         place += 8 + length + length % 2
+    stream.seek(end)
+    found.parts += segments.behind(stream.read(MOST_BYTES))
 
 
 _LOOKS: dict[str, Callable[[Image.Image, BinaryIO | None], Findings]] = {
@@ -250,6 +234,10 @@ _LOOKS: dict[str, Callable[[Image.Image, BinaryIO | None], Findings]] = {
     "MPO": _jpeg,
     "PNG": _png,
     "WEBP": _webp,
+    "GIF": _gif,
+    "ICNS": _icon,
+    "ICO": _icon,
+    "PCD": _photo_cd,
     "PSD": _psd,
     "AVIF": _iso,
     "HEIF": _iso,
