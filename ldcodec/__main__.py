@@ -1,14 +1,14 @@
 """Entry point of the `ldcodec` command and of `python -m ldcodec`."""
 
-import os
 import sys
 
 
 def start() -> None:
     """Run the command line."""
-    # Before anything loads OpenMP, which reads it then: threads that wait for others sleep instead of keeping a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:  # a Ctrl-C during the import must not print a traceback either
+        from ldcodec.decoder.threads import let_threads_sleep
+
+        let_threads_sleep()  # before anything loads OpenMP or OpenBLAS, which read the environment then
         from ldcodec.cli import main
     except KeyboardInterrupt:
         sys.stderr.write("ldcodec: error: stopped\n")

@@ -29,6 +29,7 @@ from ldcodec.bench.measurement import Watch, measure, measure_within
 from ldcodec.bench.rows import COLUMNS, Results, Row, read_rows
 from ldcodec.bench.sweep import Failure, Setup, Sweep
 from ldcodec.bench.testset import Source, default_pictures, find_pictures, readable
+from ldcodec.decoder.threads import WAITING
 from ldcodec.errors import LdcodecError, PictureError, UsageError
 from ldcodec.jobs.limits import THREAD_VARIABLES
 from ldcodec.pictures.picture import Pixels
@@ -788,7 +789,7 @@ OPTIONS = ("--model", "tiny", "--qualities", "20,50,80", "--codecs", "ldcodec,jp
 
 
 def test_the_command_from_pictures_to_report(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*THREAD_VARIABLES, "OMP_WAIT_POLICY"):
+    for name in (*THREAD_VARIABLES, *WAITING):
         monkeypatch.setenv(name, "1")  # several processes set it for all that come later
     code, out, err = call("bench", folder, *OPTIONS, "--jobs", "1")
     assert code == 1 and "text.png" in err  # the text file is left out

@@ -25,6 +25,7 @@ from ldcodec.bitstream import container
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
+from ldcodec.decoder import threads
 from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.encoder import library as loader
 from ldcodec.encoder.interface import EncoderModel
@@ -815,7 +816,10 @@ def test_who_computes_is_told(call: Call, sound: Path, monkeypatch: pytest.Monke
     assert code == 0 and re.match(ncnn + "2 threads\n", err)
     code, out, err = call("compress", "a.png", "b.png", *TARGET, *TINY, "-f", "-v", "--threads", "1")
     assert code == 0 and re.fullmatch(ncnn + "1 thread\n", err) and len(out.splitlines()) == 2
-    monkeypatch.setattr(workers, "cores", lambda: 4)
+    monkeypatch.setattr(threads, "free_cores", lambda: 3)
+    code, out, err = call("decompress", "k.ldc", "-f", "-v")
+    assert code == 0 and re.fullmatch(ncnn + "3 threads\n", err)
+    monkeypatch.setattr(workers, "cores", lambda: 4)  # folders, where work takes longer, share all
     code, out, err = call("compress", "-r", "a.png", "-o", "there", *TARGET, *TINY, "--jobs", "2", "-v")
     assert code == 0 and re.fullmatch(ncnn + "2 threads in each of 2 processes\n", err)
     monkeypatch.setattr(loader, "find_spec", lambda name: None)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import ldcodec
+from ldcodec.decoder.threads import WAITING
 from ldcodec.jobs.limits import THREAD_VARIABLES, Limits
 from ldcodec.jobs.messages import JobResult
 from ldcodec.jobs.models import Models
@@ -130,7 +131,7 @@ def copied(job: Job, options: None, models: Models, limits: Limits) -> JobResult
 
 
 def test_what_a_dead_process_has_begun_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*THREAD_VARIABLES, "OMP_WAIT_POLICY"):  # an actor sets them for its process, which is this one here
+    for name in (*THREAD_VARIABLES, *WAITING):  # an actor sets them for its process, which is this one here
         monkeypatch.setenv(name, "1")
     (tmp_path / "source").write_bytes(b"all of it")
     left = tmp_path / ".ldcodec-0123456789abcdef.tmp"

@@ -196,20 +196,20 @@ WORKER = "import os, ldcodec.jobs.limits as limits; limits.bound_threads(1)"
 
 @pytest.mark.parametrize(
     ("code", "given", "policy"),
-    [(LIBRARY, "", ""), (PROGRAM, "", "passive"), (WORKER, "", "passive"), (PROGRAM, "active", "active")],
+    [(LIBRARY, "", " "), (PROGRAM, "", "passive 20"), (WORKER, "", "passive 20"), (PROGRAM, "active", "active 20")],
     ids=["library", "program", "worker", "chosen"],
 )
 def test_threads_wait_asleep_in_processes_of_our_own(code: str, given: str, policy: str) -> None:
-    """libgomp, which PyTorch's wheels bring, reads the variable when it is loaded."""
-    surroundings = {name: value for name, value in environment().items() if name != "OMP_WAIT_POLICY"}
-    show = "print(os.environ.get('OMP_WAIT_POLICY', ''))"
+    """libgomp, which PyTorch's wheels bring, and NumPy's OpenBLAS read the variables when they are loaded."""
+    surroundings = {name: value for name, value in environment().items() if name not in sharing.WAITING}
+    show = "print(os.environ.get('OMP_WAIT_POLICY', ''), os.environ.get('OPENBLAS_THREAD_TIMEOUT', ''))"
     found = subprocess.run(
         [sys.executable, "-c", f"{code}; {show}"],
         env=surroundings | ({"OMP_WAIT_POLICY": given} if given else {}),
         capture_output=True,
         text=True,
     )
-    assert found.stdout.strip() == policy, found.stderr
+    assert found.stdout == f"{policy}\n", found.stderr
 
 
 NOTING = """
@@ -253,6 +253,35 @@ def test_cores_are_those_of_the_control_group(
     if text is not None:
         (tmp_path / "cpu.max").write_text(f"{text}\n")
     assert sharing.cores() == most
+
+
+@pytest.mark.parametrize(
+    ("text", "load", "free"),
+    [
+        ("ctxt 77\nprocs_running 1\nprocs_blocked 0\n", 7.0, 6),  # this process alone, whatever was before
+        ("procs_running 3\n", 0.0, 6),  # two others, for which there are two cores beside the six
+        ("procs_running 5\n", 0.0, 4),
+        ("procs_running 40\n", 0.0, 1),
+        ("ctxt 77\n", 4.6, 3),
+        (None, 3.4, 5),
+        (None, None, 6),
+    ],
+)
+def test_cores_are_left_to_those_who_use_them(
+    text: str | None, load: float | None, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def average() -> tuple[float, float, float]:
+        if load is None:
+            raise OSError
+        return load, 9.0, 9.0
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(sharing, "cores", lambda: 6)
+    monkeypatch.setattr(os, "getloadavg", average, raising=False)
+    monkeypatch.setattr(sharing, "STATISTICS", tmp_path / "stat")
+    if text is not None:
+        (tmp_path / "stat").write_text(text)
+    assert sharing.free_cores() == free
 
 
 def test_threads_are_no_more_than_the_cores_unless_asked_for(

@@ -130,16 +130,19 @@ def threads_option(**attributes: Any) -> Callable[[Command], Command]:
 
 
 def _bounded(context: click.Context, option: click.Parameter, threads: int | None) -> int | None:
-    """Bound the threads of NumPy's matrix products too, which only works before NumPy is imported.
+    """The threads that were asked for; where none were, one for each free core, or None where all cores are free.
 
-    By itself it sees the cores that the process is bound to, but not what its control group is given.
+    The threads of NumPy's matrix products are bounded too, which only works before NumPy is imported: by itself it sees
+    the cores that the process is bound to, but not what its control group is given.
     """
-    from ldcodec.decoder.threads import cores
+    from ldcodec.decoder.threads import cores, free_cores
 
-    most = threads or cores()
+    # Work on folders takes longer than what is known of others now, and has --jobs.
+    folders = context.params.get("recursive") or context.params.get("engine") == "ray"
+    most = threads or (cores() if folders else free_cores())
     if threads is not None or most < (os.cpu_count() or most):
         bound_threads(most)
-    return threads
+    return threads if most == cores() else most
 
 
 def depth_option(depths: Sequence[str], text: str) -> Callable[[Command], Command]:

@@ -6,8 +6,10 @@ a slice (docs/experiments.md). torch is imported inside the functions, because d
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of version 2: microseconds of CPU in each period, microseconds of a period
+STATISTICS = Path("/proc/stat")
+# Threads that wait for others sleep, at once or, NumPy's, after 2²⁰ cycles: by itself they keep a core for 2²⁶, which
+# is longer than most of what ncnn does in between (docs/experiments.md).
+WAITING = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "20"}
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,6 +63,36 @@ def cores() -> int:
     """Cores that this process may use: those it is bound to, and no more than its control group is given time for."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(bound, _cores_given(CPU_MAX) or bound)
+
+
+def free_cores() -> int:
+    """`cores` that no other program uses at the moment; at least 1."""
+    return max(1, min(cores(), (os.cpu_count() or 1) - _others()))
+
+
+def _others() -> int:
+    """How many other threads of the machine compute or wait for a core, or did in the last minute; 0 if unknown."""
+    with suppress(OSError, ValueError):
+        found = _running_others()
+        if found:
+            time.sleep(0.005)  # for some were at work for a moment only
+            found = min(found, _running_others())
+        return found
+    with suppress(OSError, AttributeError):
+        return round(os.getloadavg()[0])
+    return 0
+
+
+def _running_others() -> int:
+    """Threads that Linux counts as running, without this one. Raises OSError or ValueError where it does not say."""
+    words = STATISTICS.read_text().split()
+    return max(0, int(words[words.index("procs_running") + 1]) - 1)
+
+
+def let_threads_sleep() -> None:
+    """Have the threads of libraries that are not loaded yet sleep while they wait, unless the environment says else."""
+    for name, value in WAITING.items():
+        os.environ.setdefault(name, value)
 
 
 def ahead(items: Iterator[Item]) -> Iterator[Item]:

@@ -24,6 +24,7 @@ from ldcodec.bitstream.slices import (
     cut,
     is_large,
 )
+from ldcodec.decoder.threads import let_threads_sleep
 from ldcodec.encoder.target import EncodeSettings
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.modelfiles import read_config
@@ -294,7 +295,7 @@ def _number(path: Path) -> float | None:
 def bound_threads(threads: int) -> None:
     """Bound the threads of libraries that are not imported yet: they read the environment when they are.
 
-    Threads that wait for others sleep, as in the calling program (`__main__`), whose environment not every process has.
+    They sleep while they wait, as in the calling program (`__main__`), whose environment not every process has.
     """
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    let_threads_sleep()
