@@ -10,10 +10,15 @@ LdcodecError                 1
 ├── ModelError               1   weights are missing, damaged, or not those that a file names
 │   └── ChosenModelError     1   … and the user chose them, so no input can be processed
 └── UsageError               2   options that contradict each other or are out of range
+    └── OutsideError         2   … for this picture: a region that does not lie in it
 
 LdcodecWarning               0   the work was done, but not quite as requested
 └── SalvageWarning           3   only part of a damaged file was restored
 """
+
+from unicodedata import category
+
+CONTROLS = "Cc", "Zl", "Zp"  # categories of Unicode: control characters, and those that separate lines
 
 
 class LdcodecError(Exception):
@@ -60,6 +65,10 @@ class UsageError(LdcodecError):
     exit_code = 2
 
 
+class OutsideError(UsageError):
+    """A region does not lie in a picture; in another one it may."""
+
+
 class LdcodecWarning(UserWarning):
     """Something that the user should know but that did not stop the work, such as a profile that is left out."""
 
@@ -68,3 +77,14 @@ class SalvageWarning(LdcodecWarning):
     """Only part of a damaged file was restored. The message names the lost rows of the picture."""
 
     exit_code = 3
+
+
+def one_line(text: object) -> str:
+    """A name or a message as it may stand in a line of a terminal: control characters, which names may hold, escaped.
+
+    A new line becomes \\n, and an escape sequence is shown instead of obeyed.
+    """
+    found = str(text)
+    if found.isprintable():
+        return found
+    return "".join(c.encode("unicode_escape").decode() if category(c) in CONTROLS else c for c in found)

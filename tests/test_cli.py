@@ -707,6 +707,8 @@ def test_an_output_larger_than_its_input_is_told(call: Call, tmp_path: Path) -> 
     assert call("compress", "in/small.jpg", "--lossless", "-f", "-q") == (0, "", "")
     photo(160, 120).save(tmp_path / "large.bmp")
     assert call("compress", "large.bmp", "--lossless")[2] == ""
+    piped = command("compress", "-", "-o", "-", "--lossless", input=(tmp_path / "in" / "small.jpg").read_bytes())
+    assert f"larger than the input: {len(piped.stdout)} instead of {before} bytes" in piped.stderr.decode()
 
 
 def test_realism_without_a_second_synthesis_is_reported(call: Call, sound: Path) -> None:

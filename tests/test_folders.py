@@ -124,7 +124,8 @@ def test_what_is_done_is_not_done_again(call: Call, photos: Path, tmp_path: Path
     (archive / "2024/b.ldc").write_bytes(b"cut")
     assert summary(call("compress", "photos", "-o", "archive", *EXACT)[1]) == (1, 2, 0)
     same_pixels(photos, archive)
-    assert call("compress", "photos", "-o", "archive", *EXACT, "-q") == (0, "", "")
+    left = "other files left alone (2): 2 .txt\npassed over: hidden files 2, hidden folders 1\n"
+    assert call("compress", "photos", "-o", "archive", *EXACT, "-q") == (0, "", left)
 
 
 def test_failures_are_listed_and_the_rest_is_done(call: Call, photos: Path, tmp_path: Path) -> None:
@@ -236,8 +237,55 @@ def test_pictures_that_cannot_be_read_are_told_and_count(quiet: list[str], call:
     code, out, err = call("compress", "in", "-o", "stored", *EXACT, *quiet)
     assert code == 1
     assert tree(tmp_path / "stored") == ["IMG_7.ldc", "IMG_8.ldc", "a.ldc"]
-    assert err.splitlines()[-len(left_out) :] == [f"failed: in/{name}" for name in sorted(left_out)]
-    assert bool(quiet) == (out == "") and ("other files left alone (2): " in out) == (not quiet)
+    failed = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert failed == [f"failed: in/{name}" for name in sorted(left_out)]
+    assert bool(quiet) == (out == "") and "other files left alone (2): " in (err if quiet else out)
+
+
+def test_films_are_failures_and_other_files_are_named(call: Call, tmp_path: Path) -> None:
+    """A telephone puts films among its pictures; whoever archives its folder must learn that they are not in it."""
+    picture(tmp_path / "in" / "a.png", "red")
+    film = b"\0\0\0\x14ftypqt  \0\0\0\0qt  "
+    for name in ("IMG_1.MOV", "IMG_2", "c.mp4"):
+        (tmp_path / "in" / name).write_bytes(film)
+    (tmp_path / "in" / "song").write_bytes(b"\0\0\0\x14ftypM4A \0\0\0\0mp42")
+    for number in range(10):
+        (tmp_path / "in" / f"x.k{number}").write_bytes(b"text")
+    code, out, err = call("compress", "in", "-o", "stored", *EXACT, "-q")
+    assert (code, out, tree(tmp_path / "stored")) == (1, "", ["a.ldc"])
+    for name in ("IMG_1.MOV", "IMG_2", "c.mp4"):
+        assert f"error: in/{name}: a film, which is not read\n" in err
+    named = ", ".join(["1 without extension", *(f"1 .k{number}" for number in range(7))])
+    assert f"other files left alone (11): {named}, 3 of other kinds\n" in err
+
+
+def test_a_region_that_one_picture_lacks_stops_no_other(call: Call, tmp_path: Path) -> None:
+    for width in (40, 90):
+        (tmp_path / f"{width}.png").write_bytes(png(width))
+    (tmp_path / "in").mkdir()
+    for name in ("40.png", "90.png"):
+        (tmp_path / "in" / name).write_bytes((tmp_path / name).read_bytes())
+    for inputs, made in ((("40.png", "90.png", "-o", "two/"), "two"), (("in", "-o", "all", "-r"), "all")):
+        code, _, err = call("compress", *inputs, "--roi", "50,0,20,20", "--lossless")
+        assert code == 1 and tree(tmp_path / made) == ["90.ldc"]
+        assert "40.png: the region 50,0,20,20 does not lie in a picture of 40x24 pixels\n" in err
+    assert call("compress", "40.png", "90.png", "-o", "exact/", "--lossless")[0] == 0
+    code, _, err = call("decompress", "exact/40.ldc", "exact/90.ldc", "-o", "back/", "--region", "50,0,20,20")
+    assert code == 1 and "exact/40.ldc: the region" in err and tree(tmp_path / "back") == ["90.png"]
+    assert call("decompress", "exact/40.ldc", "-o", "a.png", "--region", "50,0,20,20")[0] == 2
+
+
+def test_names_take_one_line_and_command_no_terminal(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "new\nline.png").write_bytes(png())
+    (tmp_path / "in" / "\x1b[31mred.png").write_bytes(b"text")
+    code, out, err = call("compress", "in", "-o", "stored", *EXACT)
+    assert code == 1 and tree(tmp_path / "stored") == ["new\nline.ldc"]
+    assert out.startswith("in/new\\nline.png → stored/new\\nline.ldc  40x24")
+    assert err.splitlines()[-1] == r"failed: in/\x1b[31mred.png"
+    assert r"error: in/\x1b[31mred.png: not a picture" in err
+    assert call("info", "stored/new\nline.ldc")[1].startswith("stored/new\\nline.ldc: 40x24")
+    assert call("verify", "stored/new\nline.ldc")[1].startswith("stored/new\\nline.ldc: sound")
 
 
 def test_what_is_passed_over_is_counted(call: Call, photos: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import NoReturn
 
-from ldcodec.errors import UsageError
+from ldcodec.errors import OutsideError, UsageError
 
 ABOVE_ZERO = math.ulp(0.0)  # the smallest number that is not 0
 
@@ -48,11 +48,11 @@ def check_region(region: object) -> None:
 
 
 def check_inside(region: tuple[int, int, int, int], size: tuple[int, int]) -> None:
-    """Raise UsageError unless a region lies within a picture of a width and a height, and is not empty."""
+    """Raise OutsideError unless a region lies within a picture of a width and a height, and is not empty."""
     x, y, width, height = region
     if min(x, y) < 0 or min(width, height) < 1 or x + width > size[0] or y + height > size[1]:
         place = ",".join(map(str, region))
-        raise UsageError(f"the region {place} does not lie in a picture of {size[0]}x{size[1]} pixels")
+        raise OutsideError(f"the region {place} does not lie in a picture of {size[0]}x{size[1]} pixels")
 
 
 def check_type(name: str, value: object, kind: object, hint: str) -> None:

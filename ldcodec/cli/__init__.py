@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from ldcodec import __version__
-from ldcodec.errors import LdcodecError
+from ldcodec.errors import LdcodecError, one_line
 
 COMMANDS = ("compress", "decompress", "info", "verify", "view", "export", "bench", "completion", "desktop")
 EPILOG = """\b
@@ -113,7 +113,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _complain(message: str, exit_code: int) -> int:
-    click.echo(f"ldcodec: error: {' '.join(message.split())}", err=True)
+    click.echo(f"ldcodec: error: {one_line(' '.join(message.split()))}", err=True)
     return exit_code
 
 

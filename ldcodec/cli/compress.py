@@ -22,15 +22,20 @@ from ldcodec.errors import LdcodecWarning
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import JobResult, library_output_as_warnings
 from ldcodec.jobs.models import Models
-from ldcodec.jobs.paths import Job, check_extension, created, length_of, opened, origin_of
+from ldcodec.jobs.paths import Job, check_extension, created, length_of, opened, origin_of, seekable
 from ldcodec.jobs.work import Work
 
-# What --recursive takes: extensions of formats that are read and hold pictures, and of some that are refused: who
-# archives a folder must learn, by the exit code too, that it leaves out pictures of a camera.
-PHOTOGRAPHS = {".avif", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png", ".webp"}
-RASTERS = {".bmp", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".qoi", ".tga", ".tif", ".tiff"}
-RAW = {".arw", ".cr2", ".cr3", ".crw", ".dng", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".x3f"}
-UNREAD = RAW | {".exr", ".hdr", ".jxl", ".jxr"}
+# What --recursive takes: extensions of formats that are read and hold pictures, and of pictures and films that are
+# refused: who archives a folder must learn, by the exit code too, that it leaves out what a camera has put there.
+PHOTOGRAPHS = ".avif .gif .heic .heif .hif .jfif .jpe .jpeg .jpg .mpo .png .webp"
+RASTERS = (
+    ".apng .bmp .bw .dcx .dds .dib .icns .ico .icb .j2c .j2k .jp2 .jpc .jpf .jpx .pbm .pcx .pgm .pnm .ppm .psd .qoi "
+    ".ras .rgb .rgba .sgi .tga .tif .tiff .vda .vst .xbm .xpm"
+)
+RAW = ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mrw .nef .nrw .orf .pef .raf .rw2 .rwl .sr2 .srf .srw .x3f"
+UNREAD = ".cin .dpx .eps .exr .hdr .jls .jxl .jxr .pam .pfm .psb .svg .xcf"
+FILMS = ".3g2 .3gp .avi .insv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .webm .wmv"
+TAKEN = frozenset(" ".join((PHOTOGRAPHS, RASTERS, RAW, UNREAD, FILMS)).split())
 UNITS = {"": 1, "k": 1000, "m": 1000_000}
 
 
@@ -190,13 +195,13 @@ def compress(
         not common.no_preserve,
     )
     work = Work(_compress, options, common.model, common.device, common.max_pixels)
-    return common.run(work, (frozenset(PHOTOGRAPHS | RASTERS | UNREAD), _is_picture), ".ldc", _check_names)
+    return common.run(work, (TAKEN, _is_taken), ".ldc", _check_names)
 
 
-def _is_picture(head: bytes) -> bool:
-    from ldcodec.pictures.kinds import is_picture
+def _is_taken(head: bytes) -> bool:
+    from ldcodec.pictures.kinds import is_film, is_picture
 
-    return is_picture(head)
+    return is_picture(head) or is_film(head)
 
 
 def _check_names(jobs: list[Job]) -> None:
@@ -214,7 +219,8 @@ def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are reported once, as ours
     origin = origin_of(job.source, options.preserve)
     settings = options.settings()
-    with opened(job.source) as stream, library_output_as_warnings():
+    with opened(job.source) as given, library_output_as_warnings():
+        stream = seekable(given)
         limits.check_picture(stream, settings, models.weights())
         length = length_of(stream)
         picture = read(stream, job.source_name, options.frame)
@@ -223,7 +229,7 @@ def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits
     seconds = models.clock() - start
     with created(job.target, origin, job.unfinished) as stream:
         stream.write(encoded.data)
-    if length is not None and len(encoded.data) > length:  # as of a small JPEG at a high quality, or without loss
+    if len(encoded.data) > length:  # as of a small JPEG at a high quality, or without loss
         text = f"the output is larger than the input: {len(encoded.data)} instead of {length} bytes"
         warnings.warn(text, LdcodecWarning, stacklevel=2)
     size = picture.width, picture.height

@@ -10,6 +10,7 @@ from ldcodec.bitstream import container, layout
 from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.bitstream.reader import Reader
 from ldcodec.cli.options import PATH
+from ldcodec.errors import one_line
 from ldcodec.jobs.messages import Console
 from ldcodec.jobs.paths import name_of, opened, read_start
 from ldcodec.jobs.remote import is_remote
@@ -55,7 +56,7 @@ def _file_text(fields: dict[str, Any]) -> str:
     exact = fields["lossless"]
     index, most = fields["quality_index"], TOP_INDEX
     lines = [
-        f"{fields['name']}: {fields['width']}x{fields['height']}, {colours}{', lossless' if exact else ''}",
+        f"{one_line(fields['name'])}: {fields['width']}x{fields['height']}, {colours}{', lossless' if exact else ''}",
         f"  file      {fields['bytes']} bytes, {fields['bpp']:.3f} bpp",
         f"  payload   {fields['payload_bytes']} bytes, slices: {len(fields['slices'])}",
         f"  overhead  {fields['overhead_bytes']} bytes, chunks: {chunks or 'none'}",

@@ -181,7 +181,7 @@ _CODING: list[Callable[[Command], Command]] = [
     ),
     click.option("--recursive", "-r", is_flag=True, help="Take the files in folders too; OUT mirrors their tree."),
     click.option("--force", "-f", is_flag=True, help="Overwrite existing files."),
-    click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
+    click.option("--quiet", "-q", is_flag=True, help="Print errors only, and what folders leave out."),
     click.option(
         "--verbose",
         "-v",

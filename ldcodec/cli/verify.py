@@ -12,7 +12,7 @@ from ldcodec.bitstream.container import Container, read
 from ldcodec.bitstream.reader import MAX_LISTED, Damage, Reader
 from ldcodec.cli.options import PATH, max_pixels_option
 from ldcodec.entropy.modelfiles import CHECK_FILE, DEFAULT_MODEL, find_file
-from ldcodec.errors import DamagedError, FormatError, LdcodecError, ModelError
+from ldcodec.errors import DamagedError, FormatError, LdcodecError, ModelError, one_line
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import Console
 from ldcodec.jobs.models import Models
@@ -32,10 +32,11 @@ class Finding:
     symbols: str = "not tested"
 
     def __str__(self) -> str:
+        name = one_line(self.name)
         if not self.damage:
-            return f"{self.name}: sound, {_plural(self.slices, 'slice')}, symbols {self.symbols}"
+            return f"{name}: sound, {_plural(self.slices, 'slice')}, symbols {self.symbols}"
         more = [f"{len(self.damage) - MAX_LISTED} more"] if len(self.damage) > MAX_LISTED else []
-        return f"{self.name}: damaged: {'; '.join(self.damage[:MAX_LISTED] + more)}"
+        return f"{name}: damaged: {'; '.join(self.damage[:MAX_LISTED] + more)}"
 
     def line(self) -> str:
         fields = {"name": self.name, "sound": not self.damage, "damage": self.damage}

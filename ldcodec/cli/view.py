@@ -8,7 +8,7 @@ import click
 
 from ldcodec.cli.decompress import region_option
 from ldcodec.cli.options import PATH, device_option, max_pixels_option, threads_option
-from ldcodec.errors import LdcodecError, UsageError
+from ldcodec.errors import LdcodecError, UsageError, one_line
 from ldcodec.jobs.limits import Limits
 from ldcodec.jobs.messages import Console, library_output_as_warnings
 from ldcodec.jobs.models import Models
@@ -70,7 +70,7 @@ def view(
     if source == STREAM and original == STREAM:
         raise UsageError("standard input can be read only once")
     console = Console(quiet)
-    with console.reporting(name_of(source)):
+    with console.reporting(name_of(source), alone=True):
         job = Job(source, output or _temporary(source))
         check(job, force)
         check_extension(job.target, (".html", ".htm", ""))
@@ -78,9 +78,8 @@ def view(
         with created(job.target, origin_of(source, preserve=False)) as stream:
             stream.write(page.encode())
         if not quiet:
-            console.say(
-                f"{job.source_name} → {job.target_name}  {len(page.encode())} bytes", error=job.target == STREAM
-            )
+            names = f"{one_line(job.source_name)} → {one_line(job.target_name)}"
+            console.say(f"{names}  {len(page.encode())} bytes", error=job.target == STREAM)
         if not no_open and job.target != STREAM:
             _open(job.target)
     return console.exit_code

@@ -16,10 +16,12 @@ from ldcodec.errors import (
     ChosenModelError,
     LdcodecError,
     LdcodecWarning,
+    OutsideError,
     SalvageableError,
     SalvageWarning,
     TooManyPixelsError,
     UsageError,
+    one_line,
 )
 from ldcodec.jobs.paths import STREAM, Job, check
 
@@ -94,34 +96,43 @@ class Console:
             self.say(line, error=True)
 
     @contextmanager
-    def reporting(self, name: str) -> Iterator[None]:
+    def reporting(self, name: str, alone: bool = False) -> Iterator[None]:
         """Turn warnings and errors about one input into lines that name it, so that the next one can follow.
 
-        What concerns every input is raised: UsageError, ChosenModelError, and errors of the output.
+        What concerns every input is raised: UsageError, ChosenModelError, and errors of the output. alone: whether it
+        is the only input, so that an OutsideError concerns all.
         """
         try:
             with self._warnings_as_lines(name):
                 yield
+        except OutsideError as error:
+            if alone:
+                raise
+            self._fail(name, error)
         except (UsageError, ChosenModelError, BrokenPipeError, OutputError):
             raise
         except (LdcodecError, OSError, MemoryError, RuntimeError) as error:
-            reason = _reason(error).removeprefix(f"{name}: ")
-            self.failures += 1
-            self.say(f"ldcodec: error: {name}: {reason}", error=True)
+            self._fail(name, error)
+
+    def _fail(self, name: str, error: Exception) -> None:
+        self.failures += 1
+        reason = _reason(error).removeprefix(f"{' '.join(name.split())}: ")  # some errors name their file themselves
+        self.say(f"ldcodec: error: {one_line(name)}: {one_line(reason)}", error=True)
 
     def run(self, jobs: Sequence[Job], work: Callable[[Job], JobResult], force: bool) -> int:
         """Do every job that can be done and print a line for each. Returns the exit code."""
         ready = [job for job in jobs if self.admits(job, force)]
         with self._with_bar(ready) as counted:
             for job in counted:
-                with self.reporting(job.source_name):
+                with self.reporting(job.source_name, alone=len(jobs) == 1):
                     self.report(job, work(job))
         return self.exit_code
 
     def report(self, job: Job, result: JobResult) -> None:
         """Print the line of a finished job."""
         if not self.quiet:
-            self.say(f"{job.source_name} → {job.target_name}  {result}", error=job.target == STREAM)
+            names = f"{one_line(job.source_name)} → {one_line(job.target_name)}"
+            self.say(f"{names}  {result}", error=job.target == STREAM)
 
     def admits(self, job: Job, force: bool) -> bool:
         """Whether a job can be started; if not, it is reported as a failure."""
@@ -173,7 +184,7 @@ class Console:
     def _warnings_as_lines(self, name: str) -> Iterator[None]:
         def show(message: Warning | str, *details: object, **more: object) -> None:
             self.salvaged += isinstance(message, SalvageWarning)
-            self.note(f"warning: {name}: {message}")
+            self.note(f"warning: {one_line(name)}: {one_line(message)}")
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -173,10 +173,13 @@ def size_of(path: str) -> int:
     return remote.size_of(path) if remote.is_remote(path) else os.stat(path).st_size
 
 
-def length_of(stream: BinaryIO) -> int | None:
-    """Bytes of a stream, which is left at its beginning; None for a pipe."""
-    if not stream.seekable():
-        return None
+def seekable(stream: BinaryIO) -> BinaryIO:
+    """A stream in which places can be sought, at its beginning; a pipe is read to its end."""
+    return stream if stream.seekable() else io.BytesIO(stream.read())
+
+
+def length_of(stream: BinaryIO) -> int:
+    """Bytes of a stream in which places can be sought, which is left at its beginning."""
     length = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     return length

@@ -9,7 +9,7 @@ from functools import reduce
 from operator import and_
 from time import monotonic
 
-from ldcodec.errors import UsageError
+from ldcodec.errors import UsageError, one_line
 from ldcodec.jobs import workers
 from ldcodec.jobs.manifest import Manifest, open_manifest
 from ldcodec.jobs.messages import Console
@@ -18,6 +18,8 @@ from ldcodec.jobs.remote import is_remote
 from ldcodec.jobs.tree import Selection, Tree, TreeFile, tree_of
 from ldcodec.jobs.work import Work
 from ldcodec.jobs.workers import Outcome
+
+MOST_KINDS = 8  # of files left alone that are named
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,13 @@ class _Run:
 
     def _summarise(self, tree: Tree) -> None:
         for name in self.failed:
-            self.console.say(f"failed: {name}", error=True)
-        if self.options.quiet:
-            return
+            self.console.say(f"failed: {one_line(name)}", error=True)
+        if not self.options.quiet:
+            self._tell_sizes()
+        for line in _left_out(tree):  # also when quiet: whoever archives a folder must learn what is not in the archive
+            self.console.say(line, error=self.options.quiet)
+
+    def _tell_sizes(self) -> None:
         from tqdm import tqdm
 
         before, after = (tqdm.format_sizeof(size, "B") for size in (self.read, self.written))
@@ -188,11 +194,18 @@ class _Run:
         made = f"; {before} became {after}{self._saved()}{share}" if self.done else ""
         counts = f"{self.done} done, {self.kept} done before, {self.console.failures} failed"
         self.console.say(f"{counts}{made}, in {tqdm.format_interval(monotonic() - self.start)}")
-        if tree.others:
-            kinds = ", ".join(f"{count} {name or 'without extension'}" for name, count in tree.others.most_common(5))
-            self.console.say(f"other files left alone ({tree.others.total()}): {kinds}")
-        if passed := +tree.passed:  # without the kinds of which there are none
-            self.console.say(f"passed over: {', '.join(f'{kind} {passed[kind]}' for kind in sorted(passed))}")
+
+
+def _left_out(tree: Tree) -> Iterator[str]:
+    """Lines that say which files were not taken."""
+    if tree.others:
+        common = tree.others.most_common(MOST_KINDS)
+        kinds = [f"{count} {name or 'without extension'}" for name, count in common]
+        rest = tree.others.total() - sum(count for _, count in common)
+        kinds += [f"{rest} of other kinds"] if rest else []
+        yield f"other files left alone ({tree.others.total()}): {', '.join(kinds)}"
+    if passed := +tree.passed:  # without the kinds of which there are none
+        yield f"passed over: {', '.join(f'{kind} {passed[kind]}' for kind in sorted(passed))}"
 
 
 def _make_output(inputs: Sequence[str], output: str) -> None:

@@ -60,8 +60,9 @@ _FILMS = (  # what stands where in their first bytes, beside those with `ftyp` a
     (0, b"\0\0\1\xb3"),
     (4, b"moov"),  # QuickTime of old
 )
-# Brands of pictures in ISO base media files; those of films are many.
+# Brands of pictures and of sound in ISO base media files; those of films are many.
 _PICTURE_BRANDS = HEIC | {b"avif", b"avis", b"mif1", b"mif2", b"msf1", b"miaf", b"crx ", b"jp2 ", b"jpx ", b"jpm "}
+_SOUND_BRANDS = {b"M4A ", b"M4B ", b"M4P ", b"F4A "}
 # Formats of Pillow that hold no pixels of a picture, or show them wrongly.
 _UNFIT = {
     "BUFR": "a file of measurements, which is not read",
@@ -102,7 +103,7 @@ def is_picture(head: bytes) -> bool:
 def is_film(head: bytes) -> bool:
     """Whether the first 64 bytes of a file are those of a film."""
     if head[4:8] == b"ftyp":
-        return not {head[8:12], *_further_brands(head)} & _PICTURE_BRANDS
+        return head[8:12] not in _SOUND_BRANDS and not {head[8:12], *_further_brands(head)} & _PICTURE_BRANDS
     return any(head[place : place + len(mark)] == mark for place, mark in _FILMS)
 
 
