@@ -47,7 +47,7 @@ settings.load_profile("same")
 DENSE = Config(
     latent=32, width8=8, width16=16, context=8, hyper=4, blocks8=1, blocks16=1, denoiser=8, denoiser_blocks=1
 )
-ONE_SHOT = replace(DENSE, one_shot=1, synthesis8=4, synthesis16=12, synthesis_blocks8=2)
+ONE_SHOT = replace(DENSE, one_shot=1, tuned=1, synthesis8=4, synthesis16=12, synthesis_blocks8=2)
 # LDCODEC_TEST_FAMILY=light runs all tests on a model of the other family.
 TINY = replace(ONE_SHOT, context=12) if os.environ.get("LDCODEC_TEST_FAMILY") == "light" else DENSE
 
@@ -73,7 +73,7 @@ def assumed_covariance() -> NDArray[np.float64]:
 
 def tiny_networks(config: Config = TINY) -> Networks:
     """Networks from the KLT, always the same. The zero layers of the rate model and the denoiser are disturbed, those
-    of its context enough to move means by steps and scales by several indices.
+    of its context enough to move means by steps and scales by several indices, and so are those of a tuning.
     """
     networks = fresh_networks(config, assumed_covariance())
     torch.manual_seed(1)
@@ -88,6 +88,9 @@ def tiny_networks(config: Config = TINY) -> Networks:
         networks.rate.z_mean.add_(torch.randn_like(networks.rate.z_mean), alpha=0.2)
         if networks.rate.fineness is not None:
             networks.rate.fineness.out.weight.add_(torch.randn_like(networks.rate.fineness.out.weight), alpha=0.1)
+        if networks.analysis.tuned8 is not None and networks.analysis.tuned16 is not None:
+            for layer in (networks.analysis.tuned8.out, networks.analysis.tuned16.out, networks.analysis.head):
+                layer.weight.add_(torch.randn_like(layer.weight), alpha=0.5)
     return networks.eval()
 
 

@@ -23,7 +23,12 @@ def test_parts_that_fit_are_taken_over_and_others_begin_afresh() -> None:
     t = torch.tensor([0.4])
     with torch.no_grad():
         latents = [networks.analysis(picture(), t, networks.std) for networks in (trained, found)]
-        assert torch.equal(*latents) and torch.equal(trained.scales(t).gain, found.scales(t).gain)
+        tuned = found.analysis(picture(), t, found.std, torch.ones(1))  # is not different before it is trained
+        assert (
+            torch.equal(*latents)
+            and torch.equal(latents[0], tuned)
+            and torch.equal(trained.scales(t).gain, found.scales(t).gain)
+        )
         drawn, draft = found.picture(latents[1], t), trained.preview(latents[1], t, 1)
     assert torch.allclose(drawn, draft, atol=1e-4)  # a fresh synthesis adds nothing to the shortcut
 

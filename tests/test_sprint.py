@@ -86,8 +86,8 @@ def test_a_run_hands_back_what_the_next_one_starts_from(tmp_path: Path) -> None:
     for number, pixels in enumerate(patterns(0)):
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     sizes = "\n".join(f"{name} = {getattr(ONE_SHOT, name)}" for name in ONE_SHOT.__dataclass_fields__)
-    phase = "{ warm_up = 2, batch = 2, crop = 64, descent_crop = 64 }"
-    phases = f"decoder = {phase}\nphase = {phase}\n"
+    phase = "{ warm_up = 2, batch = 2, crop = 128, descent_crop = 128 }"
+    phases = f"visual = 0.5\ndecoder = {phase}\nphase = {phase}\n"
     (tmp_path / "tiny.toml").write_text(f"[model]\n{sizes}\n[autoencoder]\n{phases}")
     write_weights(tmp_path / "start.safetensors", tiny_networks(ONE_SHOT), Progress("autoencoder"))
     words = ["sprint", "--settings", str(tmp_path / "tiny.toml"), "--device", "cpu", "--minutes", "0.02"]

@@ -25,8 +25,11 @@ class EncoderNetworks(FloatNetworks, Protocol):
     def analysed(self, picture: Floats, /) -> Analysed:
         """Picture [3, H, W] in 0..1, H and W multiples of 64 → what does not depend on the quality."""
 
-    def latent(self, analysed: Analysed, t: float, /) -> Floats:
-        """The latent in quantisation steps [M, h, w] at a quality t in 0..1."""
+    def latent(self, analysed: Analysed, t: float, tuning: float = 0.0, /) -> Floats:
+        """The latent in quantisation steps [M, h, w] at a quality t in 0..1.
+
+        tuning: from 0 for the least squared error to 1 for the eye; without effect in a model that is not tuned.
+        """
 
     def hyper_latent(self, latent: Floats, t: float, /) -> Floats:
         """Latent in steps [M, h, w] at a quality t in 0..1 → hyper-latent [hyper, h/4, w/4], not yet rounded."""

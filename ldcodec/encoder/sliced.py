@@ -45,7 +45,8 @@ def encoder_for(
 ) -> Encoder[Any]:
     """Choose the encoder for a picture's size. Colours hidden by alpha are smoothed first, so that they cost little.
 
-    tune: psnr or visual, and roi: a region of interest, within the picture; see `encoder.masking`.
+    tune: psnr or visual, which weighs errors and tunes the analysis of a model that can be tuned; roi: a region of
+    interest, within the picture; see `encoder.masking`.
     """
     pixels = source.pixels if source.alpha is None else filled(source.pixels, source.alpha)
     extra = chunks.pack(source)
@@ -55,7 +56,7 @@ def encoder_for(
     weights = visual(pixels, model.networks.basis()) if tune == VISUAL else None
     if roi is not None:
         weights = (weights or even(pixels, model.networks.basis())).favouring(roi)
-    return kind(pixels, model, extra, effort, weights, source.depth)
+    return kind(pixels, model, extra, effort, weights, source.depth, float(tune == VISUAL))
 
 
 class _Part(NamedTuple):
@@ -77,9 +78,10 @@ class SlicedEncoder:
         effort: int = 1,
         weights: Weights | None = None,
         depth: int = 8,
+        tuning: float = 0.0,
     ) -> None:
         """See `PictureEncoder`."""
-        self.weights, self.depth = weights, depth
+        self.weights, self.depth, self.tuning = weights, depth, tuning
         self.picture, self.model, self.chunks, self.effort = picture, model, extra, effort
         self.height, self.width = picture.shape[:2]
         self.spans = cut(self.width, self.height)
@@ -112,7 +114,9 @@ class SlicedEncoder:
     @cached_property
     def _samples(self) -> list[PictureEncoder]:
         return [
-            PictureEncoder(self._pixels(place), self.model, weights=self._weights(place), depth=self.depth)
+            PictureEncoder(
+                self._pixels(place), self.model, weights=self._weights(place), depth=self.depth, tuning=self.tuning
+            )
             for place in self._places
         ]
 
@@ -187,7 +191,7 @@ class SlicedEncoder:
         """The latents of neighbouring slices, which are analysed, and with effort refined, together."""
         margin = REFINED_MARGIN if self.effort > 1 else 0
         rows = Span(max(0, group[0].top - margin), min(self.spans[-1].bottom, group[-1].bottom + margin))
-        y, z = scaled_rows(picture, self.model, index, rows), None
+        y, z = scaled_rows(picture, self.model, index, rows, self.tuning), None
         if self.effort > 1:
             from ldcodec.encoder.refine import refined_rows
 
@@ -210,7 +214,7 @@ def groups(spans: list[Span]) -> list[list[Span]]:
     return grouped
 
 
-def scaled_rows(picture: Pixels, model: EncoderModel, index: int, span: Span) -> Floats:
+def scaled_rows(picture: Pixels, model: EncoderModel, index: int, span: Span, tuning: float = 0.0) -> Floats:
     """Analyse some rows of a picture tile by tile: their latent in steps, [M, rows, w].
 
     Halos make it equal to the analysis of the whole picture, up to float rounding.
@@ -224,7 +228,7 @@ def scaled_rows(picture: Pixels, model: EncoderModel, index: int, span: Span) ->
             seen = tile.grown(networks.config.analysis.halo, total_rows, columns)
             analysed = networks.analysed(framed_area(picture, seen))
             rows, inner = tile.inside(seen)
-            values = networks.latent(analysed, t)[:, rows, inner]
+            values = networks.latent(analysed, t, tuning)[:, rows, inner]
             scaled[:, top - span.top : bottom - span.top, left:right] = values
     return scaled
 

@@ -43,13 +43,15 @@ class PictureEncoder:
         effort: int = 1,
         weights: Weights | None = None,
         depth: int = 8,
+        tuning: float = 0.0,
     ) -> None:
         """picture: (H, W, 3) RGB or (H, W) grey; extra: chunks stored along with it and counted in every size.
 
         effort: 1 to 9; from 2 on, `code` refines the latent (`encoder.refine`), which loads PyTorch.
-        weights: of the squared errors, None for 1; depth: bits a sample of the picture, 8 for uint8.
+        weights: of the squared errors, None for 1; depth: bits a sample of the picture, 8 for uint8; tuning: of the
+        analysis, see `encoder.interface`.
         """
-        self.weights, self.depth = weights, depth
+        self.weights, self.depth, self.tuning = weights, depth, tuning
         self.picture, self.model, self.chunks, self.effort = picture, model, extra, effort
         self.height, self.width = picture.shape[:2]
         self.rows, self.columns = layout.coded_size(self.width, self.height)
@@ -77,7 +79,7 @@ class PictureEncoder:
 
     def latents(self, index: int) -> Latents:
         """Analyse the picture at a quality index in 0..4095, and refine the result if the effort says so."""
-        scaled = self.model.networks.latent(self.analysed, quality.fraction(index))
+        scaled = self.model.networks.latent(self.analysed, quality.fraction(index), self.tuning)
         if self.effort == 1:
             return latents_of(scaled, index, self.model, None, self.weights)
         from ldcodec.encoder.refine import refined_rows
@@ -94,7 +96,8 @@ class PictureEncoder:
         if not taken.any():
             return coded
         smooth, stored = patch(self.picture, taken)
-        rest = PictureEncoder(smooth, self.model, (*self.chunks, stored), self.effort, self.weights, self.depth)
+        extra = (*self.chunks, stored)
+        rest = PictureEncoder(smooth, self.model, extra, self.effort, self.weights, self.depth, self.tuning)
         return rest.write(rest.latents(index))
 
     def write(self, latents: Latents) -> CodedWhole:

@@ -22,6 +22,11 @@ class CpuAnalysis:
         self._klt = np.float32(255) * StoredPart(path, "analysis.klt")("", config.latent, 3 * PIXELS**2)
         self._quality16 = QualityFactor(quality, "16", config.width16)
         self._quality8 = QualityFactor(quality, "8", config.width8)
+        self._tuned = config.tuned > 0
+        if self._tuned:
+            tuned = StoredPart(path, "analysis.tuned")
+            self._tuned16 = QualityFactor(tuned, "16", config.width16)
+            self._tuned8 = QualityFactor(tuned, "8", config.width8)
         self._fine = Net(partial(_fine, path, config), threads)
         self._coarse = Net(partial(_coarse, path, config), threads, stride=2)
 
@@ -38,9 +43,12 @@ class CpuAnalysis:
         """The basis pictures of the linear part, times 255: [M, 3, 16, 16]."""
         return self._klt.reshape(-1, 3, PIXELS, PIXELS)
 
-    def finish(self, base: tuple[Floats, Floats], t: float, std: Floats) -> Floats:
-        """The latent [M, h, w] at a quality t in 0..1, before the gain; std: see `nets.analysis`."""
-        latent = self._coarse(features=base[0] * self._quality8(t), quality16=self._quality16(t))[0]
+    def finish(self, base: tuple[Floats, Floats], t: float, tuning: float, std: Floats) -> Floats:
+        """The latent [M, h, w] at a quality t and a tuning in 0..1, before the gain; std: see `nets.analysis`."""
+        fine, coarse = self._quality8(t), self._quality16(t)
+        if self._tuned:
+            fine, coarse = fine * self._tuned8(t) ** np.float32(tuning), coarse * self._tuned16(t) ** np.float32(tuning)
+        latent = self._coarse(features=base[0] * fine, quality16=coarse)[0]
         latent *= HEAD_SCALE * np.clip(std, 4, 64)
         latent += base[1]
         return latent

@@ -66,9 +66,9 @@ class CpuNetworks:
         """Picture [3, H, W] in 0..1, H and W multiples of 64 → what does not depend on the quality."""
         return self._analysis.base(picture)
 
-    def latent(self, analysed: tuple[Floats, Floats], t: float) -> Floats:
-        """The latent in quantisation steps [M, h, w] at a quality t in 0..1."""
-        return self._analysis.finish(analysed, t, self._std) * self.gain_at(t)
+    def latent(self, analysed: tuple[Floats, Floats], t: float, tuning: float = 0.0) -> Floats:
+        """The latent in quantisation steps [M, h, w] at a quality t and a tuning in 0..1."""
+        return self._analysis.finish(analysed, t, tuning, self._std) * self.gain_at(t)
 
     def hyper_latent(self, latent: Floats, t: float) -> Floats:
         """Latent in steps [M, h, w] at a quality t in 0..1 → hyper-latent [hyper, h/4, w/4], not yet rounded."""

@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
 
 
 # Entries that may be 0.
-OPTIONAL = ("grain", "one_shot", "synthesis8", "synthesis16", "synthesis_blocks8", "synthesis_blocks16")
+OPTIONAL = ("grain", "one_shot", "tuned", "synthesis8", "synthesis16", "synthesis_blocks8", "synthesis_blocks16")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Config:
     synthesis_blocks8: int = 0
     synthesis_blocks16: int = 0
     one_shot: int = 0  # 1: the hyper-latent alone tells all scales, and the context steps only means; see nets.rate
+    tuned: int = 0  # 1: the analysis knows what bits are spent for, the least error or the eye; see nets.analysis
     grain: int = 0  # noise that the second synthesis was trained with, in hundredths; see diffusion.posterior.grained
 
     def __post_init__(self) -> None:

@@ -21,6 +21,8 @@ from ldcodec.nets.rate import RateModel
 from ldcodec.nets.synthesis import Synthesis
 from ldcodec.pictures.picture import Pixels
 
+Floats = NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class Scales:
@@ -55,9 +57,9 @@ class Networks(nn.Module):
         base = quality.base_gain(t)[:, None, None, None]
         return Scales(self.gain(t) * base, self.std * base)
 
-    def scaled_latent(self, base: Base, t: Tensor) -> Tensor:
-        """The latent in quantisation steps, [B, M, h, w]."""
-        return self.analysis.finish(base, t, self.std) * self.scales(t).gain
+    def scaled_latent(self, base: Base, t: Tensor, tuning: Tensor | None = None) -> Tensor:
+        """The latent in quantisation steps, [B, M, h, w]; tuning: as of `Analysis.finish`."""
+        return self.analysis.finish(base, t, self.std, tuning) * self.scales(t).gain
 
     def add_texture(self) -> None:
         """Add a second synthesis, a copy of the first, unless there is one."""
@@ -91,42 +93,43 @@ class Networks(nn.Module):
     # The rest of `encoder.interface.EncoderNetworks`, which documents it.
 
     @torch.no_grad()
-    def analysed(self, picture: NDArray[np.float32]) -> tuple[Tensor, NDArray[np.float32]]:
+    def analysed(self, picture: Floats) -> tuple[Tensor, Floats]:
         base = self.analysis.base(self.array(picture[None]))
         return base.features, base.linear[0].cpu().numpy()
 
     @torch.no_grad()
-    def latent(self, analysed: tuple[Tensor, NDArray[np.float32]], t: float) -> NDArray[np.float32]:
-        scaled = self.scaled_latent(Base(analysed[0], self.array(analysed[1][None])), self._quality(t))
+    def latent(self, analysed: tuple[Tensor, Floats], t: float, tuning: float = 0.0) -> Floats:
+        base = Base(analysed[0], self.array(analysed[1][None]))
+        scaled = self.scaled_latent(base, self._scalar(t), self._scalar(tuning))
         return np.ascontiguousarray(scaled[0].cpu().numpy())
 
     @torch.no_grad()
-    def hyper_latent(self, latent: NDArray[np.float32], t: float) -> NDArray[np.float32]:
-        z: Tensor = self.rate.hyper_latent(self.array(latent[None]), self._quality(t))
+    def hyper_latent(self, latent: Floats, t: float) -> Floats:
+        z: Tensor = self.rate.hyper_latent(self.array(latent[None]), self._scalar(t))
         return np.ascontiguousarray(z[0].cpu().numpy())
 
     @torch.no_grad()
-    def means(self, step: int, features: NDArray[np.float32], decoded: NDArray[np.float32]) -> NDArray[np.float32]:
+    def means(self, step: int, features: Floats, decoded: Floats) -> Floats:
         """A context step of a one-shot model, see `entropy.integer.MeanStep`."""
         found: Tensor = self.rate.means(step, self.array(features[None]), self.array(decoded[None]))
         return found[0].cpu().numpy()
 
     @torch.no_grad()
-    def shortcut(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        linear: NDArray[np.float32] = self.analysis.shortcut(self.array(picture[None]))[0].cpu().numpy()
+    def shortcut(self, picture: Floats) -> Floats:
+        linear: Floats = self.analysis.shortcut(self.array(picture[None]))[0].cpu().numpy()
         return linear
 
-    def basis(self) -> NDArray[np.float32]:
-        klt: NDArray[np.float32] = self.analysis.klt.detach().cpu().numpy()
+    def basis(self) -> Floats:
+        klt: Floats = self.analysis.klt.detach().cpu().numpy()
         return klt.reshape(len(klt), 3, PIXELS, PIXELS)
 
     @torch.no_grad()
-    def gain_at(self, t: float) -> NDArray[np.float32]:
-        gain: NDArray[np.float32] = self.scales(self._quality(t)).gain[0].cpu().numpy()
+    def gain_at(self, t: float) -> Floats:
+        gain: Floats = self.scales(self._scalar(t)).gain[0].cpu().numpy()
         return gain
 
-    def _quality(self, t: float) -> Tensor:
-        return self.std.new_tensor([t])
+    def _scalar(self, value: float) -> Tensor:
+        return self.std.new_tensor([value])
 
     # The rest of `decoder.protocols.FloatNetworks`, which documents it; `picture` and `preview` belong to it too.
 
@@ -142,7 +145,7 @@ class Networks(nn.Module):
     def synthesis_halo(self) -> int:
         return self.config.synthesis.halo
 
-    def array(self, values: NDArray[np.float32]) -> Tensor:
+    def array(self, values: Floats) -> Tensor:
         return torch.from_numpy(values).to(self.std.device)
 
     def denoise(self, condition: Condition[Tensor]) -> Denoise:

@@ -9,12 +9,14 @@ from ldcodec.bitstream import quality
 from ldcodec.nets.networks import Networks
 from ldcodec.training.settings import AutoencoderSettings
 from ldcodec.training.stages import Stage, StageLoss, balance, batch_errors
+from ldcodec.training.tuning import places, visual_errors
 
 
 class AutoencoderStage(Stage):
     """Loss (bits a pixel + λ·MSE)·(λ/0.017)^balance, −0.4 by default.
 
     The synthesis reads the centroid of each latent's cell, as in a decoder; the gradient passes this step unchanged.
+    Of a tuned model some crops are coded for the eye, with another error for MSE, while the analysis learns.
     """
 
     name = "autoencoder"
@@ -27,6 +29,7 @@ class AutoencoderStage(Stage):
         self.muon, self.balance = settings.muon, settings.balance
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         self.teaching = settings.teaching if teacher is not None else 0.0
+        self.visual = settings.visual if networks.config.tuned else 0.0
 
     def trained(self) -> tuple[nn.Module, ...]:
         """All networks but the denoiser."""
@@ -37,13 +40,19 @@ class AutoencoderStage(Stage):
         self.networks.train().requires_grad_(True)
         self.networks.denoiser.requires_grad_(False)
         for part in (self.networks.analysis, self.networks.gain):
-            part.requires_grad_(phase > 0 or not self.prepares)
+            part.requires_grad_(self._analyses(phase))
+
+    def _analyses(self, phase: int) -> bool:
+        """Whether the latent learns in a phase."""
+        return phase > 0 or not self.prepares
 
     def loss(self, x: Tensor, t: Tensor, phase: int) -> StageLoss:
         """See `Stage.loss`."""
         networks = self.networks
         scales = networks.scales(t)
-        y = networks.analysis(x, t, networks.std) * scales.gain
+        visual = places(len(x), self.visual if self._analyses(phase) else 0.0, x.device)
+        tuning = torch.zeros_like(t).index_fill(0, visual, 1.0)
+        y = networks.analysis(x, t, networks.std, tuning) * scales.gain
         rated = networks.rate(y, t, scales.expected)
         with torch.no_grad():
             known = rated.mean + centroid(torch.round(y - rated.mean), rated.scale)
@@ -52,6 +61,9 @@ class AutoencoderStage(Stage):
         wanted = error
         if self.teacher is not None:
             wanted = torch.lerp(error, batch_errors(decoded, pictured(self.teacher, x, t)), self.teaching)
+        if len(visual):
+            some = (values.index_select(0, visual) for values in (decoded, x, wanted, t))
+            wanted = wanted.index_copy(0, visual, visual_errors(*some))
         loss = ((bpp + quality.multiplier(t) * wanted) * balance(t, self.balance)).mean()
         return StageLoss(loss, {"bpp": bpp.detach().mean(), "mse": error.detach().mean()})
 

@@ -43,7 +43,8 @@ class DenoiserStage(Stage):
     ) -> None:
         """coder: that of a model with a trellis, which then quantises; None for the scalar quantiser.
 
-        weigh: the weights of errors in the choice of its symbols, as of a tuning of the encoder.
+        weigh: the weights of errors in the choice of its symbols, as of a tuning of the encoder; with
+        any but `even` a tuned analysis works for the eye.
         """
         super().__init__(networks, (settings.velocity, settings.picture), settings.shortcut_rate)
         self.settings, self.coder, self.weigh = settings, coder, weigh
@@ -80,7 +81,8 @@ class DenoiserStage(Stage):
     def posterior(self, x: Tensor, t: Tensor) -> tuple[Condition[Tensor], Tensor, Tensor]:
         """What a decoder knows of each latent, the remainder u [B, M, h, w] that it lacks, and the bits [B]."""
         networks = self.networks
-        y = networks.analysis(x, t, networks.std) * networks.scales(t).gain
+        tuning = torch.full_like(t, float(self.weigh is not even))
+        y = networks.analysis(x, t, networks.std, tuning) * networks.scales(t).gain
         if self.coder is None:
             parts = self._scalar(y, t)
         else:  # one synthesis draws the files of both quantisers, so half a batch goes through each

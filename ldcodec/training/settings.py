@@ -56,8 +56,9 @@ class AutoencoderSettings:
 
     shortcut_rate: learning rate of K and Kᵀ relative to the other weights; muon: train hidden layers with Muon;
     balance: the power of λ/0.017 that weighs the loss of a quality; teaching: with a teacher, the share of the squared
-    error that is measured against its picture and not against the original. decoder: a phase before the others for a
-    synthesis or a rate model that begins afresh beside a trained analysis, which is frozen meanwhile; by default none.
+    error that is measured against its picture and not against the original; visual: of a tuned model, the share of
+    crops that are coded for the eye. decoder: a phase before the others for a synthesis or a rate model that begins
+    afresh beside a trained analysis, which is frozen meanwhile; by default none.
     """
 
     minutes: float = 60.0
@@ -65,8 +66,13 @@ class AutoencoderSettings:
     muon: bool = False
     balance: float = -0.4
     teaching: float = 0.5
+    visual: float = 0.0
     decoder: Phase = field(default_factory=lambda: Phase(share=0))
     phase: Phase = field(default_factory=Phase)
+
+    def __post_init__(self) -> None:
+        for name in ("teaching", "visual"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def structure_lost(x: Tensor, y: Tensor) -> Tensor:
         lost: list[Tensor] = []
         first, second = oklab(x), oklab(y)
         while len(lost) < SCALES and min(first.shape[2:]) >= WINDOW:
-            lost.append((1 - _similarity(first, second).mean((2, 3))) @ first.new_tensor(CHANNELS))
+            lost.append(_weighted(CHANNELS, 1 - _similarity(first, second).mean((2, 3))))
             first, second = F.avg_pool2d(first, 2), F.avg_pool2d(second, 2)
         return torch.stack(lost).mean(0)
 
@@ -46,8 +46,15 @@ def oklab(x: Tensor) -> Tensor:
     """Lightness, 0..1 but for `DARKEST`, and two opponent colours, about −0.3..0.3, of an sRGB picture [B, 3, H, W]."""
     x = x.float().clamp(0, 1)
     linear = torch.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-    cones = torch.einsum("ij,bjhw->bihw", linear.new_tensor(CONES), linear)
-    return torch.einsum("ij,bjhw->bihw", linear.new_tensor(OPPONENTS), (cones + DARKEST) ** (1 / 3))
+    cones = torch.stack([_weighted(row, linear) for row in CONES], 1)
+    roots = (cones + DARKEST) ** (1 / 3)
+    return torch.stack([_weighted(row, roots) for row in OPPONENTS], 1)
+
+
+def _weighted(weights: tuple[float, float, float], x: Tensor) -> Tensor:
+    """Σ wᵢ·xᵢ of x [B, 3, …]; not by a matrix, which could not be copied to a GPU while a step is recorded."""
+    first, second, third = (weight * channel for weight, channel in zip(weights, x.unbind(1), strict=True))
+    return first + second + third
 
 
 def _similarity(x: Tensor, y: Tensor) -> Tensor:
