@@ -112,11 +112,12 @@ def tiny_integers(networks: Networks) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds tiny/model.safetensors, and one-shot/model.safetensors of another family."""
+    """A folder that holds tiny/model.safetensors, and one-shot/model.safetensors of another family, in 8 bits."""
     folder = tmp_path_factory.mktemp("models")
     for name, config in (("tiny", TINY), ("one-shot", ONE_SHOT)):
         networks = tiny_networks(config)
-        save_model(folder / name / "model.safetensors", networks, tiny_integers(networks))
+        compact = name == "one-shot"
+        save_model(folder / name / "model.safetensors", networks, tiny_integers(networks), compact=compact)
     return folder
 
 

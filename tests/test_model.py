@@ -19,13 +19,16 @@ from torch import Tensor
 
 from ldcodec.codec import decode_array, encode
 from ldcodec.encoder.library import find_model
+from ldcodec.engine.cpumodel import load_model as load_by_ncnn
 from ldcodec.entropy.config import BASE
 from ldcodec.entropy.modelfiles import FILE_NAME, SEARCH_VARIABLE, find_file, known_models
-from ldcodec.entropy.weights import parse_ids, view_tensors
+from ldcodec.entropy.weights import SCALE, parse_ids, read_tensors, view_tensors
 from ldcodec.errors import ModelError, UsageError
 from ldcodec.nets.model import DEFAULT_MODEL, Model, load_model, parse_id, save_model
 from ldcodec.training.release import integer_tensors
-from tests.conftest import TINY, tiny_integers, tiny_networks
+from ldcodec.training.start import load_networks
+from tests.conftest import ONE_SHOT, TINY, tiny_integers, tiny_networks
+from tests.pictures import photo
 
 Tensors = dict[str, Tensor]
 Metadata = dict[str, str]
@@ -78,6 +81,34 @@ def test_full_precision_can_be_kept(tmp_path: Path) -> None:
     found = load_model(str(tmp_path / "full"), "cpu")
     assert found.parse_id == identity
     assert all(torch.equal(found.networks.state_dict()[k], v) for k, v in networks.state_dict().items())
+
+
+def test_weights_of_8_bits_are_floats_to_whoever_reads_them(tiny_model_folder: Path, tmp_path: Path) -> None:
+    name, path = "analysis.blocks16.0.first.weight", tiny_model_folder / "one-shot" / FILE_NAME
+    kept, found = stored(path)[0], tiny_networks(ONE_SHOT).get_parameter(name).detach()
+    whole, scale = kept[f"net.{name}"], kept[f"net.{name}{SCALE}"]
+    assert whole.dtype == torch.int8 and [int(row.abs().max()) for row in whole] == [127] * len(whole)
+    readers = [read_tensors(path)[0][f"net.{name}"], view_tensors(path, (f"net.{name}",))[f"net.{name}"]]
+    assert np.array_equal(*readers) and str(readers[1].dtype) == "float32"
+    networks = [load_model(str(path), "cpu").networks, load_networks(path)]
+    for read in [readers[0], *(some.get_parameter(name) for some in networks)]:
+        assert torch.equal(read, readers[0]) and ((read - found).abs() <= 0.501 * scale[:, None, None, None]).all()
+    assert not any(name.endswith(SCALE) and ("klt" in name or "synthesis" in name) for name in kept)
+
+
+def test_weights_of_8_bits_without_their_scale_are_refused(tiny_model_folder: Path, tmp_path: Path) -> None:
+    tensors, metadata = stored(tiny_model_folder / "one-shot" / FILE_NAME)
+    name = f"net.analysis.blocks16.0.first.weight{SCALE}"
+    for spoilt in (tensors[name][:-1], tensors[name][None], tensors[name].half(), tensors[name][0]):
+        refused(saved(tmp_path, tensors | {name: spoilt}, metadata), f"{name} is not the scale")
+    kind = tensors[name.removesuffix(SCALE)].to(torch.uint8)
+    refused(saved(tmp_path, tensors | {name.removesuffix(SCALE): kind}, metadata), "is not the scale")
+    refused(saved(tmp_path, tensors | {name: math.inf * tensors[name]}, metadata), "not finite")
+    refused(saved(tmp_path, tensors | {f"net.nothing{SCALE}": tensors[name].clone()}, metadata), "is not the scale")
+    tensors.pop(name)
+    refused(saved(tmp_path, tensors, metadata), "must hold floats")
+    with pytest.raises(ModelError, match="not finite floats"):
+        encode(photo(96, 64), quality=40, model=load_by_ncnn(str(tmp_path / FILE_NAME), 1))
 
 
 def test_a_loaded_model_is_kept_and_a_changed_file_read_anew(tiny_model_folder: Path, tmp_path: Path) -> None:

@@ -610,6 +610,7 @@ def test_an_exported_model_loads_and_round_trips_a_picture(tmp_path: Path) -> No
     assert np.square(decoded.astype(float) - picture).mean() < 0.5 * picture.astype(float).var()
     assert container.read(target.with_name(CHECK_FILE).read_bytes()).header.parse_id == identity
     assert export_model(target, tmp_path / "again.safetensors") == identity
+    assert export_model(target, tmp_path / "compact.safetensors", compact=True) == identity  # which is of the integers
 
 
 def test_integers_can_be_kept(tmp_path: Path, tiny_model_folder: Path, model: Model) -> None:

@@ -38,7 +38,8 @@ ID_PREFIXES = dict(zip(ID_KEYS, (PARSED_PREFIXES, TRELLIS_PREFIXES, SCALAR_PREFI
 INTEGER_PREFIXES = (*PARSED_PREFIXES, "moments.")  # the last are integers, but say nothing about how to parse
 CODER_PREFIXES = ("coder.", "trellis.", "moments.", "neighbours.", "integer.z_index")
 INTEGER_TYPES = ("int16", "int32", "uint8")
-TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "<u1"}
+TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U8": "<u1"}
+SCALE = ".scale8"  # behind the name of a tensor of 8 bits: what its whole numbers count, for each output channel
 
 
 class Shaped(Protocol):
@@ -53,12 +54,14 @@ def read_tensors(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Read the tensors of a safetensors file whose names begin with one of the prefixes, and the metadata.
 
-    framework: "pt" for PyTorch tensors, "np" for NumPy arrays. Raises ModelError if the file cannot be read.
+    framework: "pt" for PyTorch tensors, "np" for NumPy arrays. Weights of 8 bits become float32. Raises ModelError if
+    the file cannot be read, or if weights of 8 bits have no scale that fits.
     """
     try:
         with safe_open(str(path), framework) as file:
             names = [name for name in file.keys() if name.startswith(prefixes)]  # noqa: SIM118 (it is no dict)
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in names}
+            return _unpacked(path, tensors), file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a readable safetensors file ({error})") from error
 
@@ -66,7 +69,7 @@ def read_tensors(
 def view_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """The tensors of a safetensors file whose names begin with one of the prefixes, as views of the mapped file.
 
-    Nothing is copied, and only what is used is read. Raises ModelError if the file cannot be read.
+    Nothing but weights of 8 bits is copied, and only what is used is read. Raises ModelError as `read_tensors` does.
     """
     try:
         with safe_open(str(path), "np"):  # which tests that types and shapes agree with places, and these with the file
@@ -85,7 +88,19 @@ def view_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, NDArray[Any
             shape, kind = entry["shape"], np.dtype(TYPES[entry["dtype"]])
             place = start + entry["data_offsets"][0]
             found[name] = np.frombuffer(mapped, kind, math.prod(shape), place).reshape(shape)
-    return found
+    return _unpacked(path, found)
+
+
+def _unpacked(path: Path, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The same tensors, but instead of whole numbers [n, …] and their scale [n] the product, float32."""
+    for name in [name for name in tensors if name.endswith(SCALE)]:
+        scale = tensors.pop(name)
+        whole = tensors.get(name.removesuffix(SCALE), scale)
+        kinds = [str(part.dtype).removeprefix("torch.") for part in (whole, scale)]
+        if kinds != ["int8", "float32"] or tuple(scale.shape) != tuple(whole.shape[:1]) or not whole.ndim:
+            raise ModelError(f"{path}: {name} is not the scale of weights of 8 bits")
+        tensors[name.removesuffix(SCALE)] = whole * scale.reshape(-1, *[1] * (whole.ndim - 1))
+    return tensors
 
 
 def read_integers(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

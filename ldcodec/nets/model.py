@@ -1,10 +1,11 @@
 """A model: float networks, integer rate model, frequency tables, and the parse id by which files name it.
 
-One safetensors file stores them all: `net.*` are the float networks (large tensors in half precision), `integer.*` the
-parse-critical networks, `coder.*` the frequency tables, `trellis.*` and `moments.*` those of the trellis, and
-`neighbours.*` what predicts the hyper-latent; the metadata hold format, configuration and parse ids. A parse id is a
-hash of the integer tensors that parsing needs: a file that names it can be parsed with these and with no others. The
-networks that render the picture and the moments of the trellis are not part of it, so they may improve.
+One safetensors file stores them all: `net.*` are the float networks (large tensors in half precision, those of the
+analysis perhaps in 8 bits with a scale for each output channel), `integer.*` the parse-critical networks, `coder.*` the
+frequency tables, `trellis.*` and `moments.*` those of the trellis, and `neighbours.*` what predicts the hyper-latent;
+the metadata hold format, configuration and parse ids. A parse id is a hash of the integer tensors that parsing needs: a
+file that names it can be parsed with these and with no others. The networks that render the picture and the moments of
+the trellis are not part of it, so they may improve.
 """
 
 import json
@@ -29,6 +30,7 @@ from ldcodec.entropy.weights import (
     FORMAT,
     INTEGER_PREFIXES,
     INTEGER_TYPES,
+    SCALE,
     check_shapes,
     parse_ids,
     rate_model,
@@ -72,15 +74,38 @@ def _integers(tensors: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
     return {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(INTEGER_PREFIXES)}
 
 
-def save_model(path: Path, networks: Networks, integers: dict[str, Tensor], half: bool = True) -> bytes:
-    """Write a weights file, replacing an old one atomically, and return its parse id."""
-    state = {k: v.detach().cpu() for k, v in networks.state_dict().items()}
-    floats = {f"net.{k}": (v.half() if half and v.numel() > HALVED_ABOVE else v).contiguous() for k, v in state.items()}
+def save_model(
+    path: Path, networks: Networks, integers: dict[str, Tensor], half: bool = True, compact: bool = False
+) -> bytes:
+    """Write a weights file, replacing an old one atomically, and return its parse id.
+
+    half: store large tensors in half precision; compact: and those of `packs` in 8 bits.
+    """
+    floats: dict[str, Tensor] = {}
+    for name, tensor in networks.state_dict().items():
+        values = tensor.detach().cpu().contiguous()
+        if compact and packs(name, values):
+            whole, scale = packed(values)
+            floats |= {f"net.{name}": whole, f"net.{name}{SCALE}": scale}
+        else:
+            floats[f"net.{name}"] = values.half() if half and values.numel() > HALVED_ABOVE else values
     metadata = {"format": FORMAT, "config": json.dumps(asdict(networks.config))}
     metadata |= {key: found.hex() for key, found in parse_ids(_integers(integers)).items()}
     with replaced(path) as temporary:
         temporary.write_bytes(save({**floats, **integers}, metadata=metadata))
     return parse_id(integers)
+
+
+def packs(name: str, tensor: Tensor) -> bool:
+    """Whether a compact file stores a tensor of the networks in 8 bits: most of what decoding never reads."""
+    return name.startswith("analysis.blocks") and tensor.ndim == 4 and tensor.numel() > HALVED_ABOVE
+
+
+def packed(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight [n, …] as whole numbers from −127 to 127, int8, and the scale of each output channel, float32 [n]."""
+    scale = weight.float().flatten(1).abs().amax(1).clamp(min=1e-9) / 127
+    whole = weight.float() / scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return whole.round().to(torch.int8).contiguous(), scale
 
 
 def assembled(networks: Networks, integers: dict[str, Tensor]) -> Model:

@@ -178,12 +178,13 @@ def graft(weights: Path, target: Path, settings_file: Path) -> None:
     show_default=True,
     help="What --data is for with --integers: the trellis, or the network that predicts the hyper-latent.",
 )
-def export(weights: Path, target: Path, integers: Path | None, data: tuple[str, ...], anew: str) -> None:
+@click.option("--compact", is_flag=True, help="Store the blocks of the analysis in 8 bits.")
+def export(weights: Path, target: Path, integers: Path | None, data: tuple[str, ...], anew: str, compact: bool) -> None:
     """Turn WEIGHTS into a model file and its check file. TARGET is the file or its folder, such as models/base."""
     target = target if target.suffix == ".safetensors" else target / FILE_NAME
     kept = integers / FILE_NAME if integers is not None and integers.is_dir() else integers
     pictures = load_pictures(data) if data else None
-    identity = export_model(weights, target, integers_of=kept, pictures=pictures, anew=anew)
+    identity = export_model(weights, target, integers_of=kept, pictures=pictures, anew=anew, compact=compact)
     click.echo(f"{target}: parse id {identity.hex()}")
 
 

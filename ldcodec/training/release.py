@@ -24,7 +24,7 @@ from ldcodec.entropy.tables import (
 )
 from ldcodec.entropy.weights import INTEGER_PREFIXES, read_tensors
 from ldcodec.errors import ModelError
-from ldcodec.nets.model import assembled, save_model
+from ldcodec.nets.model import assembled, packed, packs, save_model
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.quantise import information
 from ldcodec.nets.rate import ContextStep
@@ -47,6 +47,7 @@ def export_model(
     integers_of: Path | None = None,
     pictures: list[Pixels] | None = None,
     anew: str = "trellis",
+    compact: bool = False,
 ) -> bytes:
     """Write a model file and its check file beside it, and return its parse id. Raises ModelError.
 
@@ -54,10 +55,11 @@ def export_model(
     made from the weights as the model file stores them, large ones in half precision, so that equal weights give equal
     ids. pictures: what the tables of the hyper-latent and of the trellis are counted on, and what the network is fitted
     to that predicts the hyper-latent. Without them the hyper-latent uses tables of the latent, and the model has no
-    trellis. With both, only one part is made anew: the "trellis" or the "neighbours" network.
+    trellis. With both, only one part is made anew: the "trellis" or the "neighbours" network. compact: see
+    `nets.model.save_model`.
     """
     networks = load_networks(weights, config)
-    networks.load_state_dict({name: tensor.float() for name, tensor in rounded(networks).items()})
+    networks.load_state_dict(_as_stored(networks, compact))
     networks.eval()
     if integers_of is not None:
         integers = _integers_of(integers_of)
@@ -67,9 +69,19 @@ def export_model(
         integers |= neighbour_tensors(fitted(analysed(networks, pictures)))
     if pictures is not None and (integers_of is None or anew == "trellis"):
         integers |= trellis_tensors(designed(assembled(networks, integers), pictures))
-    identity = save_model(target, networks, integers)
+    identity = save_model(target, networks, integers, compact=compact)
     write_check(target)
     return identity
+
+
+def _as_stored(networks: Networks, compact: bool) -> dict[str, Tensor]:
+    """The weights as they come back from a model file."""
+    found = {name: tensor.float() for name, tensor in rounded(networks).items()}
+    for name, tensor in found.items():
+        if compact and packs(name, tensor):
+            whole, scale = packed(tensor)
+            found[name] = whole * scale.reshape(-1, 1, 1, 1)
+    return found
 
 
 def _integers_of(path: Path) -> dict[str, Tensor]:
