@@ -1,6 +1,6 @@
 """A learned codec for photographs with a conditional latent diffusion decoder.
 
-    data = ldcodec.encode(image, rate=0.5)      Pillow image or uint8 array → bytes of an .ldc file
+    data = ldcodec.encode(image, rate=0.5)      Pillow image or array → bytes of an .ldc file
     image = ldcodec.decode(data)                → Pillow image
     ldcodec.info(data)                          → dict of the header fields; needs no model
     ldcodec.register()                          teach Pillow to open and save .ldc files

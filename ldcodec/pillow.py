@@ -37,7 +37,7 @@ SETTINGS = (
     "roi",
     "model",
 )  # options that `save` passes on to `ldcodec.encode`
-METADATA = ("exif", "xmp", "icc_profile")  # options of `save` that replace the image's own metadata
+METADATA = ("exif", "xmp", "icc_profile", "dpi")  # options of `save` that replace the image's own metadata
 
 _KEYS = {  # of `info`, and how the chunks are read
     chunktypes.ICC: ("icc_profile", chunktypes.unpack),

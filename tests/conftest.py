@@ -235,3 +235,10 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sliced, "TILE", 8)
     monkeypatch.setattr(slices, "WHOLE_AREA", 0)
     monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
+
+
+@pytest.fixture(params=["small", "large"])
+def either_size(request: pytest.FixtureRequest) -> None:
+    """Run a test twice: with pictures as they are, and with small ones treated like large ones."""
+    if request.param == "large":
+        request.getfixturevalue("small_parts")

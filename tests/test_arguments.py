@@ -52,6 +52,13 @@ def test_arrays_of_other_shapes_and_types() -> None:
             ldcodec.encode(array, lossless=True)
 
 
+def test_masks_are_not_lost() -> None:
+    with pytest.raises(ldcodec.PictureError, match="masked"):
+        ldcodec.encode(np.ma.masked_array(PIXELS, PIXELS > 9), lossless=True)
+    unmasked = np.ma.masked_array(PIXELS, np.zeros(PIXELS.shape, bool))
+    assert ldcodec.encode(unmasked, lossless=True) == ldcodec.encode(PIXELS, lossless=True)
+
+
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 def test_subclasses_of_arrays_are_arrays(tmp_path: Path) -> None:
     stored = np.memmap(tmp_path / "a.bin", np.uint8, "w+", shape=PIXELS.shape)

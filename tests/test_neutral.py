@@ -17,33 +17,30 @@ from ldcodec.decoder.restore import restore_each
 from ldcodec.nets.model import Model
 from ldcodec.pictures.picture import Pixels
 from tests.pictures import disc, psnr, texture
+from tests.ways import in_every_way, options_of
 
 pytestmark = pytest.mark.usefixtures("without_patches")
 
 GREY = np.ascontiguousarray(texture(150, 100, 5)[:, :, 1])
 IN_RGB = np.repeat(GREY[:, :, None], 3, 2)
-WAYS: dict[str, dict[str, Any]] = {
-    "whole": {},
-    "steps": {"steps": 2},
-    "realism": {"realism": 1.0},
-    "draft": {"draft": True},
-    "region": {"request": Request(region=(3, 70, 40, 61))},
-    "preview": {"request": Request(scale=8)},
-    "salvage": {"request": Request(salvage=True)},
-}
 
 
 def is_grey(pixels: Pixels) -> bool:
     return pixels.ndim == 3 and bool((pixels[:, :, :3] == pixels[:, :, :1]).all())
 
 
-@pytest.mark.filterwarnings("ignore:its model has no synthesis for texture")
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-def test_grey_in_rgb_stays_grey_in_rgb(model: Model, way: str, large: bool, request: pytest.FixtureRequest) -> None:
-    if large:
-        request.getfixturevalue("small_parts")
-    options = WAYS[way]
+@in_every_way
+def test_grey_in_rgb_stays_grey_in_rgb(model: Model, way: str) -> None:
+    check_neutral(options_of(way, (3, 70, 40, 61)), model)
+
+
+@pytest.mark.usefixtures("either_size")
+def test_previews_of_grey_in_rgb_are_grey_in_rgb(model: Model) -> None:
+    check_neutral({"request": Request(scale=8)}, model)
+
+
+def check_neutral(options: dict[str, Any], model: Model) -> None:
+    """Decode both forms of the picture, and compare."""
     rgb = decode_array(encode(IN_RGB, quality=40, fallback=False, model=model), **options, model=model)
     grey = decode_array(encode(GREY, quality=40, fallback=False, model=model), **options, model=model)
     assert is_grey(rgb) and np.array_equal(rgb[:, :, 0], grey)

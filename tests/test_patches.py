@@ -4,7 +4,6 @@ import io
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +27,7 @@ from ldcodec.pictures.patches import Mask
 from ldcodec.pictures.picture import Pixels, at_depth
 from tests.commands import TINY, Call
 from tests.pictures import disc, photo, psnr, texture
+from tests.ways import in_every_way, options_of
 
 HEIGHT, WIDTH = 150, 201
 SIGN = Area(32, 96, 48, 144)  # of whole blocks
@@ -139,26 +139,12 @@ def patched(model: Model) -> bytes:
     return encode(with_lines(), quality=60, fallback=False, model=model)
 
 
-WAYS: dict[str, dict[str, Any]] = {
-    "whole": {},
-    "steps": {"steps": 2},
-    "realism": {"realism": 1.0},
-    "draft": {"draft": True},
-    "salvage": {"request": Request(salvage=True)},
-    "region": {"request": Request(region=(37, 29, 120, 60))},
-}
-
-
-@pytest.mark.filterwarnings("ignore:its model has no synthesis for texture")
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
-def test_a_patch_is_exact_in_every_way(model: Model, way: str, large: bool, request: pytest.FixtureRequest) -> None:
-    if large:
-        request.getfixturevalue("small_parts")
-    pixels = with_lines()
+@in_every_way
+def test_a_patch_is_exact_in_every_way(model: Model, way: str) -> None:
+    pixels, region = with_lines(), (37, 29, 120, 60)
     data = encode(pixels, quality=60, fallback=False, model=model)
-    x, y, width, height = WAYS[way]["request"].region if way == "region" else (0, 0, WIDTH, HEIGHT)
-    decoded = decode_array(data, **WAYS[way], model=model)
+    x, y, width, height = region if way == "region" else (0, 0, WIDTH, HEIGHT)
+    decoded = decode_array(data, **options_of(way, region), model=model)
     inside = Area(SIGN.top - y, SIGN.bottom - y, SIGN.left - x, SIGN.right - x)
     part = (slice(max(0, inside.top), inside.bottom), slice(max(0, inside.left), inside.right))
     assert decoded.shape == (height, width, 3)

@@ -285,3 +285,14 @@ def test_notes_are_there_before_pixels_are(tiny: dict[str, Any]) -> None:
         assert info["texts"] == (("Author", "someone"),)
         assert info["dpi"] == pytest.approx((300, 300), rel=1e-4)
         assert info.get("xmp") == options.get("xmp")
+
+
+@pytest.mark.parametrize("unit", [0, 1, 2])
+def test_resolution_given_to_save_replaces_that_of_the_image(unit: int, tiny: dict[str, Any]) -> None:
+    """Whatever the JPEG file said of it: nothing, pixels per inch or per centimetre."""
+    file = io.BytesIO()
+    photo().save(file, "JPEG", dpi=(200, 200))
+    data = bytearray(file.getvalue())
+    data[data.index(b"JFIF\0") + 7] = unit
+    for dpi in ((300, 150.5), None):
+        assert opened(saved(opened(bytes(data)), dpi=dpi, **tiny)).info.get("dpi") == dpi

@@ -88,7 +88,7 @@ def refuse_picture(value: object) -> NoReturn:
         hint = "PIL.Image.open(io.BytesIO(…)) opens the bytes of a file"
     elif isinstance(value, io.IOBase):
         hint = "PIL.Image.open(…) reads it"
-    raise UsageError(f"a picture is a Pillow image or a uint8 array, not {_shown(value)}; {hint}")
+    raise UsageError(f"a picture is a Pillow image or an array of uint8 or uint16, not {_shown(value)}; {hint}")
 
 
 def _is_finite(value: Real) -> bool:

@@ -66,8 +66,10 @@ class Picture:
 def from_array(array: NDArray[Any]) -> Picture:
     """Wrap a uint8 or uint16 array: (H, W) grey, (H, W, 2) grey with alpha, (H, W, 3) RGB or (H, W, 4) RGBA.
 
-    Raises PictureError for any other shape or type, and for sizes that a file cannot hold.
+    Raises PictureError for any other shape or type, for masked values, and for sizes that a file cannot hold.
     """
+    if np.ma.is_masked(array):
+        raise PictureError("some values of the array are masked; numpy.ma.filled gives them a colour")
     array = np.asarray(array)  # a subclass may have shapes of its own
     channels = array.shape[2] if array.ndim == 3 else 1
     depth = {"uint8": 8, "uint16": 16}.get(array.dtype.name)  # in any order of bytes
