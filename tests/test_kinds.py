@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from ldcodec.codec import encode
 from ldcodec.errors import LdcodecWarning, PictureError
 from ldcodec.pictures.picture import Pixels
 from ldcodec.pictures.read import from_image, read
@@ -312,3 +313,42 @@ def test_colours_of_heic_outlive_its_file() -> None:
     image = pillow_heif.HeifImageFile(io.BytesIO(file.getvalue()))
     image.load()
     assert from_image(image).icc == read(io.BytesIO(file.getvalue())).icc is not None
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_of_tiff_are_each_of_their_own_kind(big: bool) -> None:
+    """Pillow sets up all to count them, and takes each for what the first one is."""
+    tifffile, file = pytest.importorskip("tifffile"), io.BytesIO()
+    deep = colours().astype(np.uint16) * 257
+    with tifffile.TiffWriter(file, bigtiff=big) as pages:
+        pages.write((deep / 65535).astype(np.float32), photometric="rgb")
+        pages.write(colours(), photometric="rgb")
+        pages.write(np.moveaxis(deep, 2, 0), photometric="rgb", planarconfig="separate")
+        pages.write(np.zeros((4, 5), np.int16), photometric="minisblack")
+        pages.write(255 - grey(3, 4), photometric="miniswhite")
+    with pytest.warns(LdcodecWarning, match="rounded to 16 bits"):
+        assert np.array_equal(read(io.BytesIO(file.getvalue()), frame=1).pixels, deep)
+    for frame, expected in ((2, colours()), (3, deep), (5, grey(3, 4))):
+        found = read(io.BytesIO(file.getvalue()), frame=frame)
+        assert found.pixels.dtype == expected.dtype and np.array_equal(found.pixels, expected)
+    with pytest.raises(PictureError, match="signed integers"):
+        read(io.BytesIO(file.getvalue()), frame=4)
+    with pytest.raises(PictureError, match="no picture number 6; the file holds 5"):
+        read(io.BytesIO(file.getvalue()), frame=6)
+    with pytest.warns(LdcodecWarning) as caught:
+        read(io.BytesIO(file.getvalue()))
+    assert "it holds several pictures; only the first is kept" in {str(entry.message) for entry in caught}
+
+
+def test_pages_that_go_round_in_circles_have_an_end() -> None:
+    data = tiff(colours(), "<", 8, 2)
+    start = int.from_bytes(data[4:8], "little")
+    after = start + 2 + 12 * int.from_bytes(data[start : start + 2], "little")
+    looped = data[:after] + data[4:8] + data[after + 4 :]
+    with pytest.raises(PictureError, match="no picture number 2; the file holds 1"):
+        read(io.BytesIO(looped), frame=2)
+
+
+def test_files_that_are_compressed_already_are_named() -> None:
+    with pytest.raises(PictureError, match=r"an \.ldc file, which is compressed already"):
+        read(io.BytesIO(encode(colours(), lossless=True)))

@@ -221,7 +221,7 @@ def _compress(job: Job, options: CompressOptions, models: Models, limits: Limits
     settings = options.settings()
     with opened(job.source) as given, library_output_as_warnings():
         stream = seekable(given)
-        limits.check_picture(stream, settings, models.weights())
+        limits.check_picture(stream, settings, models.weights(), options.frame or 1)
         length = length_of(stream)
         picture = read(stream, job.source_name, options.frame)
     start = models.clock()

@@ -60,18 +60,18 @@ class Limits:
         self._console, self._max_pixels, self._share = console, max_pixels, share
 
     def check_picture(
-        self, stream: BinaryIO, settings: EncodeSettings | None = None, weights: Path | None = None
+        self, stream: BinaryIO, settings: EncodeSettings | None = None, weights: Path | None = None, page: int = 1
     ) -> None:
         """Test a picture file before it is decoded.
 
         settings: how it will be encoded, None where it is only shown; weights: the file with the integers of the model
-        that a lossy target needs. A file that is no picture passes, because reading it will report why. Raises
-        LdcodecError.
+        that a lossy target needs; page: the one of a TIFF file that is taken, counted from 1. A file that is no picture
+        passes, because reading it will report why. Raises LdcodecError.
         """
         from PIL import Image
 
         Image.MAX_IMAGE_PIXELS = None  # this file's size is tested here
-        claimed = _claimed_size(stream)
+        claimed = _claimed_size(stream, page)
         self._limit_pillow()
         if claimed is None:
             return
@@ -165,7 +165,7 @@ class _ClaimedSize(NamedTuple):
     problem: str
 
 
-def _claimed_size(stream: BinaryIO) -> _ClaimedSize | None:
+def _claimed_size(stream: BinaryIO, page: int) -> _ClaimedSize | None:
     """What a picture file claims; None for a pipe, which can be read only once, and for a file that is no picture."""
     from ldcodec.pictures.kinds import opened
     from ldcodec.pictures.samples import sample_bytes as bytes_of
@@ -175,7 +175,7 @@ def _claimed_size(stream: BinaryIO) -> _ClaimedSize | None:
     try:
         length = stream.seek(0, io.SEEK_END)
         stream.seek(0)
-        with opened(stream) as image:
+        with opened(stream, page) as image:
             lies = image.format == "PNG" and image.width * image.height * _bits(image.mode) > 8 * PNG_RATIO * length
             problem = f"{image.width}x{image.height} pixels do not fit its {length} bytes" if lies else ""
             return _ClaimedSize(*image.size, bytes_of(image), problem)

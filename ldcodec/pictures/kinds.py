@@ -8,9 +8,11 @@ from typing import BinaryIO, NoReturn
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
+from ldcodec.bitstream.layout import MAGIC
 from ldcodec.errors import PictureError
 from ldcodec.pictures import oddtiff
 from ldcodec.pictures.oddtiff import OddTiff
+from ldcodec.pictures.pages import beginning_with
 
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}  # brands of HEIF files with HEVC
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0")
@@ -107,16 +109,19 @@ def is_film(head: bytes) -> bool:
     return any(head[place : place + len(mark)] == mark for place, mark in _FILMS)
 
 
-def opened(stream: BinaryIO) -> Image.Image:
+def opened(stream: BinaryIO, page: int = 1) -> Image.Image:
     """Open a picture file without decoding it. The stream must be seekable and stand at its beginning.
 
-    Raises PictureError for a kind that is known but not read, and whatever Pillow raises for others.
+    page: of a TIFF file, counted from 1; other files are opened at their first picture. Raises PictureError for a kind
+    that is known but not read, and for a page that there is not, and whatever Pillow raises for others.
     """
     head = stream.read(64)
     stream.seek(0)
     for name, place, mark in _RAW:
         if head[place : place + len(mark)] == mark:
             _refuse_raw(name)
+    if page > 1 and head[:4] in TIFF_MARKS:
+        stream = beginning_with(stream, page)
     try:
         image = Image.open(stream)
         return _deep_tiff(image, stream) if isinstance(image, TiffImageFile) else image
@@ -262,6 +267,8 @@ def _refuse_known(head: bytes, stream: BinaryIO) -> None:
     for name, place, mark in _KNOWN:
         if head[place : place + len(mark)] == mark:
             raise PictureError(f"{name}, which is not read; give it as PNG, TIFF or JPEG")
+    if head[:4] == MAGIC:
+        raise PictureError("an .ldc file, which is compressed already")
     if is_film(head):
         raise PictureError("a film, which is not read")
     if b"<svg" in head:

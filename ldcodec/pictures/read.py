@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from ldcodec.bitstream.layout import size_problem
 from ldcodec.errors import PictureError
@@ -28,8 +29,9 @@ def read(source: Path | BinaryIO, name: str | None = None, frame: int | None = N
     name = name or (str(source) if isinstance(source, Path) else "the picture")
     with guarded(name), contextlib.ExitStack() as stack:
         stored = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        image = stack.enter_context(kinds.opened(stored if stored.seekable() else io.BytesIO(stored.read())))
-        if frame is not None:
+        stored = stored if stored.seekable() else io.BytesIO(stored.read())
+        image = stack.enter_context(kinds.opened(stored, frame or 1))
+        if frame is not None and not isinstance(image, TiffImageFile):
             _go_to(image, frame)
         picture = _picture(image)
         if frame is None:
