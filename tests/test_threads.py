@@ -24,7 +24,7 @@ from ldcodec.decoder import tiles
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.parse import parse_slice
 from ldcodec.decoder.request import Request
-from ldcodec.decoder.threads import map_in_threads, thread_count
+from ldcodec.decoder.threads import map_in_threads
 from ldcodec.encoder import library
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.entropy.integer import Parsed
@@ -112,12 +112,15 @@ def test_an_error_is_raised_in_its_place() -> None:
         next(found)
 
 
-def test_there_are_no_more_threads_than_pytorch_has_than_work_and_than_memory_allows() -> None:
+def test_there_are_no_more_threads_than_pytorch_has_than_work_and_than_memory_allows(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(5)
     try:
         for count, most, expected in [(9, 9, 5), (2, 9, 2), (9, 3, 3), (9, 0, 1), (0, 9, 1)]:
-            assert thread_count(count, most) == expected
+            monkeypatch.setattr(latents, "PARSED_AT_ONCE", most)
+            assert latents.at_once(model, count, 1) == expected
     finally:
         torch.set_num_threads(before)
 
@@ -160,6 +163,25 @@ def test_slices_at_once_keep_to_the_bound(
     finally:
         torch.set_num_threads(before)
     assert asked == [at_once]
+
+
+def test_slices_of_a_model_of_ncnn_are_coded_and_parsed_at_once(tiny_model_folder: Path) -> None:
+    """And are the same as one after the other."""
+    cpumodel = pytest.importorskip("ldcodec.engine.cpumodel", reason="no ncnn")
+    found, where = [], [set[str](), set[str]()]
+    for threads in (1, 2):
+        engine = cpumodel.load_model(str(tiny_model_folder / "tiny"), threads)
+        encoder = SlicedEncoder(texture(700, 150), engine)
+        encoder.spans = slices.cut(150, 700, area=8 * 12)
+        coded = encoder.code(2000)
+
+        def use(parsed: Parsed, seen: set[str] = where[threads - 1]) -> int:
+            seen.add(threading.current_thread().name)
+            return int(parsed.symbols.sum())
+
+        found.append((coded.data, list(Latent(Reader(io.BytesIO(coded.data)), engine).each(range(6), use))))
+    assert found[0] == found[1]
+    assert threading.current_thread().name in where[0] and threading.current_thread().name not in where[1]
 
 
 def test_damage_is_reported_as_by_one_thread(sound: Container, model: Model, threads: int) -> None:

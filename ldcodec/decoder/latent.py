@@ -1,6 +1,7 @@
 """The latent of a file, read and parsed slice by slice on demand, so that it need not fit into memory."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from ldcodec.bitstream.reader import Damage, Reader, Slice
 from ldcodec.bitstream.slices import PARSED_AT_ONCE, Area, meeting
 from ldcodec.decoder.parse import blank_slice, coder_of, parse_slice
 from ldcodec.decoder.protocols import DecoderModel
-from ldcodec.decoder.threads import map_in_threads, thread_count
+from ldcodec.decoder.threads import map_in_threads
 from ldcodec.entropy.integer import Parsed
 from ldcodec.errors import DamagedError
 
@@ -66,18 +67,17 @@ class Latent:
         slice in this order, whichever thread finds one first.
         """
         area = max((self.source.spans[number].rows for number in numbers), default=1) * self.columns
-        # Parsing takes 13 kB per position, so the number of positions parsed at once bounds the memory.
-        parallel = self.model.integers.arithmetic.parallel
-        threads = thread_count(len(numbers), PARSED_AT_ONCE // area) if parallel else 1
+        threads = at_once(self.model, len(numbers), area)
 
         def work(read: tuple[int, Slice | DamagedError]) -> tuple[Use, Damage | None]:
             parsed, damage = self._parsed(*read)
             return use(parsed), damage
 
-        for used, damage in map_in_threads(work, map(self._read, numbers), threads):
-            if damage is not None:
-                self.damaged.append(damage)
-            yield used
+        with self.model.integers.arithmetic.beside() if threads > 1 else nullcontext():
+            for used, damage in map_in_threads(work, map(self._read, numbers), threads):
+                if damage is not None:
+                    self.damaged.append(damage)
+                yield used
 
     def _read(self, number: int) -> tuple[int, Slice | DamagedError]:
         """Read a slice, or return the error, which is raised when the slice's turn comes.
@@ -121,6 +121,14 @@ class Latent:
         kept, top = self._kept[number], self.source.spans[number].top
         crop = slice(None), slice(max(0, area.top - top), max(0, area.bottom - top)), slice(area.left, area.right)
         return _Compact(kept.symbols[crop], kept.mean[crop], kept.index[crop], kept.kind[crop])
+
+
+def at_once(model: DecoderModel, slices: int, area: int) -> int:
+    """How many of some slices are parsed or coded at once, each in a thread; area: positions of the largest.
+
+    Parsing takes 13 kB per position, so the number of positions bounds the memory.
+    """
+    return max(1, min(slices, PARSED_AT_ONCE // area, model.threads)) if model.integers.arithmetic.parallel else 1
 
 
 def _compact(parsed: Parsed) -> _Compact:

@@ -72,3 +72,7 @@ class DecoderModel(Protocol):
 
     @property
     def networks(self) -> FloatNetworks: ...
+
+    @property
+    def threads(self) -> int:
+        """How many threads it may take."""

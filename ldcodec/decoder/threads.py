@@ -1,11 +1,12 @@
-"""A parallel `map` whose workers share out the threads of PyTorch, so that no more than those run in total.
+"""How many threads work, and a parallel `map` whose workers share out those of PyTorch.
 
 Matrix products release Python's lock, so slices can be parsed in parallel. Threads within a matrix product wait for
 each other at its end, and idle while symbols are read and arrays copied; slices wait for each other only at the end of
-a slice (docs/experiments.md). torch is imported inside the functions, because decoding through ncnn does without it.
+a slice (docs/experiments.md).
 """
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -27,13 +28,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def thread_count(items: int, most: int) -> int:
-    """The number of threads for that many items: at most `most`, and no more than PyTorch may use."""
-    import torch
-
-    return max(1, min(items, most, torch.get_num_threads()))
-
-
 def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """`map(function, items)` in order, with at most `threads` results computed ahead, to bound memory.
 
@@ -45,10 +39,9 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], th
         return
     from concurrent.futures import ThreadPoolExecutor
 
-    import torch
-
-    before, waiting = torch.get_num_threads(), iter(items)
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(max(1, before // threads),))
+    waiting, torch = iter(items), sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 1
+    pool = ThreadPoolExecutor(threads, initializer=_bound_torch, initargs=(max(1, before // threads),))
     try:
         running: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(waiting, threads))
         while running:
@@ -56,7 +49,13 @@ def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], th
             running.extend(pool.submit(function, item) for item in islice(waiting, 1))
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # set per thread, and inherited by threads started later
+        _bound_torch(before)  # set per thread, and inherited by threads started later
+
+
+def _bound_torch(threads: int) -> None:
+    """Set the threads of PyTorch, if anybody has loaded it: decoding through ncnn does without."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
 
 
 def cores() -> int:

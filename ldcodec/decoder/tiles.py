@@ -83,11 +83,12 @@ def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator
     ]
     conditions = (condition(latent.window(_window(latent, tile, halo)), latent.header, latent.model) for tile in tiles)
     told = begun("tile", len(tiles))
-    for tile, known in zip(tiles, ahead(conditions), strict=True):  # slices are parsed while tiles are drawn
-        drawn = Area(*(PIXELS * edge for edge in tile))
-        place = drawn.within(region)
-        yield place, _tile(latent, tile, known, halo, settings)[place.inside(drawn)]
-        told()
+    with latent.model.integers.arithmetic.beside():  # slices are parsed while tiles are drawn
+        for tile, known in zip(tiles, ahead(conditions), strict=True):
+            drawn = Area(*(PIXELS * edge for edge in tile))
+            place = drawn.within(region)
+            yield place, _tile(latent, tile, known, halo, settings)[place.inside(drawn)]
+            told()
 
 
 def _window(latent: Latent, tile: Area, halo: Halo) -> Area:

@@ -18,10 +18,10 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
 from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, TILE, UNIT, Area, Span, coded_rows, cut, is_large, meeting
-from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.latent import Latent, at_once
 from ldcodec.decoder.progress import begun
 from ldcodec.decoder.request import DecodeSettings
-from ldcodec.decoder.threads import ahead
+from ldcodec.decoder.threads import ahead, map_in_threads
 from ldcodec.decoder.tiles import evenly, tiles_of
 from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
@@ -180,12 +180,19 @@ class SlicedEncoder:
     def _parts(self, index: int, picture: Pixels, spans: list[Span]) -> Iterator["_Part"]:
         told, header = begun("slice", len(spans)), self._header(index)
         analysed = (latents for group in groups(spans) for latents in self._latents(index, picture, group))
-        for span, latents in zip(spans, ahead(analysed), strict=True):  # analysed while others are coded
+
+        def coded(item: tuple[Span, Latents]) -> _Part:
+            span, latents = item
             piece, parsed = code_slice(latents, coded_rows(span, self.width, self.height), self.model)
             outlook = outlook_of(latents, parsed, piece.payload, self.model)
-            part = _Part(piece, outlook, losses(self.picture, parsed, header, span, self.model))
-            told()
-            yield part
+            return _Part(piece, outlook, losses(self.picture, parsed, header, span, self.model))
+
+        columns = layout.latent_size(self.width, self.height)[1]
+        threads = at_once(self.model, len(spans), max(span.rows for span in spans) * columns)
+        with self.model.integers.arithmetic.beside():  # slices are analysed while others are coded
+            for part in map_in_threads(coded, zip(spans, ahead(analysed), strict=True), threads):
+                told()
+                yield part
 
     def _latents(self, index: int, picture: Pixels, group: list[Span]) -> Iterator[Latents]:
         """The latents of neighbouring slices, which are analysed, and with effort refined, together."""

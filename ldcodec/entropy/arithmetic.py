@@ -26,10 +26,13 @@ class Arithmetic(Protocol):
 
     @property
     def parallel(self) -> bool:
-        """Whether parsing slices in several threads pays; they then share the threads of PyTorch."""
+        """Whether parsing slices in several threads pays."""
 
     def exact(self) -> AbstractContextManager[object]:
         """A context in which nothing reduces precision (autocast) or records gradients."""
+
+    def beside(self) -> AbstractContextManager[object]:
+        """A context in which other threads compute as well, so that products should not take several cores."""
 
     def array(self, values: NDArray[Any]) -> Array:
         """Copy whole numbers into a new, contiguous array."""
@@ -63,10 +66,16 @@ class NumpyArithmetic:
     """NumPy on the CPU."""
 
     name = "NumPy"
-    parallel = False  # the BLAS behind NumPy's matrix products has its own threads
+    parallel = True
 
     def exact(self) -> AbstractContextManager[object]:
         return nullcontext()
+
+    def beside(self) -> AbstractContextManager[object]:
+        from threadpoolctl import threadpool_limits
+
+        limit: AbstractContextManager[object] = threadpool_limits(1, "blas")
+        return limit
 
     def array(self, values: NDArray[Any]) -> Array:
         return np.array(values, np.float64)

@@ -16,6 +16,7 @@ from ldcodec.bitstream.layout import Header, latent_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import (
     DENOISER_HALO,
+    PARSED_AT_ONCE,
     REFINED_MARGIN,
     REFINED_SIDE,
     TILE,
@@ -35,7 +36,7 @@ PROGRAM = 250e6  # interpreter, libraries and weights
 TORCH = 300e6  # beyond that, for refinement alone
 TILED = 120e6  # weights in the form for tiles
 CODING = 29e3  # each latent position of a slice while it is coded
-PARSING = 17e3  # each latent position of a slice while it is parsed
+PARSING = 28e3  # each latent position of a slice while it is parsed, with what is kept of freed memory
 ANALYSED = 2.6e3  # each latent position of a row of tiles, analysed, and of that before it
 KEPT = 2.3e3  # each latent position of the rows that tiles need
 TILE_POSITION = 20e3  # each latent position of a tile and its halo
@@ -46,9 +47,7 @@ OPENED = (
 )
 LAID = 16  # each pixel of patches, of 8 bits
 PNG_RATIO = 1032  # bytes of a PNG's rows that one byte of its file can hold at most, a limit of deflate
-# glibc's M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD, and their values
-KEEPING = (-1, 1 << 30), (-2, 1 << 26), (-3, 1 << 25)
-RETURNING = (-1, 1 << 20), (-2, 1 << 17), (-3, 1 << 20)
+MALLOC = (-1, 1 << 28), (-2, 1 << 24), (-3, 12 << 20)  # glibc's M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -79,7 +78,7 @@ class Limits:
         self._check_pixels(width, height)
         if problem:
             raise PictureError(problem)
-        manage_memory(is_large(width, height))
+        keep_memory()
         effort, config = 1, None
         if settings is not None and not settings.target.lossless:
             effort, config = settings.effort, config_of(weights)
@@ -107,7 +106,7 @@ class Limits:
         if weights is None or config is None:  # loading the model will report why
             return
         _check_payloads(source, weights)
-        manage_memory(is_large(header.width, header.height))
+        keep_memory()
         needed = decoding_memory(header, source.spans, config.synthesis.halo + DENOISER_HALO, shown)
         self.check_memory(needed + patching_memory(source))
 
@@ -207,7 +206,7 @@ def encoding_memory(width: int, height: int, spans: list[Span], effort: int, hal
         return PROGRAM + max(ONE_PASS * width * height, refining)
     strip = min(rows, TILE) * columns * ANALYSED
     tile = _seen(rows, halo) * _seen(columns, halo) * TILE_POSITION
-    work = TILED + strip + _largest(spans, columns) * CODING + max(tile, refining)  # one slice is coded meanwhile
+    work = TILED + strip + _at_once(spans, columns) * CODING + max(tile, refining)  # slices are coded meanwhile
     return max(OPENED * wide * width * height, PROGRAM + 3 * wide * width * height + work)
 
 
@@ -219,7 +218,7 @@ def decoding_memory(header: Header, spans: list[Span], halo: int, shown: int) ->
     rows, columns = latent_size(header.width, header.height)
     if not is_large(header.width, header.height):
         return PROGRAM + ONE_PASS * header.width * header.height
-    parsing = _largest(spans, columns) * PARSING
+    parsing = _at_once(spans, columns) * PARSING
     height = _seen(rows, halo)
     kept = (height + max(span.rows for span in spans)) * columns * KEPT
     tile = height * _seen(columns, halo) * TILE_POSITION
@@ -245,21 +244,22 @@ def _seen(length: int, halo: int) -> int:
     return min(length, -(-length // -(-length // TILE)) + 2 * halo)
 
 
-def _largest(spans: list[Span], columns: int) -> int:
-    return max(span.rows for span in spans) * columns
+def _at_once(spans: list[Span], columns: int) -> int:
+    """Latent positions that are parsed or coded at once, where there are as many threads."""
+    largest = max(span.rows for span in spans) * columns
+    return largest * max(1, min(len(spans), PARSED_AT_ONCE // largest))
 
 
-def manage_memory(large: bool) -> None:
-    """Tell glibc, for the rest of the process, what to do with freed memory; elsewhere this does nothing.
+def keep_memory() -> None:
+    """Make glibc keep freed memory for the next arrays, but for blocks of 12 MB and more; elsewhere this does nothing.
 
     By itself it gives freed blocks of a megabyte back to the system at first, which must then fill as many pages with
-    zeros for the next array: a tenth of the time of a small picture. Later it keeps blocks of up to 32 MB, which slices
-    and tiles consist of, in pieces that do not fit the next slice: 1.2 GB instead of 0.8 at the peak of a slice of 3
-    megapixels. So small pictures keep everything, and large ones no block of a megabyte and more.
+    zeros for the next array: a tenth of the time of a small picture, a quarter of that of a large one. Later it keeps
+    blocks of up to 32 MB, which slices and tiles consist of, in pieces that do not fit the next slice.
     """
     with suppress(OSError, AttributeError, TypeError):
         options = ctypes.CDLL(None).mallopt
-        for option, size in RETURNING if large else KEEPING:
+        for option, size in MALLOC:
             options(option, size)
 
 

@@ -64,6 +64,11 @@ class Model:
         """The coder of the files that it writes."""
         return self.coders[self.parse_id]
 
+    @property
+    def threads(self) -> int:
+        """Those that PyTorch may use."""
+        return torch.get_num_threads()
+
 
 def parse_id(tensors: dict[str, Tensor]) -> bytes:
     """The parse id (8 bytes) of a model's tensors; see `entropy.weights.parse_ids`."""

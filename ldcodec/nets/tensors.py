@@ -1,7 +1,7 @@
 """The `Arithmetic` of the integer rate model in PyTorch, on a CPU or a GPU."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,9 @@ class TorchArithmetic:
 
     def exact(self) -> AbstractContextManager[object]:
         return _exact(self.device.type)
+
+    def beside(self) -> AbstractContextManager[object]:
+        return nullcontext()  # whoever makes threads sets how many PyTorch has in each (`decoder.threads`)
 
     def array(self, values: NDArray[Any]) -> Tensor:
         return torch.tensor(np.ascontiguousarray(values), dtype=torch.float64, device=self.device)
