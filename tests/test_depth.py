@@ -27,13 +27,13 @@ from ldcodec.errors import DamagedError, FormatError, LdcodecWarning, PictureErr
 from ldcodec.jobs.limits import decoding_memory, encoding_memory
 from ldcodec.nets.model import Model
 from ldcodec.pictures import brightness
-from ldcodec.pictures.codepoints import ADOBE_CURVE, ADOBE_RGB, PRIMARIES, CodePoints
+from ldcodec.pictures.codepoints import ADOBE_CURVE, ADOBE_RGB, CURVES, PRIMARIES, CodePoints
 from ldcodec.pictures.colour import shown
 from ldcodec.pictures.exif import ORIENTATION, without_orientation
 from ldcodec.pictures.metadata import strip
 from ldcodec.pictures.notes import Notes
 from ldcodec.pictures.picture import Picture, Pixels, at_depth
-from ldcodec.pictures.profiles import made
+from ldcodec.pictures.profiles import made, space
 from ldcodec.pictures.read import from_image, read
 from ldcodec.pictures.write import write
 from tests.commands import TARGET, TINY, Call
@@ -190,6 +190,21 @@ def test_an_image_that_was_loaded_is_taken_as_it_is(tmp_path: Path) -> None:
     with pytest.warns(LdcodecWarning, match="its 16-bit samples are reduced to 8 bits"):
         found = from_image(image)
     assert found.depth == 8 and found.pixels[0, 0].tolist() == [1, 2, 3]
+
+
+def test_profiles_of_grey_with_alpha() -> None:
+    """Pillow takes 16 bits of it for colours, which a profile of grey does not fit."""
+    icc, file = made(CURVES[8], None, "Linear grey"), io.BytesIO()
+    write(Picture(values(5, 7), values(5, 7), icc, depth=16), file, "PNG")
+    with warnings.catch_warnings(action="error"):
+        found = read(io.BytesIO(file.getvalue()))
+    assert found.grey and found.icc == icc
+    place = file.getvalue().index(b"iCCP") - 4
+    gamma = struct.pack(">I4sI", 4, b"gAMA", 100_000)
+    linear = file.getvalue()[:place] + gamma + struct.pack(">I", zlib.crc32(gamma[4:])) + file.getvalue()[place:]
+    end = place + 16 + 12 + int.from_bytes(file.getvalue()[place : place + 4], "big")
+    found = read(io.BytesIO(linear[: place + 16] + linear[end:]))
+    assert found.icc is not None and space(found.icc) == b"GRAY"
 
 
 def test_16_bits_that_pillow_keeps_in_no_way_are_told() -> None:

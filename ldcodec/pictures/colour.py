@@ -42,14 +42,16 @@ class Colours:
     narrow: bool = False
 
 
-def declared(image: Image.Image, file: Findings, tags: bytes | None) -> Colours:
+def declared(image: Image.Image, file: Findings, tags: bytes | None, grey: bool | None = None) -> Colours:
     """What the colours of a Pillow image are: the one place that decides.
 
-    file: what its file says beside what Pillow tells; tags: its Exif. In this order: PNG's cICP; an ICC profile; nclx;
+    file: what its file says beside what Pillow tells; tags: its Exif; grey: whether its samples are, None to go by its
+    mode. In this order: PNG's cICP; an ICC profile; nclx;
     PNG's sRGB; PNG's gAMA and cHRM, or the like in TIFF; Exif's Adobe RGB. Where nothing is said, they are sRGB. Warns
     of what is damaged or not known.
     """
-    grey = image.mode in GREY_MODES or image.mode.startswith("I")
+    if grey is None:
+        grey = image.mode in GREY_MODES or image.mode.startswith("I")
     icc = image.info.get("icc_profile") or file.icc or raw_profile(image, "icc") or raw_profile(image, "icm")
     points = file.code_points or _nclx(image)
     if image.mode in SPACES:

@@ -78,7 +78,8 @@ def _picture(image: Image.Image) -> Picture:
     inverted = kinds.is_white_zero(image)
     deep = samples.loaded(image, file)
     texts = metadata.collect(image, file)
-    colours = colour.declared(image, file, texts.exif)
+    grey = None if deep is None else deep.grey  # Pillow opens grey of 16 bits with alpha as RGBA
+    colours = colour.declared(image, file, texts.exif, grey)
     if deep is None:
         opaque, transparency = alpha.split(texts.turned(image), file.bits)
         pixels, colours = colour.plain(opaque, colours)

@@ -39,6 +39,11 @@ class Deep:
     white: int
     bits: int
 
+    @property
+    def grey(self) -> bool:
+        """Whether samples are grey, with alpha or without."""
+        return self.values.shape[2:] in ((), (2,))
+
 
 class _Passes(NamedTuple):
     """The raw modes of two passes; one alone where the first keeps all bytes. associated: colours times alpha."""
