@@ -35,8 +35,8 @@ from ldcodec.jobs.messages import Console
 PROGRAM = 250e6  # interpreter, libraries and weights
 TORCH = 300e6  # beyond that, for refinement alone
 TILED = 120e6  # weights in the form for tiles
-CODING = 29e3  # each latent position of a slice while it is coded
-PARSING = 28e3  # each latent position of a slice while it is parsed, with what is kept of freed memory
+CODING = 35e3  # each latent position of a slice while it is coded, with what is kept of freed memory
+PARSING = 28e3  # each latent position of a slice while it is parsed
 ANALYSED = 2.6e3  # each latent position of a row of tiles, analysed, and of that before it
 KEPT = 2.3e3  # each latent position of the rows that tiles need
 TILE_POSITION = 20e3  # each latent position of a tile and its halo
