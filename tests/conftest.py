@@ -89,8 +89,13 @@ def tiny_networks(config: Config = TINY) -> Networks:
         if networks.rate.fineness is not None:
             networks.rate.fineness.out.weight.add_(torch.randn_like(networks.rate.fineness.out.weight), alpha=0.1)
         if networks.analysis.tuned8 is not None and networks.analysis.tuned16 is not None:
-            for layer in (networks.analysis.tuned8.out, networks.analysis.tuned16.out, networks.analysis.head):
-                layer.weight.add_(torch.randn_like(layer.weight), alpha=0.5)
+            layers = (
+                (networks.analysis.tuned8.out, 0.5),
+                (networks.analysis.tuned16.out, 0.5),
+                (networks.analysis.head, 0.03),
+            )
+            for layer, amount in layers:
+                layer.weight.add_(torch.randn_like(layer.weight), alpha=amount)
     return networks.eval()
 
 
