@@ -21,7 +21,7 @@ import ldcodec
 from ldcodec import cli
 from ldcodec.bitstream import slices
 from ldcodec.decoder import threads, tiles
-from ldcodec.encoder import patching, sliced
+from ldcodec.encoder import drafting, patching, sliced
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.modelfiles import find_file
 from ldcodec.errors import ModelError
@@ -238,6 +238,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat small pictures like large ones: tiles of 128 pixels, slices of about 128 rows, nothing in one pass."""
     monkeypatch.setattr(tiles, "TILE", 8)
     monkeypatch.setattr(sliced, "TILE", 8)
+    monkeypatch.setattr(drafting, "TILE", 8)
     monkeypatch.setattr(slices, "WHOLE_AREA", 0)
     monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))
 

@@ -55,7 +55,7 @@ with atheris.instrument_imports(include=["ldcodec"]):
 
 GOLDEN = Path(__file__).parent / "golden"
 LARGEST_SIDE = 96  # pixels, so that an execution takes a few milliseconds
-KINDS = ("iccp", "exif", "xmpp", "iptc", "text", "dpis", "grey", "ALPH", "PTCH", "WEBP", "PNGI")
+KINDS = ("iccp", "exif", "xmpp", "iptc", "text", "dpis", "grey", "drft", "ALPH", "PTCH", "WEBP", "PNGI")
 PAYLOAD, CHUNK, VIEW = 1, 2, 3  # first bytes of inputs; with any other, the input is a whole file
 
 

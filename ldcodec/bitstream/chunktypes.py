@@ -14,6 +14,7 @@ IPTC = "iptc"
 TEXTS = "text"
 RESOLUTION = "dpis"
 NEUTRAL = "grey"  # red, green and blue are equal everywhere
+DRAFTED = "drft"  # squares that are drawn as in a draft
 ALPHA = "ALPH"
 PATCHES = "PTCH"  # blocks that are stored exactly
 BRIGHT = "CICP"  # samples are coded by PQ or HLG
@@ -22,7 +23,7 @@ PNG = "PNGI"
 
 WHOLE_PICTURES = frozenset({WEBP, PNG})  # the whole picture, stored losslessly; the file has no latent
 CRITICAL = WHOLE_PICTURES | {ALPHA, BRIGHT, PATCHES}  # a reader that does not know one of these must refuse the file
-DEFINED = CRITICAL | {ICC, EXIF, XMP, IPTC, TEXTS, RESOLUTION, NEUTRAL}
+DEFINED = CRITICAL | {ICC, EXIF, XMP, IPTC, TEXTS, RESOLUTION, NEUTRAL, DRAFTED}
 
 NO_MODEL = bytes(8)  # parse id of a file that needs no model
 EXIF_MARK = b"Exif\0\0"  # precedes Exif data in JPEG files and in Pillow; chunks store Exif without it

@@ -16,6 +16,7 @@ from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.threads import map_in_threads
 from ldcodec.entropy.integer import Parsed
 from ldcodec.errors import DamagedError
+from ldcodec.pictures.patches import Mask
 
 Use = TypeVar("Use")
 
@@ -40,6 +41,7 @@ class Latent:
         salvage: bool = False,
         keep_all: bool = False,
         depth: int | None = None,
+        drafted: Mask | None = None,
     ) -> None:
         """Prepare to parse an open file with its model; nothing is read yet.
 
@@ -48,11 +50,12 @@ class Latent:
         salvage: replace a damaged slice by a blank one and list it in `damaged` instead of raising DamagedError.
         keep_all: keep the slices above a window too, at 8 bytes per latent element.
         depth: bits a sample in which the picture is wanted, None for as many as the file says; `header` has them.
+        drafted: the squares that are drawn as in a draft (`pictures.squares`), None for none; kept here for who draws.
 
         Raises ModelError for a file of another model.
         """
         coder_of(source.header, model)
-        self.source, self.model = source, model
+        self.source, self.model, self.drafted = source, model, drafted
         drawn = replace(source.header, grey=source.layout.drawn_grey)
         self.header = replace(drawn, depth=depth or drawn.depth)
         self.rows, self.columns = latent_size(source.header.width, source.header.height)

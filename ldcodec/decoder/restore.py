@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ldcodec.bitstream.chunktypes import CRITICAL
+from ldcodec.bitstream.chunktypes import CRITICAL, DRAFTED
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.reader import MAX_LISTED, Damage, Reader
 from ldcodec.bitstream.slices import PIXELS, Area
@@ -17,8 +17,10 @@ from ldcodec.diffusion.samplers import OnStep
 from ldcodec.errors import DamagedError, LdcodecWarning, SalvageableError, SalvageWarning
 from ldcodec.pictures import chunks
 from ldcodec.pictures.colour import in_8_bits
-from ldcodec.pictures.patches import Patches
+from ldcodec.pictures.patches import Mask, Patches
 from ldcodec.pictures.picture import Picture, Pixels, at_depth
+
+SIZED = CRITICAL | {DRAFTED}  # chunks that a picture of another size cannot have
 
 FindModel = Callable[[bytes], DecoderModel]
 
@@ -40,10 +42,10 @@ def restore(
     extra = _verified_chunks(source, request)
     if source.lossless:
         return _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
-    alpha, patches = _planes(source, extra)  # first, so that bad ones are refused before the long work
+    alpha, patches, drafted = _planes(source, extra)  # first, so that bad ones are refused before the long work
     model = find_model(source.header.parse_id)
     _warn_of_steps(model, settings)
-    latent = Latent(source, model, request.salvage, depth=_drawn_depth(extra, request))
+    latent = Latent(source, model, request.salvage, False, _drawn_depth(extra, request), drafted)
     pixels = _pixels(latent, patches, settings, request, on_step)
     if latent.damaged:
         warnings.warn(_loss(latent, settings, request), SalvageWarning, stacklevel=3)
@@ -62,19 +64,19 @@ def restore_each(
     if model is None:
         yield _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
         return
-    alpha, patches = _planes(source, extra)
-    latent = Latent(source, model, keep_all=len(variants) > 1, depth=_drawn_depth(extra, request))
+    alpha, patches, drafted = _planes(source, extra)
+    latent = Latent(source, model, False, len(variants) > 1, _drawn_depth(extra, request), drafted)
     for settings in variants:
         yield _complete(_pixels(latent, patches, settings, request, None), extra, request, alpha)
 
 
 def misfits(source: Reader) -> list[Damage]:
-    """List the chunks with pixels whose size differs from that in the header. Nothing is decoded.
+    """List the chunks with pixels or squares that do not fit the size in the header. No pixels are decoded.
 
     Raises DamagedError for a truncated or altered chunk.
     """
     size = source.header.width, source.header.height
-    numbers = [number for number in range(source.chunk_count) if source.chunk_kind(number) in CRITICAL]
+    numbers = [number for number in range(source.chunk_count) if source.chunk_kind(number) in SIZED]
     problems = [(chunk.kind, chunks.size_problem(chunk, size)) for chunk in map(source.chunk, numbers)]
     return [Damage(f"chunk {kind}", problem) for kind, problem in problems if problem is not None]
 
@@ -139,8 +141,9 @@ def _drawn_depth(extra: Container, request: Request) -> int | None:
     return None if chunks.bright(extra) is not None else request.depth
 
 
-def _planes(source: Reader, extra: Container) -> tuple[Pixels | None, Patches | None]:
-    return chunks.alpha(extra), chunks.patches_of(extra, source.layout.drawn_grey)
+def _planes(source: Reader, extra: Container) -> tuple[Pixels | None, Patches | None, Mask | None]:
+    """The alpha plane of a file, its patches, and which squares are drawn as in a draft. Raises DamagedError."""
+    return chunks.alpha(extra), chunks.patches_of(extra, source.layout.drawn_grey), chunks.drafted_of(extra)
 
 
 def _warn_of_steps(model: DecoderModel, settings: DecodeSettings) -> None:

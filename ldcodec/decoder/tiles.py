@@ -8,10 +8,12 @@ pass over the whole picture, within one level.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.slices import DENOISER_HALO, PIXELS, TILE, Area, is_large, meeting
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.progress import begun
@@ -23,7 +25,11 @@ from ldcodec.diffusion.posterior import Array, Condition
 from ldcodec.diffusion.samplers import OnStep, evaluations
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
 from ldcodec.entropy.trellis import reconstructed
+from ldcodec.pictures.patches import Mask
 from ldcodec.pictures.picture import Pixels, kind_of, white_at
+from ldcodec.pictures.squares import SQUARE
+
+DRAFTED_AT_ONCE = 1024  # blocks, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,10 @@ def picture_of(latent: Latent, settings: DecodeSettings, on_step: OnStep | None 
     """Render the whole picture, in one pass or tile by tile: (H, W, 3), or (H, W) if grey, as `latent.header` says."""
     header = latent.header
     if not is_large(header.width, header.height):
-        known = condition(latent.window(Area(0, latent.rows, 0, latent.columns)), header, latent.model)
-        return render(known, header, latent.model, settings, _told(on_step, latent.model, settings))
+        whole = Area(0, latent.rows, 0, latent.columns)
+        parsed, told = latent.window(whole), _told(on_step, latent.model, settings)
+        drawn = render(condition(parsed, header, latent.model), header, latent.model, settings, told)
+        return drafted_over(drawn, drafts_of(latent.drafted, parsed, whole, whole), header, latent.model)
     return region_of(latent, Area(0, header.height, 0, header.width), settings)
 
 
@@ -81,13 +89,20 @@ def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator
         for top, bottom in evenly(first, last, TILE)
         for start, end in evenly(left, right, TILE)
     ]
-    conditions = (condition(latent.window(_window(latent, tile, halo)), latent.header, latent.model) for tile in tiles)
+
+    def known_of(tile: Area) -> tuple[Condition[Array], Drafts]:
+        window = _window(latent, tile, halo)
+        parsed = latent.window(window)
+        drafts = drafts_of(latent.drafted, parsed, window, tile)
+        return condition(parsed, latent.header, latent.model), drafts
+
     told = begun("tile", len(tiles))
     with latent.model.integers.arithmetic.beside():  # slices are parsed while tiles are drawn
-        for tile, known in zip(tiles, ahead(conditions), strict=True):
+        for tile, (known, drafts) in zip(tiles, ahead(map(known_of, tiles)), strict=True):
             drawn = Area(*(PIXELS * edge for edge in tile))
             place = drawn.within(region)
-            yield place, _tile(latent, tile, known, halo, settings)[place.inside(drawn)]
+            pixels = _tile(latent, tile, known, halo, settings)
+            yield place, drafted_over(pixels, drafts, latent.header, latent.model)[place.inside(drawn)]
             told()
 
 
@@ -135,8 +150,49 @@ def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels
     return pixels
 
 
+class Drafts(NamedTuple):
+    """Blocks with squares that are drawn as in a draft.
+
+    rows, columns: of the blocks in what is drawn, [n]; squares: which of their four, [n, 2, 2]; steps: their latents
+    in steps, [M, n].
+    """
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    squares: Mask
+    steps: NDArray[np.float32]
+
+
+def drafts_of(wanted: Mask | None, parsed: Parsed, window: Area, tile: Area) -> Drafts:
+    """The blocks of a tile with squares that are wanted as in a draft (`pictures.squares`); None wants none.
+
+    parsed: the latent of the window, in which the tile lies.
+    """
+    squares = np.zeros((0, 0, 2, 2), np.bool_) if wanted is None else wanted
+    squares = squares[tile.top : tile.bottom, tile.left : tile.right]
+    rows, columns = np.nonzero(squares.any((2, 3)))
+    place = np.s_[:, rows + tile.top - window.top, columns + tile.left - window.left]
+    chosen = Parsed(parsed.symbols[place], parsed.mean[place], parsed.index[place], parsed.kind[place])
+    return Drafts(rows, columns, squares[rows, columns], in_steps(chosen))
+
+
+def drafted_over(pixels: Pixels, drafts: Drafts, header: Header, model: DecoderModel) -> Pixels:
+    """Draw squares over pixels (H, W, 3) or (H, W) by the linear shortcut alone, in place, and return these."""
+    networks, blocks = model.networks, list(zip(drafts.rows, drafts.columns, drafts.squares, strict=True))
+    for first in range(0, len(blocks), DRAFTED_AT_ONCE):
+        latent = networks.array(drafts.steps[None, :, None, first : first + DRAFTED_AT_ONCE])
+        strip = networks.preview(latent, quality_of(header, model), 1)[0]
+        shown = networks.levels(strip, header.grey, white_at(header.depth))
+        for number, (y, x, squares) in enumerate(blocks[first : first + DRAFTED_AT_ONCE]):
+            block = pixels[PIXELS * y : PIXELS * (y + 1), PIXELS * x : PIXELS * (x + 1)]
+            height, width = block.shape[:2]
+            meant = squares.repeat(SQUARE, 0).repeat(SQUARE, 1)[:height, :width]
+            block[meant] = shown[:height, PIXELS * number :][:, :width][meant]
+    return pixels
+
+
 def in_steps(parsed: Parsed) -> NDArray[np.float32]:
-    """A parsed latent in quantisation steps, [M, h, w]: what means and symbols say, near enough for a preview."""
+    """A parsed latent in quantisation steps, [M, h, w] or [M, n]: means and symbols alone, enough for a preview."""
     steps = (parsed.mean + reconstructed(parsed.symbols, parsed.kind)).astype(np.float32)
     steps *= np.float32(2.0**-LATENT_BITS)
     return steps

@@ -6,6 +6,7 @@ coding, and where the error weighs more than the bits of the exact pixels, these
 many bits when they are exact, hardly ever have such blocks (docs/experiments.md has the figures behind the bounds).
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -118,8 +119,8 @@ def exact_bits(blocks: Blocks) -> NDArray[np.float64]:
     subtracted, as in WebP, each with the entropy of what occurs in the block.
     """
     colours = blocks.shape[-1]
-    entropy, distinct = _entropy((blocks << 8 * np.arange(colours, dtype=np.int32)).sum(-1, dtype=np.int32))
-    least = entropy + 8 * colours * distinct
+    entropy, count = _entropy(_as_one(blocks))
+    least = entropy + 8 * colours * count
     if colours > 1:
         blocks = np.concatenate([blocks[..., 1:2], blocks[..., ::2] - blocks[..., 1:2]], -1)
     for axis in (1, 2):
@@ -129,9 +130,20 @@ def exact_bits(blocks: Blocks) -> NDArray[np.float64]:
     return bits
 
 
+def distinct(blocks: Pixels) -> NDArray[np.intp]:
+    """How many different colours each of some blocks [n, h, w, C] has: [n]."""
+    return _entropy(_as_one(blocks.astype(np.int32)))[1]
+
+
+def _as_one(blocks: Blocks) -> Blocks:
+    """The colours of pixels [..., C], values of 0..255, each as one number: [...]."""
+    one: Blocks = (blocks << 8 * np.arange(blocks.shape[-1], dtype=np.int32)).sum(-1, dtype=np.int32)
+    return one
+
+
 def _entropy(values: Blocks) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """The bits of an ideal code of the values of each block, [n, 16, 16], and how many different ones it has: [n]."""
-    ordered = np.sort(values.reshape(len(values), -1), 1)
+    ordered = np.sort(values.reshape(len(values), math.prod(values.shape[1:])), 1)
     size = ordered.shape[1]
     first = np.ones_like(ordered, np.bool_)
     first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]

@@ -39,9 +39,9 @@ class Coded:
 
     @property
     def payload(self) -> int:
-        """Bytes that the colours take: the slices' payloads and the patches, without header and other chunks."""
-        patches = self.container.chunk(chunktypes.PATCHES) or b""
-        return sum(len(piece.payload) for piece in self.container.slices) + len(patches)
+        """Bytes that the colours take: the slices' payloads, patches and drafted squares, without all the rest."""
+        beside = (self.container.chunk(kind) or b"" for kind in (chunktypes.PATCHES, chunktypes.DRAFTED))
+        return sum(len(piece.payload) for piece in self.container.slices) + sum(map(len, beside))
 
 
 File = TypeVar("File", bound=Coded)

@@ -23,6 +23,7 @@ from ldcodec.decoder.progress import begun
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.threads import ahead, map_in_threads
 from ldcodec.decoder.tiles import evenly, tiles_of
+from ldcodec.encoder.drafting import Cells, strange_cells, with_drafts
 from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
 from ldcodec.encoder.masking import Weights, even, visual
@@ -144,14 +145,19 @@ class SlicedEncoder:
         parts = list(self._parts(index, self.picture, self.spans))
         taken = chosen(self.picture, np.concatenate([part.lost for part in parts]), index)
         if not taken.any():
-            return self._file(index, parts, self.chunks)
+            return with_drafts(self._file(index, parts, self.chunks), self.picture, self._strange, taken, self.model)
         smooth, stored = patch(self.picture, taken)
         rows = np.flatnonzero(taken.any(1))
         sight = self.model.networks.config.analysis.halo + (REFINED_MARGIN if self.effort > 1 else 0)
         numbers = meeting(self.spans, int(rows[0]) - sight, int(rows[-1]) + 1 + sight)
         again = self._parts(index, smooth, [self.spans[number] for number in numbers])
         parts[numbers[0] : numbers[-1] + 1] = again
-        return self._file(index, parts, (*self.chunks, stored))
+        coded = self._file(index, parts, (*self.chunks, stored))
+        return with_drafts(coded, self.picture, self._strange, taken, self.model)
+
+    @cached_property
+    def _strange(self) -> Cells:
+        return strange_cells(self.picture)
 
     def _file(self, index: int, parts: list["_Part"], extra: tuple[Chunk, ...]) -> Coded:
         file = Container(self._header(index), tuple(part.piece for part in parts), extra)
@@ -160,7 +166,8 @@ class SlicedEncoder:
 
     def psnr(self, coded: Coded) -> float:
         """PSNR in dB of the picture that a decoder makes of a file with default settings."""
-        latent = Latent(Reader(io.BytesIO(coded.data)), self.model)
+        drafted = chunks.drafted_of(coded.container)
+        latent = Latent(Reader(io.BytesIO(coded.data)), self.model, drafted=drafted)
         stored, total = chunks.patches_of(coded.container, self.picture.ndim == 2), 0.0
         for place, pixels in tiles_of(latent, Area(0, self.height, 0, self.width), DecodeSettings()):
             if stored is not None:

@@ -13,6 +13,8 @@ from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.bitstream.slices import Area, Span
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
+from ldcodec.decoder.tiles import drafted_over, drafts_of
+from ldcodec.encoder.drafting import Cells, strange_cells, with_drafts
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
 from ldcodec.encoder.masking import Weights
@@ -93,12 +95,16 @@ class PictureEncoder:
         coded, span = self.write(self.latents(index)), Span(0, self._slice_rows())
         lost = losses(self.picture, coded.parsed, coded.container.header, span, self.model)
         taken = chosen(self.picture, lost, index)
-        if not taken.any():
-            return coded
-        smooth, stored = patch(self.picture, taken)
-        extra = (*self.chunks, stored)
-        rest = PictureEncoder(smooth, self.model, extra, self.effort, self.weights, self.depth, self.tuning)
-        return rest.write(rest.latents(index))
+        if taken.any():
+            smooth, stored = patch(self.picture, taken)
+            extra = (*self.chunks, stored)
+            rest = PictureEncoder(smooth, self.model, extra, self.effort, self.weights, self.depth, self.tuning)
+            coded = rest.write(rest.latents(index))
+        return with_drafts(coded, self.picture, self._strange, taken, self.model)
+
+    @cached_property
+    def _strange(self) -> Cells:
+        return strange_cells(self.picture)
 
     def write(self, latents: Latents) -> CodedWhole:
         """Code latents as a file. From here on everything is exact: equal latents give equal files on every machine."""
@@ -111,6 +117,9 @@ class PictureEncoder:
         """PSNR in dB of the picture that a decoder makes of a file with default settings."""
         header = replace(coded.container.header, grey=self.picture.ndim == 2)  # drawn as what was coded
         decoded = render(condition(coded.parsed, header, self.model), header, self.model, DecodeSettings())
+        whole = Area(0, self.rows, 0, self.columns)
+        drafts = drafts_of(chunks.drafted_of(coded.container), coded.parsed, whole, whole)
+        drafted_over(decoded, drafts, header, self.model)
         stored = chunks.patches_of(coded.container, header.grey)
         if stored is not None:
             stored.laid(decoded, Area(0, self.height, 0, self.width))

@@ -11,11 +11,11 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.errors import DamagedError
-from ldcodec.pictures import codepoints, patches, planes
+from ldcodec.pictures import codepoints, patches, planes, squares
 from ldcodec.pictures.codepoints import CodePoints
 from ldcodec.pictures.guard import warn
 from ldcodec.pictures.notes import Notes
-from ldcodec.pictures.patches import Patches
+from ldcodec.pictures.patches import Mask, Patches
 from ldcodec.pictures.picture import Picture, Pixels, scaled, white_at, white_of
 
 Content = TypeVar("Content")
@@ -89,6 +89,12 @@ def patches_of(source: Container, grey: bool) -> Patches | None:
     return None if data is None else patches.unpacked(data, _size(source.header), grey, source.header.depth)
 
 
+def drafted_of(source: Container) -> Mask | None:
+    """Which squares of a picture are drawn as in a draft (`pictures.squares`), None for none. Raises DamagedError."""
+    data = source.chunk(chunktypes.DRAFTED)
+    return None if data is None else squares.unpacked(data, _size(source.header))
+
+
 def lossless(picture: Picture) -> Container:
     """A file that stores every pixel exactly, including the colours of transparent pixels.
 
@@ -148,13 +154,14 @@ def may_beat(pixels: Pixels, size: int) -> bool:
 
 
 def size_problem(chunk: Chunk, size: tuple[int, int]) -> str | None:
-    """What is wrong with the (width, height) that a chunk of pixels claims, in a file of `size`; None if nothing is.
+    """What is wrong with the (width, height) that a chunk of pixels or squares claims in a file of `size`, or None.
 
-    Only the first bytes of the chunk are read. Chunks of other kinds have no size and pass.
+    Of pixels only the first bytes are read. Chunks of other kinds have no size and pass.
     """
     examine = {
         chunktypes.ALPHA: planes.size_problem,
         chunktypes.PATCHES: patches.size_problem,
+        chunktypes.DRAFTED: squares.size_problem,
         chunktypes.WEBP: planes.webp_problem,
         chunktypes.PNG: planes.png_problem,
     }.get(chunk.kind)

@@ -2,15 +2,20 @@
 
 Codes pictures of tests.textures with the default model and decodes them. A finding is printed: a part outside the
 pattern below 20 dB, or a pattern that comes out worse than the linear branch draws it, by 1 dB and below 27 dB. At the
-end come the least figures.
+end come the least figures. For long runs there are small pictures, which take a quarter of a second, and a file from
+which a run that was stopped goes on: `python -m tests.measure.textures --small --count 100000 --state run.json`.
 """
 
 import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ldcodec.bitstream import chunktypes, container
+from ldcodec.bitstream.atomic import replaced
 from ldcodec.codec import decode_array, encode
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.library import load_model
@@ -23,12 +28,13 @@ NEAR, PROMISED = 1.0, 27.0  # dB: a pattern may be worse than a draft by so much
 
 
 class Found(NamedTuple):
-    """PSNR in dB outside and inside the pattern, inside as a draft, and the share of the file that is patches."""
+    """PSNR in dB outside and inside the pattern, inside as a draft; whether patches and drafted squares are stored."""
 
     outside: float
     inside: float
     draft: float
-    patched: float
+    patched: bool
+    drafted: bool
 
     @property
     def bad(self) -> bool:
@@ -37,7 +43,7 @@ class Found(NamedTuple):
 
 def psnr(decoded: Pixels, texture: Hostile, where: str) -> float:
     mask = getattr(texture, where)
-    error = np.square(decoded[mask].astype(float) - texture.pixels[mask]).mean()
+    error = np.square(decoded[mask].astype(float) - texture.pixels[mask]).sum() / max(1, 3 * mask.sum())
     return float(10 * np.log10(255**2 / max(error, 1e-10)))
 
 
@@ -45,9 +51,52 @@ def examined(texture: Hostile, model: EncoderModel, quality: float = 60.0, tune:
     """What becomes of a picture."""
     data = encode(texture.pixels, quality=quality, fallback=False, tune=tune, model=model)
     decoded, draft = (decode_array(data, draft=draft, model=model) for draft in (False, True))
-    patches = container.read(data).chunk(chunktypes.PATCHES) or b""
     inside, as_draft = (psnr(shown, texture, "inside") for shown in (decoded, draft))
-    return Found(psnr(decoded, texture, "outside"), inside, as_draft, len(patches) / len(data))
+    kinds = {chunk.kind for chunk in container.read(data).chunks}
+    patched, drafted = (kind in kinds for kind in (chunktypes.PATCHES, chunktypes.DRAFTED))
+    return Found(psnr(decoded, texture, "outside"), inside, as_draft, patched, drafted)
+
+
+@dataclass
+class Tally:
+    """What was found so far: numbers of pictures, and least and largest figures in dB."""
+
+    options: dict[str, object]  # of the run; another one cannot go on with it
+    count: int = 0
+    bad: int = 0
+    patched: int = 0
+    drafted: int = 0
+    worse: int = 0  # inside than the draft
+    outside: float = 999.0
+    inside: float = 999.0
+    behind: float = 0.0  # the most that a pattern is worse than the draft
+
+    def add(self, found: Found) -> None:
+        self.count += 1
+        self.bad += found.bad
+        self.patched += found.patched
+        self.drafted += found.drafted
+        self.worse += found.inside < found.draft
+        self.outside, self.inside = min(self.outside, found.outside), min(self.inside, found.inside)
+        self.behind = max(self.behind, found.draft - found.inside)
+
+    def __str__(self) -> str:
+        shares = f"{self.patched / self.count:.0%} with patches, {self.drafted / self.count:.0%} with drafted squares"
+        return (
+            f"{self.count} pictures, {shares}, {self.bad} findings\n"
+            f"outside the pattern at least {self.outside:.1f} dB, inside {self.inside:.1f}\n"
+            f"inside worse than the draft in {self.worse / self.count:.0%}, by {self.behind:.1f} dB at most"
+        )
+
+
+def resumed(path: Path | None, options: dict[str, object]) -> Tally:
+    """The tally of a run that was stopped, or of a new one."""
+    if path is None or not path.exists():
+        return Tally(options)
+    tally = Tally(**json.loads(path.read_text()))
+    if tally.options != options:
+        raise SystemExit(f"{path} is of a run with other options: {tally.options}")
+    return tally
 
 
 def main() -> None:
@@ -56,20 +105,22 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--quality", type=float, default=60.0)
     parser.add_argument("--tune", choices=TUNES, default=VISUAL)
+    parser.add_argument("--small", action="store_true", help="pictures of 96×128 to 128×192 instead of 192×256")
+    parser.add_argument("--state", type=Path, help="a file to go on from, written every 100 pictures")
     options = parser.parse_args()
-    model, found = load_model(), []
-    for seed in range(options.first, options.first + options.count):
-        texture = hostile(seed)
-        found.append(examined(texture, model, options.quality, options.tune))
-        if found[-1].bad:
-            outside, inside, draft, _ = found[-1]
-            print(
-                f"{seed}: {texture.kind}: {outside:.1f} dB outside, {inside:.1f} inside, draft {draft:.1f}", flush=True
-            )
-    outside, inside, draft, patched = np.array(found).T
-    print(f"{len(found)} pictures, {(patched > 0).mean():.0%} with patches")
-    print(f"outside the pattern at least {outside.min():.1f} dB, inside {inside.min():.1f}")
-    print(f"inside worse than the draft in {(inside < draft).mean():.0%}, by {(draft - inside).max():.1f} dB at most")
+    chosen = {name: getattr(options, name) for name in ("first", "quality", "tune", "small")}
+    model, tally = load_model(), resumed(options.state, chosen)
+    for seed in range(options.first + tally.count, options.first + options.count):
+        texture = hostile(seed, options.small)
+        found = examined(texture, model, options.quality, options.tune)
+        tally.add(found)
+        if found.bad:
+            figures = f"{found.outside:.1f} dB outside, {found.inside:.1f} inside, draft {found.draft:.1f}"
+            print(f"{seed}: {texture.kind}: {figures}", flush=True)
+        if options.state is not None and (tally.count % 100 == 0 or tally.count == options.count):
+            with replaced(options.state) as temporary:
+                temporary.write_text(json.dumps(asdict(tally)))
+    print(tally)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,129 @@
+"""Squares that come out better as in a draft: a mode decision where a picture holds what no photograph does.
+
+On textures of single pixels the residual branch of the synthesis can do worse than the linear shortcut alone. Whether
+it does, only a real drawing tells, which takes a third of the time of coding. So it is made where the picture itself is
+strange, and photographs pay for nothing but the look at that (docs/experiments.md has the figures).
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ldcodec.bitstream import chunktypes, container, quality
+from ldcodec.bitstream.layout import coded_size
+from ldcodec.bitstream.reader import Chunk, Reader
+from ldcodec.bitstream.slices import PIXELS, TILE, Area
+from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.request import DecodeSettings
+from ldcodec.decoder.tiles import drafted_over, drafts_of, region_of
+from ldcodec.encoder.interface import EncoderModel
+from ldcodec.encoder.patching import distinct
+from ldcodec.encoder.ratecontrol import Coded
+from ldcodec.pictures import squares
+from ldcodec.pictures.patches import Mask
+from ldcodec.pictures.picture import Pixels, at_depth, white_of
+from ldcodec.pictures.squares import SQUARE
+
+CELL = 4  # pixels: side of the cells whose colours are counted
+# Noise and blur give nearly all of the 16 pixels of a cell a colour of their own, unless the cell is flat.
+FEW = 3, 48  # colours of a strange cell at most, and the contrast in one of its channels, of 0..255, at least
+CORNERS = 8, 224  # or these, in all of its channels
+CELLS = 5  # strange ones in a block and the eight around it, from which on it is examined; in photographs, 4
+ROWS = 1024  # pixels: rows that are looked at at once, a multiple of 16
+WORTH = 4.0  # bits that the gain in a square weighs at least; the map takes less than one for each in strange places
+# The gains weigh at least this share of the map's bits. With 1, every map would pay, but more patterns would be drawn
+# worse than a draft does.
+SHARE = 1 / 16
+MAP_BITS = 8 * 13  # of the chunk beside its data
+
+Cells = NDArray[np.intp]
+File = TypeVar("File", bound=Coded)
+
+
+def strange_cells(picture: Pixels) -> Cells:
+    """How many cells of each block of a picture, (H, W, 3) or (H, W), are strange: [⌈H/16⌉, ⌈W/16⌉]."""
+    rows, columns = coded_size(picture.shape[1], picture.shape[0])
+    found = np.zeros((4 * rows, 4 * columns), np.bool_)
+    for top in range(0, len(picture), ROWS):
+        part = _strange(picture[top : top + ROWS])
+        found[top // CELL : top // CELL + part.shape[0], : part.shape[1]] = part
+    counted: Cells = found.reshape(rows, 4, columns, 4).sum((1, 3))
+    return counted
+
+
+def _examined(cells: Cells, taken: Mask) -> Mask:
+    """The blocks in and around which enough cells are strange, except for those that are taken by patches."""
+    counts = np.pad(cells, 1)
+    down = counts[:-2] + counts[1:-1] + counts[2:]
+    examined: Mask = (down[:, :-2] + down[:, 1:-1] + down[:, 2:] >= CELLS) & ~taken
+    return examined
+
+
+def _strange(part: Pixels) -> Mask:
+    """Which cells of a part of a picture have few colours that lie far apart: bool [h/4, w/4]."""
+    height, width = (side // CELL for side in part.shape[:2])
+    part = at_depth(part[: height * CELL, : width * CELL], 8)  # the rest, at two edges, is less than a cell
+    colours = 1 if part.ndim == 2 else part.shape[2]
+    rows = part.reshape(height, CELL, width * CELL * colours)
+    most, least = (ends.reshape(height, width, CELL, colours) for ends in (rows.max(1), rows.min(1)))
+    contrast = most.max(2) - least.min(2)
+    y, x = (contrast.max(-1) >= FEW[1]).nonzero()
+    count = distinct(part.reshape(height, CELL, width, CELL, colours)[y, :, x])
+    found = np.zeros((height, width), np.bool_)
+    found[y, x] = (count <= FEW[0]) | (count <= CORNERS[0]) & (contrast[y, x].min(-1) >= CORNERS[1])
+    return found
+
+
+def with_drafts(coded: File, picture: Pixels, cells: Cells, taken: Mask, model: EncoderModel) -> File:
+    """The file of a picture, with the squares that a draft draws better.
+
+    cells: of `strange_cells`; taken: which blocks are in patches; both [⌈H/16⌉, ⌈W/16⌉].
+    """
+    examined = _examined(cells, taken)
+    if not examined.any():
+        return coded
+    weight = quality.multiplier(quality.fraction(coded.container.header.quality))
+    gains = np.zeros((*examined.shape, 2, 2))
+    latent = Latent(Reader(io.BytesIO(coded.data)), model)
+    for blocks in _parts(examined):
+        gains[blocks.top : blocks.bottom, blocks.left : blocks.right] = weight * _gains(picture, latent, blocks)
+    wanted = (gains > WORTH) & examined[:, :, None, None]
+    chunk = Chunk(chunktypes.DRAFTED, squares.packed(wanted))
+    if gains[wanted].sum() <= SHARE * (MAP_BITS + 8 * len(chunk.data)):
+        return coded
+    file = replace(coded.container, chunks=(*coded.container.chunks, chunk))
+    data = container.write(file)
+    forecast = replace(coded.forecast, overhead=coded.forecast.overhead + len(data) - len(coded.data))
+    return replace(coded, container=file, data=data, forecast=forecast)
+
+
+def _parts(examined: Mask) -> Iterator[Area]:
+    """Rectangles of at most a tile, from top to bottom, that hold all blocks to examine."""
+    for top in range(0, examined.shape[0], TILE):
+        for left in range(0, examined.shape[1], TILE):
+            rows, columns = examined[top : top + TILE, left : left + TILE].nonzero()
+            if len(rows):
+                edges = top + rows.min(), top + rows.max() + 1, left + columns.min(), left + columns.max() + 1
+                yield Area(*map(int, edges))
+
+
+def _gains(picture: Pixels, latent: Latent, blocks: Area) -> NDArray[np.float64]:
+    """By how much the squared error of each square is less in a draft: [h, w, 2, 2], as in `patching.losses`."""
+    place = Area(*(PIXELS * edge for edge in blocks)).within(Area(0, picture.shape[0], 0, picture.shape[1]))
+    original = picture[place.top : place.bottom, place.left : place.right]
+    drawn = region_of(latent, place, DecodeSettings())
+    every = np.ones((blocks.bottom, blocks.right, 2, 2), np.bool_)
+    drafts = drafts_of(every, latent.window(blocks), blocks, blocks)
+    drafted = drafted_over(drawn.copy(), drafts, latent.header, latent.model)
+    rows, columns = blocks.bottom - blocks.top, blocks.right - blocks.left
+    gained = np.zeros((rows * PIXELS, columns * PIXELS), np.float32)
+    for sign, shown in ((1, drawn), (-1, drafted)):
+        error = np.square(np.subtract(shown, original, dtype=np.float32)).reshape(*original.shape[:2], -1).mean(2)
+        gained[: len(error), : error.shape[1]] += sign * error
+    sums = gained.reshape(rows, 2, SQUARE, columns, 2, SQUARE).sum((2, 5), dtype=np.float64)
+    found: NDArray[np.float64] = sums.transpose(0, 2, 1, 3) * (255 / white_of(picture)) ** 2
+    return found

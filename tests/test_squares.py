@@ -1,0 +1,200 @@
+"""Squares that a file wants drawn as in a draft: read by the document, drawn in every way, chosen where they pay."""
+
+import io
+import math
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ldcodec.bitstream import chunktypes, container
+from ldcodec.bitstream.container import Container
+from ldcodec.bitstream.reader import Chunk, Reader
+from ldcodec.codec import decode_array, encode
+from ldcodec.decoder.request import DecodeSettings, Request
+from ldcodec.decoder.restore import misfits, restore_each
+from ldcodec.encoder import drafting
+from ldcodec.encoder.drafting import strange_cells
+from ldcodec.encoder.sliced import SlicedEncoder
+from ldcodec.encoder.whole import PictureEncoder
+from ldcodec.errors import DamagedError
+from ldcodec.nets.model import Model
+from ldcodec.pictures import squares
+from ldcodec.pictures.patches import Mask
+from ldcodec.pictures.picture import Pixels
+from tests.pictures import psnr, texture
+from tests.textures import hostile
+from tests.ways import in_every_way, options_of
+
+pytestmark = pytest.mark.usefixtures("without_patches")
+
+HEIGHT, WIDTH = 150, 201
+SHAPE = 10, 13, 2, 2
+REGION = 37, 29, 120, 60
+WANTED = np.random.default_rng(5).random(SHAPE) < 0.2
+MASKS = {
+    "scattered": WANTED,
+    "one": np.arange(520).reshape(SHAPE) == 77,
+    "the last": np.arange(520).reshape(SHAPE) == 519,
+    "all": np.ones(SHAPE, np.bool_),
+}
+
+
+def pixels_of(wanted: Mask) -> Mask:
+    """The pixels of squares: bool [H, W]."""
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    return wanted[rows // 16, columns // 16, rows % 16 // 8, columns % 16 // 8]
+
+
+def read_by_the_document(data: bytes) -> set[tuple[int, int]]:
+    """Row and column of each square, counted in squares, read as docs/bitstream.md says."""
+    bits = zlib.decompress(data[1:]) if data[0] else data[1:]
+    columns, found = -(-WIDTH // 16), set()
+    for number in range(4 * columns * -(-HEIGHT // 16)):
+        block, square = divmod(number, 4)
+        if bits[number // 8] >> 7 - number % 8 & 1:
+            found.add((block // columns * 2 + square // 2, block % columns * 2 + square % 2))
+    return found
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_reader_written_from_the_document_finds_the_squares(name: str) -> None:
+    wanted = MASKS[name]
+    data = squares.packed(wanted)
+    assert np.array_equal(squares.unpacked(data, (WIDTH, HEIGHT)), wanted)
+    places = ((2 * y + down, 2 * x + across) for y, x, down, across in np.argwhere(wanted).tolist())
+    assert read_by_the_document(data) == set(places)
+
+
+def with_squares(data: bytes, chunk: bytes) -> bytes:
+    known = container.read(data)
+    return container.write(replace(known, chunks=(*known.chunks, Chunk(chunktypes.DRAFTED, chunk))))
+
+
+@pytest.fixture(scope="module", params=["rgb", "grey", "grey in RGB", "deep"])
+def plain(model: Model, request: pytest.FixtureRequest) -> bytes:
+    """A file without such squares."""
+    pixels = texture(HEIGHT, WIDTH)
+    if request.param.startswith("grey"):
+        pixels = np.ascontiguousarray(pixels[:, :, 1])
+    if request.param == "grey in RGB":
+        pixels = np.repeat(pixels[:, :, None], 3, 2)
+    return encode(pixels.astype(np.uint16) * 257 if request.param == "deep" else pixels, quality=60, model=model)
+
+
+@in_every_way
+def test_squares_are_drawn_as_in_a_draft(model: Model, plain: bytes, way: str) -> None:
+    """And all around them is as in a file that names none."""
+    options = options_of(way, REGION)
+    data = with_squares(plain, squares.packed(WANTED))
+    decoded, other = (decode_array(source, model=model, **options) for source in (data, plain))
+    draft = decode_array(plain, draft=True, model=model, request=options.get("request"))
+    x, y, width, height = REGION if way == "region" else (0, 0, WIDTH, HEIGHT)
+    meant = pixels_of(WANTED)[y : y + height, x : x + width]
+    assert np.array_equal(decoded[meant], draft[meant]) and np.array_equal(decoded[~meant], other[~meant])
+    assert np.array_equal(decoded, other) == (way == "draft")
+
+
+def test_previews_are_the_same(model: Model, plain: bytes) -> None:
+    data = with_squares(plain, squares.packed(WANTED))
+    first, second = (decode_array(source, request=Request(scale=4), model=model) for source in (data, plain))
+    assert np.array_equal(first, second)
+
+
+def test_the_viewer_draws_them_too(model: Model, plain: bytes) -> None:
+    data = with_squares(plain, squares.packed(WANTED))
+    settings = [DecodeSettings(), DecodeSettings(2)]
+    for picture, one in zip(restore_each(Reader(io.BytesIO(data)), model, settings, Request()), settings, strict=True):
+        assert np.array_equal(picture.pixels, decode_array(data, model=model, steps=one.steps))
+
+
+HOSTILE = {
+    "nothing": b"",
+    "an unknown coding": b"\2" + bytes(65),
+    "too few bits": b"\0" + bytes(64),
+    "too many bits": b"\0" + bytes(66),
+    "no zlib": b"\1" + bytes(65),
+    "zlib cut short": b"\1" + zlib.compress(bytes(65))[:-1],
+    "a bomb": b"\1" + zlib.compress(bytes(1 << 25)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_wrong_squares_are_refused_in_one_line(model: Model, plain: bytes, name: str) -> None:
+    file = with_squares(plain, HOSTILE[name])
+    with pytest.raises(DamagedError, match="chunk drft: it does not say which squares it means") as caught:
+        decode_array(file, model=model)
+    assert "\n" not in str(caught.value)
+    assert [str(found) for found in misfits(Reader(io.BytesIO(file)))] == [
+        "chunk drft is without a valid map of its squares"
+    ]
+
+
+def without_squares(source: bytes) -> bytes:
+    known: Container = container.read(source)
+    return container.write(
+        replace(known, chunks=tuple(chunk for chunk in known.chunks if chunk.kind != chunktypes.DRAFTED))
+    )
+
+
+@pytest.mark.parametrize("form", ["rgb", "grey", "deep"])
+@pytest.mark.parametrize("kind", [PictureEncoder, SlicedEncoder])
+def test_what_a_draft_draws_better_is_drawn_so(shipped_model: Model, kind: type, form: str) -> None:
+    """A pattern of thin rows, in which the residual branch does harm; the encoder's own figure is that of decoding."""
+    pixels: Pixels = hostile(28, small=True).pixels
+    pixels = np.ascontiguousarray(pixels[:, :, 1]) if form == "grey" else pixels
+    pixels, depth = (pixels.astype(np.uint16) * 257, 16) if form == "deep" else (pixels, 8)
+    encoder = kind(pixels, shipped_model, depth=depth)
+    coded = encoder.code(2457)
+    assert coded.container.chunk(chunktypes.DRAFTED) is not None
+    decoded, before = (decode_array(data, model=shipped_model) for data in (coded.data, without_squares(coded.data)))
+    unit = 20 * math.log10(257 if form == "deep" else 1)  # `psnr` is for levels of 8 bits
+    found, known = (psnr(shown, pixels) + unit for shown in (decoded, before))
+    assert found > known + 0.05 and abs(encoder.psnr(coded) - found) < 0.01
+    assert coded.forecast.size(2457) == pytest.approx(coded.size, abs=16)
+
+
+def test_a_pattern_is_no_worse_than_its_draft(shipped_model: Model) -> None:
+    """It was by 1.5 dB."""
+    texture = hostile(28, small=True)
+    data = encode(texture.pixels, quality=60, fallback=False, model=shipped_model)
+    decoded, draft = (decode_array(data, draft=draft, model=shipped_model) for draft in (False, True))
+    inside = texture.inside
+    assert psnr(decoded[inside], texture.pixels[inside]) > psnr(draft[inside], texture.pixels[inside]) - 0.1
+    before = decode_array(without_squares(data), model=shipped_model)
+    assert psnr(before[inside], texture.pixels[inside]) < psnr(draft[inside], texture.pixels[inside]) - 1
+
+
+def test_photographs_hold_nothing_strange_and_patterns_do() -> None:
+    for seed in range(40):
+        picture = hostile(seed)
+        cells = strange_cells(picture.pixels)
+        natural = ~blocks_of(picture.inside)
+        assert not cells[natural].any()
+        if picture.kind in ("board", "noise", "colours", "mosaic") and np.ptp(picture.pixels[picture.inside], 0).any():
+            assert cells.any() or min(picture.inside.any(0).sum(), picture.inside.any(1).sum()) < 8
+
+
+def blocks_of(inside: Mask) -> Mask:
+    """The blocks that hold any of some pixels."""
+    height, width = inside.shape
+    return np.asarray(inside.reshape(height // 16, 16, width // 16, 16).any((1, 3)))
+
+
+def test_flat_and_smooth_pictures_and_noise_hold_nothing_strange() -> None:
+    ramp = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None], (100, 33, 3))
+    noise = np.random.default_rng(0).integers(0, 256, (130, 50), np.uint8)
+    for picture in (np.full((33, 17), 7, np.uint8), noise[:1, :1], noise[:, :3], ramp, noise):
+        assert not strange_cells(picture).any()
+    assert strange_cells(np.zeros((33, 17), np.uint8)).shape == (3, 2)
+
+
+@pytest.mark.parametrize(("share", "named"), [(1.0, True), (10.0, False)])
+def test_only_what_is_worth_its_bits_is_named(
+    shipped_model: Model, monkeypatch: pytest.MonkeyPatch, share: float, named: bool
+) -> None:
+    """The gains of this picture are twice the bits of its map."""
+    monkeypatch.setattr(drafting, "SHARE", share)
+    coded = PictureEncoder(hostile(28, small=True).pixels, shipped_model).code(2457)
+    assert (coded.container.chunk(chunktypes.DRAFTED) is not None) == named
