@@ -349,6 +349,7 @@ def test_pages_that_go_round_in_circles_have_an_end() -> None:
         read(io.BytesIO(looped), frame=2)
 
 
-def test_files_that_are_compressed_already_are_named() -> None:
+def test_files_that_are_compressed_already_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "LDC"])  # a test before may have added it
     with pytest.raises(PictureError, match=r"an \.ldc file, which is compressed already"):
         read(io.BytesIO(encode(colours(), lossless=True)))

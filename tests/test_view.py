@@ -190,9 +190,9 @@ def test_a_file_is_parsed_once_for_all_choices_and_forgotten_for_one(
         parsed.append(True)
         return parse_slice(*arguments)
 
-    def noted(source: Reader, model: Model, keep_all: bool, depth: int | None) -> Latent:
+    def noted(source: Reader, model: Model, keep_all: bool, **options: Any) -> Latent:
         kept.append(keep_all)
-        return Latent(source, model, keep_all=keep_all, depth=depth)
+        return Latent(source, model, keep_all=keep_all, **options)
 
     monkeypatch.setattr("ldcodec.decoder.latent.parse_slice", counted)
     monkeypatch.setattr("ldcodec.decoder.restore.Latent", noted)

@@ -45,7 +45,8 @@ def restore(
     alpha, patches, drafted = _planes(source, extra)  # first, so that bad ones are refused before the long work
     model = find_model(source.header.parse_id)
     _warn_of_steps(model, settings)
-    latent = Latent(source, model, request.salvage, False, _drawn_depth(extra, request), drafted)
+    depth = _drawn_depth(extra, request)
+    latent = Latent(source, model, salvage=request.salvage, depth=depth, drafted=drafted)
     pixels = _pixels(latent, patches, settings, request, on_step)
     if latent.damaged:
         warnings.warn(_loss(latent, settings, request), SalvageWarning, stacklevel=3)
@@ -65,7 +66,8 @@ def restore_each(
         yield _complete(request.cut(chunks.lossless_pixels(extra)), extra, request)
         return
     alpha, patches, drafted = _planes(source, extra)
-    latent = Latent(source, model, False, len(variants) > 1, _drawn_depth(extra, request), drafted)
+    depth = _drawn_depth(extra, request)
+    latent = Latent(source, model, keep_all=len(variants) > 1, depth=depth, drafted=drafted)
     for settings in variants:
         yield _complete(_pixels(latent, patches, settings, request, None), extra, request, alpha)
 
