@@ -106,8 +106,8 @@ class TextureSettings:
 
     anchor: weight of the squared error (pixels in 0..1) against the picture of least error; coarse: of that of means
     over 16×16 pixels against the original; lpips, energy: of LPIPS and of the energy score; structure: of the structure
-    lost half-way between the two pictures. favour: a quality is a uniform random number to this power, so that low
-    qualities, where texture is lost, come more often.
+    lost half-way between the two pictures, relative to what the picture of least error loses. favour: a quality is a
+    uniform random number to this power, so that low qualities, where texture is lost, come more often.
     """
 
     minutes: float = 60.0

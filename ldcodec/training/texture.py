@@ -30,14 +30,16 @@ from ldcodec.training.stages import Stage, StageLoss
 from ldcodec.training.structure import structure_lost
 
 SHIFTS = 4  # LPIPS sees the picture shifted by 0 … 3 pixels, because its first layer has a stride of 4
+LEAST_LOST = 1e-3  # structure that the picture of least error is taken to have lost at least
 COARSE = PIXELS  # pixels a side of the squares whose mean colour must stay: one position of the latent
 
 
 class TextureStage(Stage):
     """Loss anchor·‖x₁ − x₀‖² + lpips·LPIPS(x₁, x) + energy·(energy score) + coarse·‖means of x₁ − x‖²
-    + structure·(structure of x that (x₀ + x₁)/2 has lost).
+    + structure·(structure of x that (x₀ + x₁)/2 has lost / that x₀ has lost).
 
-    The last term sees one draw x₁, each of the others the mean over two; x₀ is the picture of least error. All pictures
+    The last term sees one draw x₁, each of the others the mean over two; x₀ is the picture of least error. It is a
+    ratio, so that high rates, where little is lost, count as much as low ones, where texture matters more. All pictures
     are in 0..1. A trellis chooses as for `--tune visual`.
     """
 
@@ -73,11 +75,13 @@ class TextureStage(Stage):
         seen, energy = perceived(x, *draws)
         anchor = (draws - least).square().mean()
         coarse = F.avg_pool2d((draws - x).flatten(0, 1), COARSE).square().mean()
-        lost = structure_lost(x, (least + draws[0]) / 2).mean()
+        lost = structure_lost(x, (least + draws[0]) / 2)
+        with torch.no_grad():
+            lost_before = structure_lost(x, least)
         loss = given.anchor * anchor + given.lpips * seen + given.energy * energy
-        loss = loss + given.coarse * coarse + given.structure * lost
+        loss = loss + given.coarse * coarse + given.structure * (lost / lost_before.clamp(min=LEAST_LOST)).mean()
         figures = {"bpp": bits.mean() / x[0, 0].numel(), "lpips": seen.detach(), "lpips before": before}
-        figures |= {"structure": lost.detach(), "structure before": structure_lost(x, least).mean()}
+        figures |= {"structure": lost.detach().mean(), "structure before": lost_before.mean()}
         error = (draws[0].detach() - x).square().mean() * 255**2
         return StageLoss(loss, {**figures, "energy": energy.detach(), "mse": error})
 
