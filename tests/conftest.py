@@ -20,7 +20,7 @@ from torch import Tensor
 import ldcodec
 from ldcodec import cli
 from ldcodec.bitstream import slices
-from ldcodec.decoder import threads, tiles
+from ldcodec.decoder import threads
 from ldcodec.encoder import drafting, patching, sliced
 from ldcodec.entropy.config import Config
 from ldcodec.entropy.modelfiles import find_file
@@ -236,8 +236,8 @@ def without_patches() -> Iterator[None]:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat small pictures like large ones: tiles of 128 pixels, slices of about 128 rows, nothing in one pass."""
-    monkeypatch.setattr(tiles, "TILE", 8)
-    monkeypatch.setattr(sliced, "TILE", 8)
+    monkeypatch.setattr(slices, "TILE", 8)
+    monkeypatch.setattr(slices, "TOGETHER", 8)
     monkeypatch.setattr(drafting, "TILE", 8)
     monkeypatch.setattr(slices, "WHOLE_AREA", 0)
     monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))

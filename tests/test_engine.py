@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 
 import ldcodec
 from ldcodec.bitstream import container, quality
+from ldcodec.bitstream.slices import Area
 from ldcodec.codec import decode_array, encode
+from ldcodec.decoder import tiles
 from ldcodec.decoder.parse import parse
 from ldcodec.decoder.request import DecodeOptions, Request
 from ldcodec.encoder import library
@@ -97,6 +99,42 @@ def test_large_pictures_take_another_variant_and_are_the_same(
     data = encode(texture(150, 200), quality=60, model=model)
     monkeypatch.setattr(graph, "LARGE", 50)
     check_pictures(data, model, engine, {})
+
+
+@pytest.mark.parametrize("texture", [0.0, 1.0])
+def test_part_of_a_picture_is_that_of_the_whole(shipped_engine: CpuModel, texture: float) -> None:
+    """Inside and at the edges, though the layers at 1/8 see only what is near it."""
+    rng, networks, t = np.random.default_rng(0), shipped_engine.networks, np.array([0.4], np.float32)
+    latent = 3 * rng.standard_normal((1, networks.config.latent, 14, 17), np.float32)
+    latent[:, :, 6, 7] *= 1000  # out of range, so that it is blanked
+    whole = networks.picture(latent, t, texture, latent)
+    for wanted in (Area(0, 14, 0, 17), Area(5, 8, 6, 9), Area(0, 3, 11, 17), Area(9, 14, 0, 1)):
+        part = networks.picture(latent, t, texture, latent, wanted)
+        expected = whole[:, :, 16 * wanted.top : 16 * wanted.bottom, 16 * wanted.left : 16 * wanted.right]
+        assert np.allclose(part, expected, atol=1e-4)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_tiles_that_are_drawn_side_by_side_are_the_same(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "DRAWN_AT_ONCE", 3)
+    pictures, model = [], load_model(str(tiny_model_folder / "tiny"), 1)
+    data = encode(texture(300, 420), quality=60, model=model)
+    for threads in (1, 3):
+        model = load_model(str(tiny_model_folder / "tiny"), threads)
+        pictures.append(decode_array(data, model=model).astype(int))
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_runs_share_threads() -> None:
+    threads = graph.Threads(5)
+    with threads.shared(2):
+        assert threads.each == 2
+    with pytest.raises(KeyboardInterrupt), threads.shared(9):
+        assert threads.each == 1
+        raise KeyboardInterrupt
+    assert threads.each == threads.count == 5
 
 
 @pytest.mark.parametrize("index", [200, 2000, 4000])
@@ -218,7 +256,7 @@ def test_a_network_gives_its_memory_back() -> None:
         weight, bias = np.zeros((16, 16, 3, 3), np.float32), np.zeros(16, np.float32)
         return made, [made.convolution(made.convolution(made.input("x"), weight, bias), weight, bias)]
 
-    net, x = graph.Net(build, 1), np.ones((16, 1024, 1024), np.float32)
+    net, x = graph.Net(build, graph.Threads(1)), np.ones((16, 1024, 1024), np.float32)
     before = resident()
     assert not net(x=x)[0].any()
     assert resident() < before + x.nbytes / 2

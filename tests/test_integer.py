@@ -1,7 +1,7 @@
 """The integer rate model, in both of its arithmetics, against the networks of the reference, and what it refuses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -218,8 +218,8 @@ def test_a_device_that_multiplies_inexactly_is_refused(monkeypatch: pytest.Monke
 class Off(NumpyArithmetic):
     """Off by one in the last column of the last row."""
 
-    def product(self, total: Any, matrix: Any, columns: Any) -> Any:
-        total += matrix @ columns
+    def summed(self, total: Any, factors: Iterable[tuple[Any, Any]]) -> Any:
+        super().summed(total, factors)
         total[-1, -1] += 1
         return total
 
@@ -227,8 +227,9 @@ class Off(NumpyArithmetic):
 class Single(NumpyArithmetic):
     """Multiplies in 32 bits."""
 
-    def product(self, total: Any, matrix: Any, columns: Any) -> Any:
-        total += matrix.astype(np.float32) @ columns.astype(np.float32)
+    def summed(self, total: Any, factors: Iterable[tuple[Any, Any]]) -> Any:
+        for matrix, columns in factors:
+            total += matrix.astype(np.float32) @ columns.astype(np.float32)
         return total
 
 

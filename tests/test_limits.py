@@ -229,7 +229,7 @@ def test_the_memory_forecast_follows_the_sizes_of_tiles_and_squares(monkeypatch:
     header, spans = Header(10_000, 10_000, 0, False, bytes(8)), slices.cut(10_000, 10_000)
     tile = limits.decoding_memory(header, spans, BASE.analysis.halo, 100)
     assert limits.decoding_memory(header, spans, BASE.analysis.halo + 1, 100) > tile
-    monkeypatch.setattr(limits, "TILE", slices.TILE + 16)
+    monkeypatch.setattr(slices, "TILE", slices.TILE + 16)
     assert limits.decoding_memory(header, spans, BASE.analysis.halo, 100) > tile
     square = slices.REFINED_SIDE + 2 * slices.REFINED_MARGIN
     monkeypatch.setattr(limits, "REFINING", 1e12)

@@ -156,7 +156,7 @@ def test_tiles_give_the_pixels_of_one_pass_with_the_shipped_model(
     shipped_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = SETTINGS[2]
-    monkeypatch.setattr(tiles, "TILE", 16)
+    monkeypatch.setattr(slices, "TILE", 16)
     data = encode(np.asarray(Image.open(SAMPLE))[:330, :300, :3], quality=50, model=shipped_model)
     latent = Latent(Reader(io.BytesIO(data)), shipped_model)
     assert difference(tiles.picture_of(latent, settings), whole(data, shipped_model, settings)) <= 1

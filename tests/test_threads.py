@@ -20,7 +20,6 @@ from ldcodec.bitstream.reader import Reader
 from ldcodec.codec import decode_array
 from ldcodec.decoder import latent as latents
 from ldcodec.decoder import threads as sharing
-from ldcodec.decoder import tiles
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.parse import parse_slice
 from ldcodec.decoder.request import Request
@@ -197,7 +196,7 @@ def test_pictures_and_previews_are_the_same_with_any_number_of_threads(
     sound: Container, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slices, "WHOLE_AREA", 0)
-    monkeypatch.setattr(tiles, "TILE", 16)
+    monkeypatch.setattr(slices, "TILE", 16)
     before, found = torch.get_num_threads(), []
     try:
         for count in (1, 3):

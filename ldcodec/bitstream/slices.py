@@ -5,7 +5,7 @@ as keep to about that area, as equal in height as multiples of 4 rows allow. Sli
 takes about 13 kB per position.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import NamedTuple
@@ -21,7 +21,9 @@ VIEW_SCALES = (1, *PREVIEW_SCALES)
 
 # How the networks go over a picture, in latent positions. The memory forecast needs these too, without torch.
 WHOLE_AREA = 1 << 13  # the largest picture that the networks see in one pass: 2.1 megapixels
-TILE = 96  # rows and columns of a tile without its halo
+TILE = 100  # rows and columns of a square tile without its halo; others have no larger area
+DRAWN_AT_ONCE = 2  # tiles at most
+TOGETHER = 128  # latent rows of slices that are analysed together at most, unless one has more
 DENOISER_HALO = 24  # at most, however many evaluations: anything farther away moves single pixels by one level
 REFINED_SIDE, REFINED_MARGIN = 48, 8  # squares are refined one by one, each with a margin that is then discarded
 
@@ -87,6 +89,44 @@ def cut(width: int, height: int, area: int = SLICE_AREA) -> list[Span]:
     count = min(-(-rows * columns // area), units, MAX_SLICES)  # a slice has at least one hyper-latent row
     edges = [UNIT * (units * k // count) for k in range(count + 1)]
     return [Span(top, bottom) for top, bottom in pairwise(edges)]
+
+
+def tiling(area: Area, halo: int) -> list[Area]:
+    """Cut an area into tiles, row by row from the top, so that as few positions as possible are seen by several.
+
+    halo: positions around a tile that the networks see, but for the area's edges.
+    """
+
+    def seen(counts: tuple[int, int]) -> int:
+        down, across = counts
+        return (rows + 2 * halo * (down - 1)) * (columns + 2 * halo * (across - 1))
+
+    rows, columns = area.bottom - area.top, area.right - area.left
+    possible = []
+    for down in range(1, rows + 1):
+        widest = min(columns, max(1, TILE**2 // -(-rows // down)))
+        possible.append((down, -(-columns // widest)))
+        if widest == columns:
+            break
+    down, across = min(possible, key=seen)
+    rows_of, columns_of = evenly(area.top, area.bottom, down), list(evenly(area.left, area.right, across))
+    return [Area(top, bottom, left, right) for top, bottom in rows_of for left, right in columns_of]
+
+
+def evenly(start: int, end: int, count: int) -> Iterator[tuple[int, int]]:
+    """Cut start … end into so many pieces, all about equal."""
+    return pairwise(start + (end - start) * k // count for k in range(count + 1))
+
+
+def groups(spans: list[Span]) -> list[list[Span]]:
+    """Group neighbouring slices to be analysed together, since fewer rows are seen twice then."""
+    grouped: list[list[Span]] = []
+    for span in spans:
+        if grouped and span.bottom - grouped[-1][0].top <= TOGETHER:
+            grouped[-1].append(span)
+        else:
+            grouped.append([span])
+    return grouped
 
 
 def spans_of(rows: Iterable[int]) -> list[Span]:

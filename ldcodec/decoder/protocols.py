@@ -1,11 +1,13 @@
 """The model interface of the decoder, implemented with ncnn (`engine.cpumodel`) and PyTorch (`nets.model`)."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ldcodec.bitstream.slices import Area
 from ldcodec.diffusion.posterior import Array, Condition
 from ldcodec.diffusion.samplers import Denoise
 from ldcodec.entropy.integer import IntegerRateModel
@@ -34,10 +36,16 @@ class FloatNetworks(Protocol):
     def denoise(self, condition: Condition[Array]) -> Denoise:
         """The denoiser under a condition. Whatever is the same for all steps is computed here, once."""
 
-    def picture(self, latent: Array, quality: Array, texture: float, grained: Array, /) -> Array:
+    def shared(self, runs: int) -> AbstractContextManager[object]:
+        """A context in which so many threads run networks at once, each with its share of the model's threads."""
+
+    def picture(
+        self, latent: Array, quality: Array, texture: float, grained: Array, wanted: Area | None = None, /
+    ) -> Array:
         """Latent in steps [1, M, h, w] and t [1] → picture [1, 3, 16h, 16w] in about 0..1.
 
-        texture: 0..1, the share of the second synthesis, which reads `grained`.
+        texture: 0..1, the share of the second synthesis, which reads `grained`; wanted: the positions of the latent
+        that are drawn, by default all.
         """
 
     def preview(self, latent: Array, quality: Array, scale: int, /) -> Array:

@@ -7,20 +7,19 @@ pass over the whole picture, within one level.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ldcodec.bitstream.layout import Header
-from ldcodec.bitstream.slices import DENOISER_HALO, PIXELS, TILE, Area, is_large, meeting
+from ldcodec.bitstream.slices import DENOISER_HALO, DRAWN_AT_ONCE, PIXELS, Area, is_large, meeting, tiling
 from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.progress import begun
 from ldcodec.decoder.protocols import DecoderModel
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, quality_of, render, reverse_diffusion
-from ldcodec.decoder.threads import ahead
+from ldcodec.decoder.threads import ahead, map_in_threads
 from ldcodec.diffusion.posterior import Array, Condition
 from ldcodec.diffusion.samplers import OnStep, evaluations
 from ldcodec.entropy.integer import LATENT_BITS, Parsed
@@ -84,26 +83,32 @@ def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator
     halo = halo_of(latent.model, settings)
     first, last = region.top // PIXELS, -(-region.bottom // PIXELS)
     left, right = region.left // PIXELS, -(-region.right // PIXELS)
-    tiles = [
-        Area(top, bottom, start, end)
-        for top, bottom in evenly(first, last, TILE)
-        for start, end in evenly(left, right, TILE)
-    ]
+    tiles = tiling(Area(first, last, left, right), halo.synthesis + halo.denoiser)
 
-    def known_of(tile: Area) -> tuple[Condition[Array], Drafts]:
-        window = _window(latent, tile, halo)
-        parsed = latent.window(window)
-        drafts = drafts_of(latent.drafted, parsed, window, tile)
-        return condition(parsed, latent.header, latent.model), drafts
+    def parsed_of(tile: Area) -> tuple[Area, Parsed]:
+        return tile, latent.window(_window(latent, tile, halo))
 
-    told = begun("tile", len(tiles))
-    with latent.model.integers.arithmetic.beside():  # slices are parsed while tiles are drawn
-        for tile, (known, drafts) in zip(tiles, ahead(map(known_of, tiles)), strict=True):
-            drawn = Area(*(PIXELS * edge for edge in tile))
-            place = drawn.within(region)
-            pixels = _tile(latent, tile, known, halo, settings)
-            yield place, drafted_over(pixels, drafts, latent.header, latent.model)[place.inside(drawn)]
+    def drawn(item: tuple[Area, Parsed]) -> Pixels:
+        tile, parsed = item
+        known, drafts = (
+            condition(parsed, latent.header, latent.model),
+            drafts_of(latent.drafted, parsed, _window(latent, tile, halo), tile),
+        )
+        return drafted_over(_tile(latent, tile, known, halo, settings), drafts, latent.header, latent.model)
+
+    told, runs = begun("tile", len(tiles)), _at_once(latent.model, len(tiles))
+    # Slices are parsed while tiles are drawn.
+    with latent.model.integers.arithmetic.beside(), latent.model.networks.shared(runs):
+        for tile, pixels in zip(tiles, map_in_threads(drawn, ahead(map(parsed_of, tiles)), runs), strict=True):
+            whole = Area(*(PIXELS * edge for edge in tile))
+            place = whole.within(region)
+            yield place, pixels[place.inside(whole)]
             told()
+
+
+def _at_once(model: DecoderModel, tiles: int) -> int:
+    """How many of some tiles are drawn at once: threads of a network wait for each other, those of two tiles do not."""
+    return min(DRAWN_AT_ONCE, tiles, model.threads) if model.integers.arithmetic.parallel else 1
 
 
 def _window(latent: Latent, tile: Area, halo: Halo) -> Area:
@@ -118,9 +123,10 @@ def _tile(latent: Latent, tile: Area, known: Condition[Array], halo: Halo, setti
     restored = reverse_diffusion(known, latent.model, settings, origin=(window.top, window.left))
     rows, columns = seen.inside(window)
     plain, grained = (values[:, :, rows, columns] for values in restored)
-    picture = networks.picture(plain, known.quality, settings.plan(networks.textured).texture, grained)
-    rows, columns = tile.inside(seen, PIXELS)
-    return networks.levels(picture[0, :, rows, columns], latent.header.grey, white_at(latent.header.depth))
+    rows, columns = tile.inside(seen)
+    wanted, texture = Area(rows.start, rows.stop, columns.start, columns.stop), settings.plan(networks.textured).texture
+    picture = networks.picture(plain, known.quality, texture, grained, wanted)
+    return networks.levels(picture[0], latent.header.grey, white_at(latent.header.depth))
 
 
 def preview_of(latent: Latent, scale: int, region: Area | None = None) -> Pixels:
@@ -196,10 +202,3 @@ def in_steps(parsed: Parsed) -> NDArray[np.float32]:
     steps = (parsed.mean + reconstructed(parsed.symbols, parsed.kind)).astype(np.float32)
     steps *= np.float32(2.0**-LATENT_BITS)
     return steps
-
-
-def evenly(start: int, end: int, largest: int) -> Iterator[tuple[int, int]]:
-    """Cut start … end into the fewest pieces of at most `largest`, all about equal."""
-    count = -(-(end - start) // largest)
-    edges = [start + (end - start) * k // count for k in range(count + 1)]
-    return pairwise(edges)

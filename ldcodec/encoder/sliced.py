@@ -17,12 +17,24 @@ from ldcodec.bitstream import chunktypes, container, layout, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Reader, Slice
-from ldcodec.bitstream.slices import PIXELS, REFINED_MARGIN, TILE, UNIT, Area, Span, coded_rows, cut, is_large, meeting
+from ldcodec.bitstream.slices import (
+    PIXELS,
+    REFINED_MARGIN,
+    UNIT,
+    Area,
+    Span,
+    coded_rows,
+    cut,
+    groups,
+    is_large,
+    meeting,
+    tiling,
+)
 from ldcodec.decoder.latent import Latent, at_once
 from ldcodec.decoder.progress import begun
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.threads import ahead, map_in_threads
-from ldcodec.decoder.tiles import evenly, tiles_of
+from ldcodec.decoder.tiles import tiles_of
 from ldcodec.encoder.drafting import Cells, strange_cells, with_drafts
 from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
@@ -217,17 +229,6 @@ class SlicedEncoder:
             yield latents_of(np.ascontiguousarray(y[:, top:bottom]), index, self.model, hyper, weights)
 
 
-def groups(spans: list[Span]) -> list[list[Span]]:
-    """Group neighbouring slices to be analysed together: as many as fit the height of a tile, at least one."""
-    grouped: list[list[Span]] = []
-    for span in spans:
-        if grouped and span.bottom - grouped[-1][0].top <= TILE:
-            grouped[-1].append(span)
-        else:
-            grouped.append([span])
-    return grouped
-
-
 def scaled_rows(picture: Pixels, model: EncoderModel, index: int, span: Span, tuning: float = 0.0) -> Floats:
     """Analyse some rows of a picture tile by tile: their latent in steps, [M, rows, w].
 
@@ -236,14 +237,13 @@ def scaled_rows(picture: Pixels, model: EncoderModel, index: int, span: Span, tu
     total_rows, columns = layout.latent_size(picture.shape[1], picture.shape[0])
     networks, t = model.networks, quality.fraction(index)
     scaled = np.empty((networks.config.latent, span.rows, columns), np.float32)
-    for top, bottom in evenly(span.top, span.bottom, TILE):
-        for left, right in evenly(0, columns, TILE):
-            tile = Area(top, bottom, left, right)
-            seen = tile.grown(networks.config.analysis.halo, total_rows, columns)
-            analysed = networks.analysed(framed_area(picture, seen))
-            rows, inner = tile.inside(seen)
-            values = networks.latent(analysed, t, tuning)[:, rows, inner]
-            scaled[:, top - span.top : bottom - span.top, left:right] = values
+    halo = networks.config.analysis.halo
+    for tile in tiling(Area(span.top, span.bottom, 0, columns), halo):
+        seen = tile.grown(halo, total_rows, columns)
+        analysed = networks.analysed(framed_area(picture, seen))
+        rows, inner = tile.inside(seen)
+        values = networks.latent(analysed, t, tuning)[:, rows, inner]
+        scaled[:, tile.top - span.top : tile.bottom - span.top, tile.left : tile.right] = values
     return scaled
 
 

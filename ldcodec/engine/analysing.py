@@ -7,7 +7,7 @@ import numpy as np
 
 from ldcodec.bitstream.quality import to_middle
 from ldcodec.bitstream.slices import PIXELS
-from ldcodec.engine.graph import Floats, Graph, Net
+from ldcodec.engine.graph import Floats, Graph, Net, Threads
 from ldcodec.engine.positions import blockwise, residual, to_blocks
 from ldcodec.engine.stored import QualityFactor, StoredPart
 from ldcodec.entropy.config import HEAD_SCALE, Config
@@ -16,7 +16,7 @@ from ldcodec.entropy.config import HEAD_SCALE, Config
 class CpuAnalysis:
     """g_a: a picture → a latent without its gain."""
 
-    def __init__(self, path: Path, config: Config, threads: int) -> None:
+    def __init__(self, path: Path, config: Config, threads: Threads) -> None:
         """Raises ModelError for unusable weights."""
         quality = StoredPart(path, "analysis.quality")
         self._klt = np.float32(255) * StoredPart(path, "analysis.klt")("", config.latent, 3 * PIXELS**2)
@@ -75,7 +75,7 @@ def _coarse(path: Path, config: Config) -> tuple[Graph, list[str]]:
 class CpuHyperAnalysis:
     """h_a: a latent in steps → the hyper-latent minus its mean, see `nets.rate`."""
 
-    def __init__(self, path: Path, config: Config, threads: int) -> None:
+    def __init__(self, path: Path, config: Config, threads: Threads) -> None:
         """Raises ModelError for unusable weights."""
         self._mean = StoredPart(path, "rate.z_mean")("", config.hyper)[:, None, None]
         self._net = Net(partial(_hyper, path, config), threads)

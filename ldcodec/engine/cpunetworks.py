@@ -1,16 +1,18 @@
 """The networks of a model through ncnn, each read from the weights file when it is first needed."""
 
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ldcodec.bitstream import quality
+from ldcodec.bitstream.slices import Area
 from ldcodec.diffusion.posterior import Condition
 from ldcodec.diffusion.samplers import Denoise
 from ldcodec.engine.analysing import CpuAnalysis, CpuHyperAnalysis
 from ldcodec.engine.drawing import CpuSynthesis, Preview
-from ldcodec.engine.graph import Floats
+from ldcodec.engine.graph import Floats, Threads
 from ldcodec.engine.predicting import CpuContext
 from ldcodec.engine.restoring import CpuDenoiser
 from ldcodec.engine.stored import QualityFactor, StoredPart
@@ -22,8 +24,8 @@ class CpuNetworks:
     """The `encoder.interface.EncoderNetworks` of a weights file, on arrays of NumPy."""
 
     def __init__(self, path: Path, config: Config, textured: bool, threads: int) -> None:
-        """textured: whether the file has a second synthesis; threads: that each network runs with."""
-        self._path, self.config, self._threads, self.textured = path, config, threads, textured
+        """textured: whether the file has a second synthesis; threads: of each network."""
+        self._path, self.config, self._threads, self.textured = path, config, Threads(threads), textured
         self.denoiser_halo, self.synthesis_halo = config.denoiser_halo, config.synthesis.halo
 
     @cached_property
@@ -98,14 +100,18 @@ class CpuNetworks:
         """The denoiser under a condition."""
         return self._denoiser.under(condition)
 
-    def picture(self, latent: Floats, t: Floats, texture: float, grained: Floats) -> Floats:
-        """A latent in steps [1, M, h, w] and t [1] → a picture [1, 3, 16h, 16w] in about 0..1."""
+    def shared(self, runs: int) -> AbstractContextManager[None]:
+        """A context in which so many threads run networks at once."""
+        return self._threads.shared(runs)
+
+    def picture(self, latent: Floats, t: Floats, texture: float, grained: Floats, wanted: Area | None = None) -> Floats:
+        """A latent in steps [1, M, h, w] and t [1] → a picture [1, 3, 16h, 16w] in about 0..1, of what is wanted."""
         share = texture if self.textured else 0.0
         pictures = []
         for weight, source, network in ((1 - share, latent, "_synthesis"), (share, grained, "_texture")):
             if weight:
                 fraction = float(t[0])
-                picture = getattr(self, network)(source[0] / self.gain_at(fraction), fraction, self._std)
+                picture = getattr(self, network)(source[0] / self.gain_at(fraction), fraction, self._std, wanted)
                 picture *= np.float32(weight)
                 pictures.append(picture)
         both: Floats = sum(pictures[1:], pictures[0])

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ldcodec.bitstream.slices import PIXELS
-from ldcodec.engine.graph import Floats, Graph, Net
+from ldcodec.bitstream.slices import PIXELS, Area
+from ldcodec.engine.graph import Floats, Graph, Net, Threads
 from ldcodec.engine.positions import blockwise, from_blocks, largest, residual
 from ldcodec.engine.stored import QualityFactor, StoredPart
 from ldcodec.entropy.config import COARSE_RANGE, FINE_RANGE, LATENT_RANGE, RESIDUAL_SCALE, Config
@@ -15,44 +15,64 @@ from ldcodec.entropy.config import COARSE_RANGE, FINE_RANGE, LATENT_RANGE, RESID
 class CpuSynthesis:
     """g_s: a latent without its gain → a picture."""
 
-    def __init__(self, path: Path, name: str, config: Config, threads: int) -> None:
+    def __init__(self, path: Path, name: str, config: Config, threads: Threads) -> None:
         """name: synthesis or texture. Raises ModelError for unusable weights."""
         quality = StoredPart(path, f"{name}.quality")
         self._quality16 = QualityFactor(quality, "16", config.synthesis.width16)
         self._quality8 = QualityFactor(quality, "8", config.synthesis.width8)
         self._klt = StoredPart(path, f"{name}.klt")("", config.latent, 3 * PIXELS**2) / np.float32(255)
-        self._net = Net(partial(_residual_branch, path, name, config), threads)
+        self._coarse = Net(partial(_coarse, path, name, config), threads)
+        self._fine, self._sight = Net(partial(_fine, path, name, config), threads), config.synthesis.fine_halo
 
-    def __call__(self, latent: Floats, t: float, std: Floats) -> Floats:
-        """[M, h, w] and t in 0..1 → [3, 16h, 16w] in about 0..1, not clipped. std: see `nets.synthesis`."""
+    def __call__(self, latent: Floats, t: float, std: Floats, wanted: Area | None = None) -> Floats:
+        """[M, h, w] and t in 0..1 → [3, 16h, 16w] in about 0..1, not clipped. std: see `nets.synthesis`.
+
+        wanted: the positions to draw, by default all; the layers at 1/8 compute only what these see.
+        """
+        rows, columns = latent.shape[1:]
+        wanted = wanted or Area(0, rows, 0, columns)
         scaled = latent / std.clip(4)
         seen = (largest(scaled) <= LATENT_RANGE).astype(np.float32)
         scaled *= seen
-        picture, fine = self._net(latent=scaled, seen=seen, quality16=self._quality16(t), quality8=self._quality8(t))
+        hidden, seen = self._coarse(latent=scaled, seen=seen, quality16=self._quality16(t))
         del scaled
+        near = wanted.grown(self._sight, rows, columns)
+        hidden, seen = (values[:, near.top : near.bottom, near.left : near.right] for values in (hidden, seen))
+        picture, fine = self._fine(hidden=hidden, seen=seen, quality8=self._quality8(t))
+        del hidden
+        (down, across), (down8, across8) = wanted.inside(near, PIXELS), wanted.inside(near, 2)
+        picture, fine = picture[:, down, across], fine[:, down8, across8]
         picture *= np.float32(RESIDUAL_SCALE)
         if not fine.all():
             picture *= fine.repeat(8, 1).repeat(8, 2)
+        latent = latent[:, wanted.top : wanted.bottom, wanted.left : wanted.right]
         picture += from_blocks(blockwise(self._klt.T, latent), PIXELS)
         picture += 0.5
         return picture
 
 
-def _residual_branch(path: Path, name: str, config: Config) -> tuple[Graph, list[str]]:
-    part, graph, (fine, coarse, fine_blocks, coarse_blocks) = StoredPart(path, f"{name}."), Graph(), config.synthesis
+def _coarse(path: Path, name: str, config: Config) -> tuple[Graph, list[str]]:
+    """The layers at 1/16."""
+    part, graph, (_, width, _, blocks) = StoredPart(path, f"{name}."), Graph(), config.synthesis
     latent, seen = graph.input("latent"), graph.input("seen")
-    hidden = graph.convolution(latent, *part.convolution("stem", coarse, config.latent))
+    hidden = graph.convolution(latent, *part.convolution("stem", width, config.latent))
     hidden = graph.product(hidden, graph.input("quality16"))
-    for k in range(coarse_blocks):
-        hidden = residual(graph, hidden, part, f"blocks16.{k}", coarse)
+    for k in range(blocks):
+        hidden = residual(graph, hidden, part, f"blocks16.{k}", width)
         hidden, seen = _bounded(graph, hidden, seen, COARSE_RANGE)
-    up = part.convolution("up", 4 * fine, coarse, 1)
-    hidden = graph.shuffled(graph.convolution(graph.activated(hidden), *up), 2)
-    hidden, seen = graph.product(hidden, graph.input("quality8")), graph.repeated(seen, 2)
-    for k in range(fine_blocks):
-        hidden = residual(graph, hidden, part, f"blocks8.{k}", fine)
+    return graph, [graph.activated(hidden), seen]
+
+
+def _fine(path: Path, name: str, config: Config) -> tuple[Graph, list[str]]:
+    """The layers at 1/8, and the step to pixels."""
+    part, graph, (width, coarse, blocks, _) = StoredPart(path, f"{name}."), Graph(), config.synthesis
+    hidden, seen = graph.input("hidden"), graph.repeated(graph.input("seen"), 2)
+    hidden = graph.shuffled(graph.convolution(hidden, *part.convolution("up", 4 * width, coarse, 1)), 2)
+    hidden = graph.product(hidden, graph.input("quality8"))
+    for k in range(blocks):
+        hidden = residual(graph, hidden, part, f"blocks8.{k}", width)
         hidden, seen = _bounded(graph, hidden, seen, FINE_RANGE)
-    picture = graph.shuffled(graph.convolution(graph.activated(hidden), *part.convolution("head", 192, fine)), 8)
+    picture = graph.shuffled(graph.convolution(graph.activated(hidden), *part.convolution("head", 192, width)), 8)
     return graph, [picture, seen]
 
 

@@ -9,7 +9,8 @@ less than half of the multiplications. Parameters of layers are numbered, see "o
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ncnn  # type: ignore[import-untyped]
@@ -141,15 +142,31 @@ class _Reader(ncnn.DataReader):  # type: ignore[misc]
         return size
 
 
-class Net:
-    """A network that runs. Threads may share it, but they take turns: each run has all of its threads."""
+class Threads:
+    """How many threads each run of a network takes, all of them unless several runs share them."""
 
-    def __init__(self, build: Callable[[], tuple[Graph, Sequence[str]]], threads: int, stride: int = 1) -> None:
+    def __init__(self, count: int) -> None:
+        self.count = self.each = count
+
+    @contextmanager
+    def shared(self, runs: int) -> Iterator[None]:
+        """A context in which so many runs of networks go on at once."""
+        self.each = max(1, self.count // runs)
+        try:
+            yield
+        finally:
+            self.each = self.count
+
+
+class Net:
+    """A network that runs, in several threads at once if need be."""
+
+    def __init__(self, build: Callable[[], tuple[Graph, Sequence[str]]], threads: Threads, stride: int = 1) -> None:
         """build: makes the graph and names its outputs; called for the first run, and again for the first large one.
 
         stride: of the first layer, after which all others have so many times fewer rows and columns.
         """
-        self._build, self._threads, self._turn, self._largest = build, threads, threading.Lock(), LARGE * stride**2
+        self._build, self._threads, self._loading, self._largest = build, threads, threading.Lock(), LARGE * stride**2
         self._net: Any = None
         self._memory = ncnn.PoolAllocator()  # instead of ncnn's own, which give nothing back between two runs
         self._memory.set_size_compare_ratio(0.5)  # or a block of any size would be taken for the smallest value
@@ -161,19 +178,24 @@ class Net:
         Raises LdcodecError if there is not enough memory.
         """
         held = {name: np.ascontiguousarray(values, np.float32) for name, values in inputs.items()}
-        with self._turn:
-            large = max(values[0].size for values in held.values()) > self._largest
-            if self._net is not None and os.getpid() != self._process:
-                self._net, self._threads = None, 1  # in a child of a fork, OpenMP waits for threads that do not exist
-            if self._net is None or large > self._large:
-                self._load(large)
-            try:
-                return self._run(held)
-            finally:
-                self._memory.clear()
+        try:
+            return self._run(self._extractor(max(values[0].size for values in held.values())), held)
+        finally:
+            self._memory.clear()
 
-    def _run(self, inputs: dict[str, Floats]) -> list[Floats]:
-        extractor = self._net.create_extractor()
+    def _extractor(self, positions: int) -> Any:
+        """What runs the network once, for inputs of so many positions."""
+        large = positions > self._largest
+        with self._loading:
+            if self._net is not None and os.getpid() != self._process:
+                # In a child of a fork, OpenMP waits for threads that do not exist.
+                self._net, self._threads = None, Threads(1)
+            each = self._threads.each
+            if self._net is None or large > self._large or each != self._net.opt.num_threads:
+                self._load(large or self._large, each)  # ncnn arranges the weights for so many threads
+            return self._net.create_extractor()
+
+    def _run(self, extractor: Any, inputs: dict[str, Floats]) -> list[Floats]:
         extractor.set_blob_allocator(self._memory)
         extractor.set_workspace_allocator(self._memory)
         for name, values in inputs.items():
@@ -186,12 +208,12 @@ class Net:
             raise LdcodecError("ncnn cannot run the networks: not enough memory, perhaps")
         return [np.array(output) for _, output in found]
 
-    def _load(self, large: bool) -> None:
+    def _load(self, large: bool, threads: int) -> None:
         self._net, self._large, self._process = ncnn.Net(), large, os.getpid()
         graph, self._outputs = self._build()
         self._resized = graph.resized
         options = self._net.opt
-        options.num_threads = self._threads
+        options.num_threads = threads
         options.use_vulkan_compute = False
         options.use_winograd43_convolution = large
         options.use_winograd23_convolution = not large

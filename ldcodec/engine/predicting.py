@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ldcodec.engine.graph import Floats, Graph, Net
+from ldcodec.engine.graph import Floats, Graph, Net, Threads
 from ldcodec.engine.positions import blockwise
 from ldcodec.engine.stored import StoredPart
 from ldcodec.entropy.config import CONTEXT_SCALE, Config
@@ -15,7 +15,7 @@ from ldcodec.entropy.integer import ORDER
 class CpuContext:
     """The four steps that predict means."""
 
-    def __init__(self, path: Path, config: Config, threads: int) -> None:
+    def __init__(self, path: Path, config: Config, threads: Threads) -> None:
         """Raises ModelError for unusable weights."""
         part = StoredPart(path, "rate.steps.")
         self._heads = [part.matrix(f"{k}.head", config.latent, config.context) * CONTEXT_SCALE for k in range(4)]

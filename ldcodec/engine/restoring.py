@@ -8,7 +8,7 @@ import numpy as np
 
 from ldcodec.diffusion.posterior import Condition
 from ldcodec.diffusion.samplers import Denoise
-from ldcodec.engine.graph import Floats, Graph, Net
+from ldcodec.engine.graph import Floats, Graph, Net, Threads
 from ldcodec.engine.positions import blockwise, residual
 from ldcodec.engine.stored import Perceptron, QualityFactor, StoredPart
 from ldcodec.entropy.config import DENOISER_SCALE, HARMONICS, Config
@@ -17,7 +17,7 @@ from ldcodec.entropy.config import DENOISER_SCALE, HARMONICS, Config
 class CpuDenoiser:
     """v_θ(u_t, t | condition) for one picture."""
 
-    def __init__(self, path: Path, config: Config, threads: int) -> None:
+    def __init__(self, path: Path, config: Config, threads: Threads) -> None:
         """Raises ModelError for unusable weights."""
         part, width = StoredPart(path, "denoiser."), config.denoiser
         self._known = part.matrix("known", width, 3 * config.latent)

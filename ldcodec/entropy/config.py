@@ -29,8 +29,13 @@ class Sizes(NamedTuple):
     @property
     def halo(self) -> int:
         """How far the transform sees around a position, in latent rows and columns."""
-        fine = 1 + 2 * self.blocks8  # 3×3 layers at 1/8, two in each residual block; each sees half a latent position
-        return 1 + 2 * self.blocks16 + -(-fine // 2)
+        return 1 + 2 * self.blocks16 + self.fine_halo
+
+    @property
+    def fine_halo(self) -> int:
+        """How far its layers at 1/8 see."""
+        layers = 1 + 2 * self.blocks8  # of 3×3, two in each residual block; each sees half a latent position
+        return -(-layers // 2)
 
 
 # Entries that may be 0.

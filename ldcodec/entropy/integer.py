@@ -88,9 +88,9 @@ class Layer:
         stride, flat = x.shape[2], x.reshape(len(x), -1)
         total = self._arithmetic.zeros(len(self.bias), height * stride)
         total += self.bias
-        for number, tap in enumerate(self.taps):
-            offset = number // self.size * stride + number % self.size
-            self._arithmetic.product(total, tap, flat[:, offset : offset + height * stride])
+        offsets = (number // self.size * stride + number % self.size for number in range(len(self.taps)))
+        runs = (flat[:, offset : offset + height * stride] for offset in offsets)
+        self._arithmetic.summed(total, zip(self.taps, runs, strict=True))
         total *= 2.0**-self.shift  # exact: a power of two only changes the exponent
         return self._arithmetic.floored(total).reshape(-1, height, stride)[:, :, :width]
 
@@ -111,7 +111,7 @@ def is_exact(arithmetic: Arithmetic) -> bool:
     left, right, vector = _scattered(64, 1728), _scattered(1728, 320), _scattered(320, 1)
     left[0], right[:, 0] = LIMIT, LIMIT  # the largest possible sum
     with arithmetic.exact():
-        total = arithmetic.product(arithmetic.zeros(64, 320), arithmetic.array(left), arithmetic.array(right))
+        total = arithmetic.summed(arithmetic.zeros(64, 320), [(arithmetic.array(left), arithmetic.array(right))])
     return bool((arithmetic.numbers(total, np.int64) @ vector == left @ (right @ vector)).all())
 
 

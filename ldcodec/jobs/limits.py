@@ -16,14 +16,17 @@ from ldcodec.bitstream.layout import Header, latent_size
 from ldcodec.bitstream.reader import Reader
 from ldcodec.bitstream.slices import (
     DENOISER_HALO,
+    DRAWN_AT_ONCE,
     PARSED_AT_ONCE,
     REFINED_MARGIN,
     REFINED_SIDE,
-    TILE,
     UNIT,
+    Area,
     Span,
     cut,
+    groups,
     is_large,
+    tiling,
 )
 from ldcodec.decoder.threads import let_threads_sleep
 from ldcodec.encoder.target import EncodeSettings
@@ -39,7 +42,8 @@ CODING = 35e3  # each latent position of a slice while it is coded, with what is
 PARSING = 28e3  # each latent position of a slice while it is parsed
 ANALYSED = 2.6e3  # each latent position of a row of tiles, analysed, and of that before it
 KEPT = 2.3e3  # each latent position of the rows that tiles need
-TILE_POSITION = 20e3  # each latent position of a tile and its halo
+TILE_POSITION = 20e3  # each latent position of a tile and its halo while it is analysed
+DRAWN_POSITION = 9e3  # and while it is drawn, most of which needs less of the halo
 ONE_PASS = 220  # each pixel of a picture that is coded or rendered in one pass
 REFINING = 500e6  # a whole square of the latent while it is refined, and in proportion for less
 OPENED = (
@@ -204,8 +208,9 @@ def encoding_memory(width: int, height: int, spans: list[Span], effort: int, hal
     refining = TORCH + REFINING * min(1.0, rows * columns / square) if effort > 1 else 0.0
     if not is_large(width, height):
         return PROGRAM + max(ONE_PASS * width * height, refining)
-    strip = min(rows, TILE) * columns * ANALYSED
-    tile = _seen(rows, halo) * _seen(columns, halo) * TILE_POSITION
+    together = max(group[-1].bottom - group[0].top for group in groups(spans))
+    strip = together * columns * ANALYSED
+    tile = _largest(Area(0, together, 0, columns), halo, rows, columns).size * TILE_POSITION
     work = TILED + strip + _at_once(spans, columns) * CODING + max(tile, refining)  # slices are coded meanwhile
     return max(OPENED * wide * width * height, PROGRAM + 3 * wide * width * height + work)
 
@@ -219,11 +224,11 @@ def decoding_memory(header: Header, spans: list[Span], halo: int, shown: int) ->
     if not is_large(header.width, header.height):
         return PROGRAM + ONE_PASS * header.width * header.height
     parsing = _at_once(spans, columns) * PARSING
-    height = _seen(rows, halo)
-    kept = (height + max(span.rows for span in spans)) * columns * KEPT
-    tile = height * _seen(columns, halo) * TILE_POSITION
+    tile = _largest(Area(0, rows, 0, columns), halo, rows, columns)
+    kept = (tile.bottom - tile.top + max(span.rows for span in spans)) * columns * KEPT
+    drawing = DRAWN_AT_ONCE * tile.size * DRAWN_POSITION
     shown *= sample_bytes(header)
-    return PROGRAM + max(OPENED * shown, TILED + 3 * shown + kept + parsing + tile)  # parsed while tiles are drawn
+    return PROGRAM + max(OPENED * shown, TILED + 3 * shown + kept + parsing + drawing)  # parsed while tiles are drawn
 
 
 def patching_memory(source: Reader) -> float:
@@ -239,9 +244,9 @@ def patching_memory(source: Reader) -> float:
     return 0
 
 
-def _seen(length: int, halo: int) -> int:
-    """Rows or columns of the largest tile and its halo, where so many are cut evenly."""
-    return min(length, -(-length // -(-length // TILE)) + 2 * halo)
+def _largest(area: Area, halo: int, rows: int, columns: int) -> Area:
+    """The largest tile of an area of a latent of so many rows and columns, with its halo."""
+    return max((tile.grown(halo, rows, columns) for tile in tiling(area, halo)), key=lambda seen: seen.size)
 
 
 def _at_once(spans: list[Span], columns: int) -> int:

@@ -1,6 +1,7 @@
 """All float networks of one model, under the names that they have in a weights file."""
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ldcodec.bitstream import quality
-from ldcodec.bitstream.slices import PIXELS
+from ldcodec.bitstream.slices import PIXELS, Area
 from ldcodec.diffusion.posterior import Condition
 from ldcodec.diffusion.samplers import Denoise
 from ldcodec.entropy.config import Config
@@ -66,13 +67,27 @@ class Networks(nn.Module):
         if self.texture is None:
             self.texture = copy.deepcopy(self.synthesis)
 
-    def picture(self, scaled_latent: Tensor, t: Tensor, texture: float = 0.0, grained: Tensor | None = None) -> Tensor:
+    def picture(
+        self,
+        scaled_latent: Tensor,
+        t: Tensor,
+        texture: float = 0.0,
+        grained: Tensor | None = None,
+        wanted: Area | None = None,
+    ) -> Tensor:
         """Latent in steps [B, M, h, w] → picture [B, 3, 16h, 16w] in about 0..1.
 
         texture: 0..1, the share of the second synthesis, which reads `grained` if it is given. Linear interpolation
         between the two pictures attains every optimal trade-off of distortion and perception if both ends are optimal
-        (Yan et al. 2022, arXiv 2206.10082).
+        (Yan et al. 2022, arXiv 2206.10082). wanted: the positions of the latent that are returned, by default all.
         """
+        picture = self._picture(scaled_latent, t, texture, grained)
+        if wanted is None:
+            return picture
+        top, bottom, left, right = (PIXELS * edge for edge in wanted)
+        return picture[:, :, top:bottom, left:right]
+
+    def _picture(self, scaled_latent: Tensor, t: Tensor, texture: float, grained: Tensor | None) -> Tensor:
         gain = self.scales(t).gain
         latent = scaled_latent / gain
         if self.texture is None or texture == 0:
@@ -144,6 +159,10 @@ class Networks(nn.Module):
     @property
     def synthesis_halo(self) -> int:
         return self.config.synthesis.halo
+
+    def shared(self, runs: int) -> AbstractContextManager[None]:
+        """Nothing: whoever makes threads sets how many PyTorch has in each (`decoder.threads`)."""
+        return nullcontext()
 
     def array(self, values: Floats) -> Tensor:
         return torch.from_numpy(values).to(self.std.device)

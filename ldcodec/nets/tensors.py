@@ -1,6 +1,6 @@
 """The `Arithmetic` of the integer rate model in PyTorch, on a CPU or a GPU."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -53,8 +53,10 @@ class TorchArithmetic:
     def larger(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.maximum(x, y, out=x)
 
-    def product(self, total: Tensor, matrix: Tensor, columns: Tensor) -> Tensor:
-        return total.addmm_(matrix, columns)  # without a temporary array of the product's size
+    def summed(self, total: Tensor, factors: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        for matrix, columns in factors:
+            total.addmm_(matrix, columns)  # without a temporary array of the product's size
+        return total
 
     def padded(self, x: Tensor) -> Tensor:
         return F.pad(x, (1, 1, 1, 2))
