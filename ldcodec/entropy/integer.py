@@ -75,7 +75,7 @@ class Layer:
             raise ModelError(f"integer layer {name}: its sums are not exact in float64")
         self._arithmetic, self.shift, self.size = arithmetic, shift, weight.shape[2]
         self.bias = arithmetic.array(bias[:, None])
-        self.taps = [arithmetic.array(tap) for tap in weight.transpose(2, 3, 0, 1).reshape(-1, *weight.shape[:2])]
+        self.taps = [arithmetic.matrix(tap) for tap in weight.transpose(2, 3, 0, 1).reshape(-1, *weight.shape[:2])]
 
     def __call__(self, x: Array) -> Array:
         """Apply to whole numbers [m, h, w], |x| ≤ LIMIT: → [n, h, w], a new array, not clamped."""
@@ -111,7 +111,7 @@ def is_exact(arithmetic: Arithmetic) -> bool:
     left, right, vector = _scattered(64, 1728), _scattered(1728, 320), _scattered(320, 1)
     left[0], right[:, 0] = LIMIT, LIMIT  # the largest possible sum
     with arithmetic.exact():
-        total = arithmetic.summed(arithmetic.zeros(64, 320), [(arithmetic.array(left), arithmetic.array(right))])
+        total = arithmetic.summed(arithmetic.zeros(64, 320), [(arithmetic.matrix(left), arithmetic.array(right))])
     return bool((arithmetic.numbers(total, np.int64) @ vector == left @ (right @ vector)).all())
 
 

@@ -37,6 +37,9 @@ class TorchArithmetic:
     def array(self, values: NDArray[Any]) -> Tensor:
         return torch.tensor(np.ascontiguousarray(values), dtype=torch.float64, device=self.device)
 
+    def matrix(self, values: NDArray[np.integer[Any]]) -> Tensor:
+        return self.array(values)
+
     def zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
