@@ -230,6 +230,7 @@ def without_patches() -> Iterator[None]:
     """Leave all to the networks, for tests of what these do: of what the tiny model draws, much would be patched."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(patching, "WRECKED", math.inf)
+        patch.setattr(patching, "PLAIN", (math.inf, *patching.PLAIN[1:]))
         yield
 
 

@@ -21,7 +21,7 @@ from ldcodec.decoder.latent import Latent
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.tiles import drafted_over, drafts_of, region_of
 from ldcodec.encoder.interface import EncoderModel
-from ldcodec.encoder.patching import distinct
+from ldcodec.encoder.patching import distinct, spread
 from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.pictures import squares
 from ldcodec.pictures.patches import Mask
@@ -32,65 +32,65 @@ CELL = 4  # pixels: side of the cells whose colours are counted
 # Noise and blur give nearly all of the 16 pixels of a cell a colour of their own, unless the cell is flat.
 FEW = 3, 48  # colours of a strange cell at most, and the contrast in one of its channels, of 0..255, at least
 CORNERS = 8, 224  # or these, in all of its channels
-CELLS = 5  # strange ones in a block and the eight around it, from which on it is examined; in photographs, 4
+VIVID = 224  # or its only colour has channels so far apart
+HALF = CELL // 2  # pixels: a pattern goes on by so much where it ends within a cell, which is then not strange
 ROWS = 1024  # pixels: rows that are looked at at once, a multiple of 16
-WORTH = 4.0  # bits that the gain in a square weighs at least; the map takes less than one for each in strange places
+WORTH = 1.0  # bit that the gain in a square weighs at least; the map takes less for each in strange places
 # The gains weigh at least this share of the map's bits. With 1, every map would pay, but more patterns would be drawn
 # worse than a draft does.
-SHARE = 1 / 16
+SHARE = 1 / 8
 MAP_BITS = 8 * 13  # of the chunk beside its data
 
-Cells = NDArray[np.intp]
 File = TypeVar("File", bound=Coded)
 
 
-def strange_cells(picture: Pixels) -> Cells:
-    """How many cells of each block of a picture, (H, W, 3) or (H, W), are strange: [⌈H/16⌉, ⌈W/16⌉]."""
+def strange_cells(picture: Pixels) -> Mask:
+    """Which cells of 4×4 pixels of a picture, (H, W, 3) or (H, W), are strange: bool [4·⌈H/16⌉, 4·⌈W/16⌉]."""
     rows, columns = coded_size(picture.shape[1], picture.shape[0])
     found = np.zeros((4 * rows, 4 * columns), np.bool_)
     for top in range(0, len(picture), ROWS):
         part = _strange(picture[top : top + ROWS])
         found[top // CELL : top // CELL + part.shape[0], : part.shape[1]] = part
-    counted: Cells = found.reshape(rows, 4, columns, 4).sum((1, 3))
-    return counted
+    return found
 
 
-def _examined(cells: Cells, taken: Mask) -> Mask:
-    """The blocks in and around which enough cells are strange, except for those that are taken by patches."""
-    counts = np.pad(cells, 1)
-    down = counts[:-2] + counts[1:-1] + counts[2:]
-    examined: Mask = (down[:, :-2] + down[:, 1:-1] + down[:, 2:] >= CELLS) & ~taken
-    return examined
+def _around(cells: Mask) -> Mask:
+    """Which 2×2 pixels lie in strange cells or touch one: bool [8·⌈H/16⌉, 8·⌈W/16⌉]."""
+    return spread(cells.repeat(CELL // HALF, 0).repeat(CELL // HALF, 1))
 
 
 def _strange(part: Pixels) -> Mask:
-    """Which cells of a part of a picture have few colours that lie far apart: bool [h/4, w/4]."""
+    """Which cells of a part of a picture have few colours, far apart, or a single vivid one: bool [h/4, w/4]."""
     height, width = (side // CELL for side in part.shape[:2])
     part = at_depth(part[: height * CELL, : width * CELL], 8)  # the rest, at two edges, is less than a cell
     colours = 1 if part.ndim == 2 else part.shape[2]
     rows = part.reshape(height, CELL, width * CELL * colours)
     most, least = (ends.reshape(height, width, CELL, colours) for ends in (rows.max(1), rows.min(1)))
-    contrast = most.max(2) - least.min(2)
+    most, least = most.max(2), least.min(2)
+    contrast = most - least
     y, x = (contrast.max(-1) >= FEW[1]).nonzero()
     count = distinct(part.reshape(height, CELL, width, CELL, colours)[y, :, x])
-    found = np.zeros((height, width), np.bool_)
+    found: Mask = ~contrast.any(-1) & (np.ptp(most, -1) >= VIVID)
     found[y, x] = (count <= FEW[0]) | (count <= CORNERS[0]) & (contrast[y, x].min(-1) >= CORNERS[1])
     return found
 
 
-def with_drafts(coded: File, picture: Pixels, cells: Cells, taken: Mask, model: EncoderModel) -> File:
+def with_drafts(coded: File, picture: Pixels, cells: Mask, taken: Mask, model: EncoderModel) -> File:
     """The file of a picture, with the squares that a draft draws better.
 
-    cells: of `strange_cells`; taken: which blocks are in patches; both [⌈H/16⌉, ⌈W/16⌉].
+    What is gained or lost beside a pattern does not count: a square at its edge would else be drawn for what is natural
+    in it. cells: of `strange_cells`; taken: which blocks are in patches, [⌈H/16⌉, ⌈W/16⌉].
     """
-    examined = _examined(cells, taken)
-    if not examined.any():
+    if not cells.any():
         return coded
+    places = _around(cells)
+    in_blocks = places.reshape(taken.shape[0], PIXELS // HALF, taken.shape[1], PIXELS // HALF)
+    examined = in_blocks.any((1, 3)) & ~taken
     weight = quality.multiplier(quality.fraction(coded.container.header.quality))
     gains = np.zeros((*examined.shape, 2, 2))
     latent = Latent(Reader(io.BytesIO(coded.data)), model)
     for blocks in _parts(examined):
-        gains[blocks.top : blocks.bottom, blocks.left : blocks.right] = weight * _gains(picture, latent, blocks)
+        gains[blocks.top : blocks.bottom, blocks.left : blocks.right] = weight * _gains(picture, latent, blocks, places)
     wanted = (gains > WORTH) & examined[:, :, None, None]
     chunk = Chunk(chunktypes.DRAFTED, squares.packed(wanted))
     if gains[wanted].sum() <= SHARE * (MAP_BITS + 8 * len(chunk.data)):
@@ -111,8 +111,11 @@ def _parts(examined: Mask) -> Iterator[Area]:
                 yield Area(*map(int, edges))
 
 
-def _gains(picture: Pixels, latent: Latent, blocks: Area) -> NDArray[np.float64]:
-    """By how much the squared error of each square is less in a draft: [h, w, 2, 2], as in `patching.losses`."""
+def _gains(picture: Pixels, latent: Latent, blocks: Area, places: Mask) -> NDArray[np.float64]:
+    """By how much the squared error of each square is less in a draft: [h, w, 2, 2], as in `patching.losses`.
+
+    places: the 2×2 pixels that count.
+    """
     place = Area(*(PIXELS * edge for edge in blocks)).within(Area(0, picture.shape[0], 0, picture.shape[1]))
     original = picture[place.top : place.bottom, place.left : place.right]
     drawn = region_of(latent, place, DecodeSettings())
@@ -124,6 +127,7 @@ def _gains(picture: Pixels, latent: Latent, blocks: Area) -> NDArray[np.float64]
     for sign, shown in ((1, drawn), (-1, drafted)):
         error = np.square(np.subtract(shown, original, dtype=np.float32)).reshape(*original.shape[:2], -1).mean(2)
         gained[: len(error), : error.shape[1]] += sign * error
+    gained *= places[blocks.inside(Area(0, 0, 0, 0), PIXELS // HALF)].repeat(HALF, 0).repeat(HALF, 1)
     sums = gained.reshape(rows, 2, SQUARE, columns, 2, SQUARE).sum((2, 5), dtype=np.float64)
     found: NDArray[np.float64] = sums.transpose(0, 2, 1, 3) * (255 / white_of(picture)) ** 2
     return found

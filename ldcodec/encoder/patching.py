@@ -27,6 +27,7 @@ from ldcodec.pictures.picture import Pixels, at_depth, white_of
 
 # A uniform quantiser leaves an error of 26/12 = 2.2 bits a pixel, in units of λ, where it codes everything.
 WRECKED = 4.0  # bits that the error of a pixel weighs, on average, in a block that begins a patch
+PLAIN = 0.5, 4, 3  # or so many, if it has at most 3 colours in every fourth row and column: it should be easy to draw
 GAIN = 1.25  # times the bits of its exact pixels that the error of such a block weighs at least
 # The shortcut draws fine colours worse than the synthesis does, at any quality: in photographs it loses up to 38
 # squared levels for each bit that exact pixels would take.
@@ -38,6 +39,7 @@ EXAMINED = 1024  # blocks at a time, which bounds the memory
 
 Losses = NDArray[np.float32]
 Blocks = NDArray[np.int32]
+Places = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 def losses(picture: Pixels, parsed: Parsed, header: Header, span: Span, model: EncoderModel) -> Losses:
@@ -63,7 +65,9 @@ def losses(picture: Pixels, parsed: Parsed, header: Header, span: Span, model: E
 def chosen(picture: Pixels, lost: Losses, index: int) -> Mask:
     """Which blocks to store exactly at a quality index, given what each loses: bool [⌈H/16⌉, ⌈W/16⌉]."""
     multiplier = quality.multiplier(quality.fraction(index))
-    begun = _worth(picture, lost, multiplier * lost > WRECKED * PIXELS**2, max(LOST, GAIN / multiplier))
+    weight = multiplier * lost / PIXELS**2
+    examined = (weight > WRECKED) | _plain(picture, weight > PLAIN[0])
+    begun = _worth(picture, lost, examined, max(LOST, GAIN / multiplier))
     if not begun.any():
         return begun
     least = max(CONTINUING[1], CONTINUING[0] / multiplier)
@@ -92,24 +96,41 @@ def _surroundings(taken: Mask, whole: Area) -> Iterator[Area]:
         yield pixels.grown(SURROUNDINGS, whole.bottom, whole.right)
 
 
+def _plain(picture: Pixels, wrecked: Mask) -> Mask:
+    """Which of some blocks have few colours, to go by a few of their pixels."""
+    _, step, few = PLAIN
+    plain = np.zeros_like(wrecked)
+    for rows, columns in _some(wrecked):
+        plain[rows, columns] = distinct(_blocks(picture, rows, columns, step)) <= few
+    return plain
+
+
 def _worth(picture: Pixels, lost: Losses, examined: Mask, least: float) -> Mask:
     """Which of the examined blocks lose more than `least` squared levels for each bit of their exact pixels."""
-    places = np.argwhere(examined)
     worth = np.zeros_like(examined)
-    for some in np.array_split(places, -(-len(places) // EXAMINED)) if len(places) else []:
-        rows, columns = some.T
+    for rows, columns in _some(examined):
         worth[rows, columns] = lost[rows, columns] > least * exact_bits(_blocks(picture, rows, columns))
     return worth
 
 
-def _blocks(picture: Pixels, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Blocks:
-    """Some blocks of a picture, [n, 16, 16, 3] or [n, 16, 16, 1]; at its edges the last pixels are repeated."""
+def _some(examined: Mask) -> Iterator[Places]:
+    """Rows and columns of the blocks to examine, a few at a time."""
+    rows, columns = examined.nonzero()
+    for first in range(0, len(rows), EXAMINED):
+        yield rows[first : first + EXAMINED], columns[first : first + EXAMINED]
+
+
+def _blocks(picture: Pixels, rows: NDArray[np.intp], columns: NDArray[np.intp], step: int = 1) -> Blocks:
+    """Some blocks of a picture, [n, 16, 16, 3] or [n, 16, 16, 1]; at its edges the last pixels are repeated.
+
+    step: take only every so many rows and columns of pixels.
+    """
     y, x = (
-        np.minimum(PIXELS * place[:, None] + np.arange(PIXELS), side - 1)
+        np.minimum(PIXELS * place[:, None] + np.arange(0, PIXELS, step), side - 1)
         for place, side in ((rows, picture.shape[0]), (columns, picture.shape[1]))
     )
     found = at_depth(picture[y[:, :, None], x[:, None, :]], 8)  # more bits would take more, the same in all modes
-    return found.reshape(len(rows), PIXELS, PIXELS, -1).astype(np.int32)
+    return found.reshape(*found.shape[:3], -1).astype(np.int32)
 
 
 def exact_bits(blocks: Blocks) -> NDArray[np.float64]:
@@ -130,7 +151,7 @@ def exact_bits(blocks: Blocks) -> NDArray[np.float64]:
     return bits
 
 
-def distinct(blocks: Pixels) -> NDArray[np.intp]:
+def distinct(blocks: Pixels | Blocks) -> NDArray[np.intp]:
     """How many different colours each of some blocks [n, h, w, C] has: [n]."""
     return _entropy(_as_one(blocks.astype(np.int32)))[1]
 
@@ -155,13 +176,13 @@ def _entropy(values: Blocks) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
 
 def _connected(begun: Mask, worth: Mask) -> Mask:
     """The blocks in `worth` that touch those that begin a patch, directly or through others."""
-    taken, grown = begun, _spread(begun) & worth | begun
+    taken, grown = begun, spread(begun) & worth | begun
     while (grown != taken).any():
-        taken, grown = grown, _spread(grown) & worth | begun
+        taken, grown = grown, spread(grown) & worth | begun
     return taken
 
 
-def _spread(taken: Mask) -> Mask:
+def spread(taken: Mask) -> Mask:
     """The blocks that are taken, and all eight around each."""
     wide = np.pad(taken, 1)
     down = wide[:-2] | wide[1:-1] | wide[2:]

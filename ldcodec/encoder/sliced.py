@@ -35,7 +35,7 @@ from ldcodec.decoder.progress import begun
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.threads import ahead, map_in_threads
 from ldcodec.decoder.tiles import tiles_of
-from ldcodec.encoder.drafting import Cells, strange_cells, with_drafts
+from ldcodec.encoder.drafting import strange_cells, with_drafts
 from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
 from ldcodec.encoder.masking import Weights, even, visual
@@ -47,6 +47,7 @@ from ldcodec.encoder.whole import PictureEncoder, header_of
 from ldcodec.pictures import chunks
 from ldcodec.pictures.alpha import filled
 from ldcodec.pictures.frame import framed, framed_area
+from ldcodec.pictures.patches import Mask
 from ldcodec.pictures.picture import Picture, Pixels, is_neutral, total_error
 
 SAMPLES = 16
@@ -168,7 +169,7 @@ class SlicedEncoder:
         return with_drafts(coded, self.picture, self._strange, taken, self.model)
 
     @cached_property
-    def _strange(self) -> Cells:
+    def _strange(self) -> Mask:
         return strange_cells(self.picture)
 
     def _file(self, index: int, parts: list["_Part"], extra: tuple[Chunk, ...]) -> Coded:

@@ -14,7 +14,7 @@ from ldcodec.bitstream.slices import Area, Span
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
 from ldcodec.decoder.tiles import drafted_over, drafts_of
-from ldcodec.encoder.drafting import Cells, strange_cells, with_drafts
+from ldcodec.encoder.drafting import strange_cells, with_drafts
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
 from ldcodec.encoder.masking import Weights
@@ -24,6 +24,7 @@ from ldcodec.encoder.ratecontrol import Coded
 from ldcodec.entropy.integer import Parsed
 from ldcodec.pictures import chunks
 from ldcodec.pictures.frame import framed
+from ldcodec.pictures.patches import Mask
 from ldcodec.pictures.picture import Pixels, total_error
 
 
@@ -103,7 +104,7 @@ class PictureEncoder:
         return with_drafts(coded, self.picture, self._strange, taken, self.model)
 
     @cached_property
-    def _strange(self) -> Cells:
+    def _strange(self) -> Mask:
         return strange_cells(self.picture)
 
     def write(self, latents: Latents) -> CodedWhole:
