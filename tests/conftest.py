@@ -238,7 +238,6 @@ def without_patches() -> Iterator[None]:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat small pictures like large ones: tiles of 128 pixels, slices of about 128 rows, nothing in one pass."""
     monkeypatch.setattr(slices, "TILE", 8)
-    monkeypatch.setattr(slices, "TOGETHER", 8)
     monkeypatch.setattr(drafting, "TILE", 8)
     monkeypatch.setattr(slices, "WHOLE_AREA", 0)
     monkeypatch.setattr(sliced, "cut", lambda width, height: slices.cut(width, height, area=8 * 20))

@@ -23,7 +23,6 @@ VIEW_SCALES = (1, *PREVIEW_SCALES)
 WHOLE_AREA = 1 << 13  # the largest picture that the networks see in one pass: 2.1 megapixels
 TILE = 100  # rows and columns of a square tile without its halo; others have no larger area
 DRAWN_AT_ONCE = 2  # tiles at most
-TOGETHER = 128  # latent rows of slices that are analysed together at most, unless one has more
 DENOISER_HALO = 24  # at most, however many evaluations: anything farther away moves single pixels by one level
 REFINED_SIDE, REFINED_MARGIN = 48, 8  # squares are refined one by one, each with a margin that is then discarded
 
@@ -122,7 +121,7 @@ def groups(spans: list[Span]) -> list[list[Span]]:
     """Group neighbouring slices to be analysed together, since fewer rows are seen twice then."""
     grouped: list[list[Span]] = []
     for span in spans:
-        if grouped and span.bottom - grouped[-1][0].top <= TOGETHER:
+        if grouped and span.bottom - grouped[-1][0].top <= TILE:
             grouped[-1].append(span)
         else:
             grouped.append([span])
