@@ -12,6 +12,7 @@ from ldcodec.bitstream import chunktypes, container
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.reader import Chunk, Reader
 from ldcodec.codec import decode_array, encode
+from ldcodec.decoder import latent
 from ldcodec.decoder.request import DecodeSettings, Request
 from ldcodec.decoder.restore import misfits, restore_each
 from ldcodec.encoder import drafting
@@ -153,6 +154,19 @@ def test_what_a_draft_draws_better_is_drawn_so(shipped_model: Model, kind: type,
     found, known = (psnr(shown, pixels) + unit for shown in (decoded, before))
     assert found > known + 0.05 and abs(encoder.psnr(coded) - found) < 0.01
     assert coded.forecast.size(2457) == pytest.approx(coded.size, abs=16)
+
+
+def test_what_was_just_coded_is_not_parsed(shipped_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = hostile(28, small=True).pixels
+    parsed = SlicedEncoder(pixels, shipped_model).code(2457)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(latent, "parse_slice", refuse)
+    coded = PictureEncoder(pixels, shipped_model).code(2457)
+    wanted = coded.container.chunk(chunktypes.DRAFTED)
+    assert wanted is not None and wanted == parsed.container.chunk(chunktypes.DRAFTED)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,10 @@ class Latent:
                 self.source.slice_name(number), str(error), number
             )
 
+    def know(self, number: int, parsed: Parsed) -> None:
+        """Take the latent of a slice from whoever has it, for windows; then it is not parsed."""
+        self._kept[number] = _compact(parsed)
+
     def window(self, area: Area) -> Parsed:
         """The latent of an area. Slices above it are forgotten, so request areas from top to bottom."""
         numbers = meeting(self.source.spans, area.top, area.bottom)

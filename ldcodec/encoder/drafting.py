@@ -23,6 +23,7 @@ from ldcodec.decoder.tiles import drafted_over, drafts_of, region_of
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.patching import distinct, spread
 from ldcodec.encoder.ratecontrol import Coded
+from ldcodec.entropy.integer import Parsed
 from ldcodec.pictures import squares
 from ldcodec.pictures.patches import Mask
 from ldcodec.pictures.picture import Pixels, at_depth, white_of
@@ -75,11 +76,14 @@ def _strange(part: Pixels) -> Mask:
     return found
 
 
-def with_drafts(coded: File, picture: Pixels, cells: Mask, taken: Mask, model: EncoderModel) -> File:
+def with_drafts(
+    coded: File, picture: Pixels, cells: Mask, taken: Mask, model: EncoderModel, parsed: Parsed | None = None
+) -> File:
     """The file of a picture, with the squares that a draft draws better.
 
     What is gained or lost beside a pattern does not count: a square at its edge would else be drawn for what is natural
-    in it. cells: of `strange_cells`; taken: which blocks are in patches, [⌈H/16⌉, ⌈W/16⌉].
+    in it. cells: of `strange_cells`; taken: which blocks are in patches, [⌈H/16⌉, ⌈W/16⌉]; parsed: the latent of a file
+    of one slice, None to parse it.
     """
     if not cells.any():
         return coded
@@ -89,6 +93,8 @@ def with_drafts(coded: File, picture: Pixels, cells: Mask, taken: Mask, model: E
     weight = quality.multiplier(quality.fraction(coded.container.header.quality))
     gains = np.zeros((*examined.shape, 2, 2))
     latent = Latent(Reader(io.BytesIO(coded.data)), model)
+    if parsed is not None:
+        latent.know(0, parsed)
     for blocks in _parts(examined):
         gains[blocks.top : blocks.bottom, blocks.left : blocks.right] = weight * _gains(picture, latent, blocks, places)
     wanted = (gains > WORTH) & examined[:, :, None, None]

@@ -101,7 +101,7 @@ class PictureEncoder:
             extra = (*self.chunks, stored)
             rest = PictureEncoder(smooth, self.model, extra, self.effort, self.weights, self.depth, self.tuning)
             coded = rest.write(rest.latents(index))
-        return with_drafts(coded, self.picture, self._strange, taken, self.model)
+        return with_drafts(coded, self.picture, self._strange, taken, self.model, coded.parsed)
 
     @cached_property
     def _strange(self) -> Mask:
