@@ -1,6 +1,6 @@
 """The latent of a file, read and parsed slice by slice on demand, so that it need not fit into memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -22,7 +22,7 @@ Use = TypeVar("Use")
 
 
 @dataclass(frozen=True)
-class _Compact:
+class Compact:
     """A parsed slice in 8 bytes per element: symbols (int16), means (int32), scale indices and kinds (uint8)."""
 
     symbols: NDArray[np.int16]
@@ -42,6 +42,7 @@ class Latent:
         keep_all: bool = False,
         depth: int | None = None,
         drafted: Mask | None = None,
+        parsed: Mapping[int, Compact] | None = None,
     ) -> None:
         """Prepare to parse an open file with its model; nothing is read yet.
 
@@ -51,6 +52,7 @@ class Latent:
         keep_all: keep the slices above a window too, at 8 bytes per latent element.
         depth: bits a sample in which the picture is wanted, None for as many as the file says; `header` has them.
         drafted: the squares that are drawn as in a draft (`pictures.squares`), None for none; kept here for who draws.
+        parsed: slices that are parsed already, by number.
 
         Raises ModelError for a file of another model.
         """
@@ -61,7 +63,7 @@ class Latent:
         self.rows, self.columns = latent_size(source.header.width, source.header.height)
         self.damaged: list[Damage] = []
         self._salvage, self._keep_all = salvage, keep_all
-        self._kept: dict[int, _Compact] = {}
+        self._kept = dict(parsed or {})
 
     def each(self, numbers: Sequence[int], use: Callable[[Parsed], Use]) -> Iterator[Use]:
         """Parse these slices and yield what `use` returns for each, in order; several are parsed in parallel.
@@ -105,17 +107,13 @@ class Latent:
                 self.source.slice_name(number), str(error), number
             )
 
-    def know(self, number: int, parsed: Parsed) -> None:
-        """Take the latent of a slice from whoever has it, for windows; then it is not parsed."""
-        self._kept[number] = _compact(parsed)
-
     def window(self, area: Area) -> Parsed:
         """The latent of an area. Slices above it are forgotten, so request areas from top to bottom."""
         numbers = meeting(self.source.spans, area.top, area.bottom)
         if not self._keep_all:
             self._kept = {number: kept for number, kept in self._kept.items() if number >= numbers[0]}
         missing = [number for number in numbers if number not in self._kept]
-        self._kept |= dict(zip(missing, self.each(missing, _compact), strict=True))
+        self._kept |= dict(zip(missing, self.each(missing, compact), strict=True))
         crops = [self._cropped(number, area) for number in numbers]
         return Parsed(
             np.concatenate([crop.symbols for crop in crops], axis=1).astype(np.int32),
@@ -124,10 +122,10 @@ class Latent:
             np.concatenate([crop.kind for crop in crops], axis=1),
         )
 
-    def _cropped(self, number: int, area: Area) -> _Compact:
+    def _cropped(self, number: int, area: Area) -> Compact:
         kept, top = self._kept[number], self.source.spans[number].top
         crop = slice(None), slice(max(0, area.top - top), max(0, area.bottom - top)), slice(area.left, area.right)
-        return _Compact(kept.symbols[crop], kept.mean[crop], kept.index[crop], kept.kind[crop])
+        return Compact(kept.symbols[crop], kept.mean[crop], kept.index[crop], kept.kind[crop])
 
 
 def at_once(model: DecoderModel, slices: int, area: int) -> int:
@@ -138,5 +136,5 @@ def at_once(model: DecoderModel, slices: int, area: int) -> int:
     return max(1, min(slices, PARSED_AT_ONCE // area, model.threads)) if model.integers.arithmetic.parallel else 1
 
 
-def _compact(parsed: Parsed) -> _Compact:
-    return _Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index, parsed.kind)  # |s| ≤ 32767
+def compact(parsed: Parsed) -> Compact:
+    return Compact(parsed.symbols.astype(np.int16), parsed.mean, parsed.index, parsed.kind)  # |s| ≤ 32767

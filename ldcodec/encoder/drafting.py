@@ -6,7 +6,7 @@ strange, and photographs pay for nothing but the look at that (docs/experiments.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,13 +17,12 @@ from ldcodec.bitstream import chunktypes, container, quality
 from ldcodec.bitstream.layout import coded_size
 from ldcodec.bitstream.reader import Chunk, Reader
 from ldcodec.bitstream.slices import PIXELS, TILE, Area
-from ldcodec.decoder.latent import Latent
+from ldcodec.decoder.latent import Compact, Latent
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.tiles import drafted_over, drafts_of, region_of
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.patching import distinct, spread
 from ldcodec.encoder.ratecontrol import Coded
-from ldcodec.entropy.integer import Parsed
 from ldcodec.pictures import squares
 from ldcodec.pictures.patches import Mask
 from ldcodec.pictures.picture import Pixels, at_depth, white_of
@@ -40,6 +39,8 @@ WORTH = 1.0  # bit that the gain in a square weighs at least; the map takes less
 # The gains weigh at least this share of the map's bits. With 1, every map would pay, but more patterns would be drawn
 # worse than a draft does.
 SHARE = 1 / 8
+SMALLEST = 8  # blocks: sides of rectangles that are not divided
+SIGHT = 16  # positions around an area that are computed for it, about
 MAP_BITS = 8 * 13  # of the chunk beside its data
 
 File = TypeVar("File", bound=Coded)
@@ -77,13 +78,13 @@ def _strange(part: Pixels) -> Mask:
 
 
 def with_drafts(
-    coded: File, picture: Pixels, cells: Mask, taken: Mask, model: EncoderModel, parsed: Parsed | None = None
+    coded: File, picture: Pixels, cells: Mask, taken: Mask, model: EncoderModel, parsed: Mapping[int, Compact]
 ) -> File:
     """The file of a picture, with the squares that a draft draws better.
 
     What is gained or lost beside a pattern does not count: a square at its edge would else be drawn for what is natural
-    in it. cells: of `strange_cells`; taken: which blocks are in patches, [⌈H/16⌉, ⌈W/16⌉]; parsed: the latent of a file
-    of one slice, None to parse it.
+    in it. cells: of `strange_cells`; taken: which blocks are in patches, [⌈H/16⌉, ⌈W/16⌉];
+    parsed: slices of the file, which need not be parsed again.
     """
     if not cells.any():
         return coded
@@ -92,9 +93,7 @@ def with_drafts(
     examined = in_blocks.any((1, 3)) & ~taken
     weight = quality.multiplier(quality.fraction(coded.container.header.quality))
     gains = np.zeros((*examined.shape, 2, 2))
-    latent = Latent(Reader(io.BytesIO(coded.data)), model)
-    if parsed is not None:
-        latent.know(0, parsed)
+    latent = Latent(Reader(io.BytesIO(coded.data)), model, keep_all=True, parsed=parsed)
     for blocks in _parts(examined):
         gains[blocks.top : blocks.bottom, blocks.left : blocks.right] = weight * _gains(picture, latent, blocks, places)
     wanted = (gains > WORTH) & examined[:, :, None, None]
@@ -107,14 +106,26 @@ def with_drafts(
     return replace(coded, container=file, data=data, forecast=forecast)
 
 
-def _parts(examined: Mask) -> Iterator[Area]:
-    """Rectangles of at most a tile, from top to bottom, that hold all blocks to examine."""
-    for top in range(0, examined.shape[0], TILE):
-        for left in range(0, examined.shape[1], TILE):
-            rows, columns = examined[top : top + TILE, left : left + TILE].nonzero()
-            if len(rows):
-                edges = top + rows.min(), top + rows.max() + 1, left + columns.min(), left + columns.max() + 1
-                yield Area(*map(int, edges))
+def _parts(examined: Mask, top: int = 0, left: int = 0) -> list[Area]:
+    """Rectangles, of at most a tile, that hold all blocks to examine, with little work for what lies around them."""
+    rows, columns = examined.nonzero()
+    if not len(rows):
+        return []
+    first, last, start, end = int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
+    whole, inner = Area(top + first, top + last, left + start, left + end), examined[first:last, start:end]
+    height, width = inner.shape
+    if max(height, width) <= SMALLEST:
+        return [whole]
+    down, across = (height // 2, width) if height >= width else (height, width // 2)
+    rest = inner[down:] if down < height else inner[:, across:]
+    place = (whole.top + down % height, whole.left + across % width)
+    halves = _parts(inner[:down, :across], whole.top, whole.left) + _parts(rest, *place)
+    return [whole] if max(height, width) <= TILE and _work([whole]) <= _work(halves) else halves
+
+
+def _work(areas: list[Area]) -> int:
+    """Positions that are drawn for some areas."""
+    return sum((bottom - top + 2 * SIGHT) * (right - left + 2 * SIGHT) for top, bottom, left, right in areas)
 
 
 def _gains(picture: Pixels, latent: Latent, blocks: Area, places: Mask) -> NDArray[np.float64]:

@@ -30,11 +30,11 @@ from ldcodec.bitstream.slices import (
     meeting,
     tiling,
 )
-from ldcodec.decoder.latent import Latent, at_once
+from ldcodec.decoder.latent import Compact, Latent, at_once, compact
 from ldcodec.decoder.progress import begun
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.threads import ahead, map_in_threads
-from ldcodec.decoder.tiles import tiles_of
+from ldcodec.decoder.tiles import halo_of, tiles_of
 from ldcodec.encoder.drafting import strange_cells, with_drafts
 from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
@@ -74,11 +74,15 @@ def encoder_for(
 
 
 class _Part(NamedTuple):
-    """A coded slice, what it tells of other qualities, and the error of each of its blocks."""
+    """A coded slice, what it tells of other qualities, the error of each of its blocks, and what it was parsed to.
+
+    The last is kept only where the picture is to be drawn.
+    """
 
     piece: Slice
     outlook: Outlook
     lost: Losses
+    parsed: Compact | None
 
 
 class SlicedEncoder:
@@ -158,19 +162,33 @@ class SlicedEncoder:
         parts = list(self._parts(index, self.picture, self.spans))
         taken = chosen(self.picture, np.concatenate([part.lost for part in parts]), index)
         if not taken.any():
-            return with_drafts(self._file(index, parts, self.chunks), self.picture, self._strange, taken, self.model)
+            return self._drafted(self._file(index, parts, self.chunks), parts, taken)
         smooth, stored = patch(self.picture, taken)
         rows = np.flatnonzero(taken.any(1))
         sight = self.model.networks.config.analysis.halo + (REFINED_MARGIN if self.effort > 1 else 0)
         numbers = meeting(self.spans, int(rows[0]) - sight, int(rows[-1]) + 1 + sight)
         again = self._parts(index, smooth, [self.spans[number] for number in numbers])
         parts[numbers[0] : numbers[-1] + 1] = again
-        coded = self._file(index, parts, (*self.chunks, stored))
-        return with_drafts(coded, self.picture, self._strange, taken, self.model)
+        return self._drafted(self._file(index, parts, (*self.chunks, stored)), parts, taken)
+
+    def _drafted(self, coded: Coded, parts: list[_Part], taken: Mask) -> Coded:
+        parsed = {number: part.parsed for number, part in enumerate(parts) if part.parsed is not None}
+        return with_drafts(coded, self.picture, self._strange, taken, self.model, parsed)
 
     @cached_property
     def _strange(self) -> Mask:
         return strange_cells(self.picture)
+
+    @cached_property
+    def _drawn(self) -> Mask:
+        """Which rows of the latent are seen where something strange is drawn."""
+        halo = halo_of(self.model, DecodeSettings())
+        rows = self._strange.nonzero()[0] // 4
+        sight = 1 + halo.synthesis + halo.denoiser
+        drawn = np.zeros(self.spans[-1].bottom, np.bool_)
+        for row in set(rows.tolist()):
+            drawn[max(0, row - sight) : row + sight + 1] = True
+        return drawn
 
     def _file(self, index: int, parts: list["_Part"], extra: tuple[Chunk, ...]) -> Coded:
         file = Container(self._header(index), tuple(part.piece for part in parts), extra)
@@ -205,7 +223,8 @@ class SlicedEncoder:
             span, latents = item
             piece, parsed = code_slice(latents, coded_rows(span, self.width, self.height), self.model)
             outlook = outlook_of(latents, parsed, piece.payload, self.model)
-            return _Part(piece, outlook, losses(self.picture, parsed, header, span, self.model))
+            kept = compact(parsed) if self._drawn[span.top : span.bottom].any() else None
+            return _Part(piece, outlook, losses(self.picture, parsed, header, span, self.model), kept)
 
         columns = layout.latent_size(self.width, self.height)[1]
         threads = at_once(self.model, len(spans), max(span.rows for span in spans) * columns)

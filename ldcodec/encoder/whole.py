@@ -11,6 +11,7 @@ from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.layout import Header
 from ldcodec.bitstream.reader import Chunk, Slice
 from ldcodec.bitstream.slices import Area, Span
+from ldcodec.decoder.latent import compact
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
 from ldcodec.decoder.tiles import drafted_over, drafts_of
@@ -101,7 +102,7 @@ class PictureEncoder:
             extra = (*self.chunks, stored)
             rest = PictureEncoder(smooth, self.model, extra, self.effort, self.weights, self.depth, self.tuning)
             coded = rest.write(rest.latents(index))
-        return with_drafts(coded, self.picture, self._strange, taken, self.model, coded.parsed)
+        return with_drafts(coded, self.picture, self._strange, taken, self.model, {0: compact(coded.parsed)})
 
     @cached_property
     def _strange(self) -> Mask:
