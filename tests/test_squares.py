@@ -11,7 +11,7 @@ import pytest
 from ldcodec.bitstream import chunktypes, container
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.reader import Chunk, Reader
-from ldcodec.bitstream.slices import Area
+from ldcodec.bitstream.slices import TILE, Area
 from ldcodec.codec import decode_array, encode
 from ldcodec.decoder import latent
 from ldcodec.decoder.request import DecodeSettings, Request
@@ -235,8 +235,8 @@ def test_only_what_is_worth_its_bits_is_named(
 def test_what_is_drawn_holds_all_that_is_examined_once(size: tuple[int, int], share: float) -> None:
     examined = np.random.default_rng(1).random(size) < share
     counts = np.zeros(size, np.int64)
-    for part in drafting._parts(examined):
-        assert max(part.bottom - part.top, part.right - part.left) <= drafting.TILE
+    for part in drafting.rectangles(examined):
+        assert max(part.bottom - part.top, part.right - part.left) <= TILE
         counts[part.top : part.bottom, part.left : part.right] += 1
     assert (counts[examined] == 1).all() and counts.max(initial=0) <= 1
 
@@ -244,4 +244,4 @@ def test_what_is_drawn_holds_all_that_is_examined_once(size: tuple[int, int], sh
 def test_blocks_far_apart_are_drawn_by_themselves() -> None:
     examined = np.zeros((90, 90), np.bool_)
     examined[[3, 80, 82], [5, 70, 71]] = True
-    assert drafting._parts(examined) == [Area(3, 4, 5, 6), Area(80, 83, 70, 72)]
+    assert drafting.rectangles(examined) == [Area(3, 4, 5, 6), Area(80, 83, 70, 72)]

@@ -94,7 +94,7 @@ def with_drafts(
     weight = quality.multiplier(quality.fraction(coded.container.header.quality))
     gains = np.zeros((*examined.shape, 2, 2))
     latent = Latent(Reader(io.BytesIO(coded.data)), model, keep_all=True, parsed=parsed)
-    for blocks in _parts(examined):
+    for blocks in rectangles(examined):
         gains[blocks.top : blocks.bottom, blocks.left : blocks.right] = weight * _gains(picture, latent, blocks, places)
     wanted = (gains > WORTH) & examined[:, :, None, None]
     chunk = Chunk(chunktypes.DRAFTED, squares.packed(wanted))
@@ -106,7 +106,7 @@ def with_drafts(
     return replace(coded, container=file, data=data, forecast=forecast)
 
 
-def _parts(examined: Mask, top: int = 0, left: int = 0) -> list[Area]:
+def rectangles(examined: Mask, top: int = 0, left: int = 0) -> list[Area]:
     """Rectangles, of at most a tile, that hold all blocks to examine, with little work for what lies around them."""
     rows, columns = examined.nonzero()
     if not len(rows):
@@ -119,7 +119,7 @@ def _parts(examined: Mask, top: int = 0, left: int = 0) -> list[Area]:
     down, across = (height // 2, width) if height >= width else (height, width // 2)
     rest = inner[down:] if down < height else inner[:, across:]
     place = (whole.top + down % height, whole.left + across % width)
-    halves = _parts(inner[:down, :across], whole.top, whole.left) + _parts(rest, *place)
+    halves = rectangles(inner[:down, :across], whole.top, whole.left) + rectangles(rest, *place)
     return [whole] if max(height, width) <= TILE and _work([whole]) <= _work(halves) else halves
 
 
