@@ -27,6 +27,7 @@ from ldcodec.decoder.reverse import condition, reverse_diffusion
 from ldcodec.diffusion.samplers import SAMPLERS
 from ldcodec.encoder.outlook import Forecast
 from ldcodec.encoder.ratecontrol import Coded, encode_to
+from ldcodec.encoder.steering import Budget
 from ldcodec.encoder.target import Target
 from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.trellis import Quantised
@@ -214,7 +215,7 @@ def test_nothing_is_out_of_reach_before_the_end_was_tried(target: dict) -> None:
         def rehearse(self, index: int, drawn: bool) -> None:
             return None
 
-        def code(self, index: int) -> Coded:
+        def code(self, index: int, budget: Budget | None = None) -> Coded:
             header = layout.Header(100, 100, index, False, bytes(8))
             good = index == (4095 if "psnr" in target else 0)
             return Coded(Container(header, ()), bytes(500 if good else 2000), Forecast(index, [], 1, 900, 1.0))

@@ -100,7 +100,7 @@ def wild_latents(size: tuple[int, int]) -> Latents:
 
 def test_wild_latents_are_read(either: Model, parser: Parser) -> None:
     size, coded = (12, 16), (11, 13)
-    piece, known = code_slice(wild_latents(size), coded, either)
+    piece, known, _ = code_slice(wild_latents(size), coded, either)
     found = parser.parse(piece.payload, 1500, size, coded, either.coder.trellis is not None)
     assert agree(found, known, parser)
     assert zlib.crc32(found.stored) == piece.symbols_crc
@@ -110,7 +110,7 @@ def test_wild_latents_ask_for_everything(model: Model) -> None:
     """Elements without symbols, both signs under every quantiser, several lanes, and escapes of either part."""
     if model.networks.config.one_shot:
         pytest.skip("few of its scales are small; that of the other family asks for everything")
-    _, known = code_slice(wild_latents((12, 16)), (11, 13), model)
+    _, known, _ = code_slice(wild_latents((12, 16)), (11, 13), model)
     symbols, index, kind = (array[:, :11, :13].ravel() for array in (known.symbols, known.index, known.kind))
     assert (index < SKIPPED_SCALES).any() and (kind != SCALAR).sum() / 4 > 2 * LANE
     for quantiser in (SCALAR, EVEN, ODD):
@@ -125,7 +125,7 @@ def test_wild_latents_ask_for_everything(model: Model) -> None:
 def test_both_refuse_the_same_payloads(change: bytes, either: Model, parser: Parser) -> None:
     """Words altered one by one. What neither refuses has the same symbols, which are not those of the checksum."""
     size, coded, trellis = (4, 8), (3, 7), either.coder.trellis is not None
-    piece, _ = code_slice(wild_latents(size), coded, either)
+    piece, _, _ = code_slice(wild_latents(size), coded, either)
     header = Header(7 * 16, 3 * 16, 1500, False, either.parse_id, trellis)
     for place in range(0, len(piece.payload), 12):
         payload = piece.payload[:place] + change + piece.payload[place + 4 :]

@@ -70,7 +70,8 @@ def has(lines: list[str], *words: str) -> bool:
     ("command", "words"),
     [
         (("compress", "long.png", *SETTINGS), ("0/2", "slice")),
-        (("compress", "long.png", "--rate", "2", *TINY), ("attempt 2: ", "sample")),
+        (("compress", "long.png", "--rate", "2", *TINY), ("0/15", "sample")),
+        (("compress", "long.png", "--psnr", "30", *TINY), ("attempt 2: ", "sample")),
         (("compress", "long.png", "--psnr", "30", *TINY), ("0/6", "tile")),
         (("decompress", "long.ldc"), ("0/6", "tile")),
         (("decompress", "long.ldc", "--region", "0,0,200,100"), ("0/2", "tile")),

@@ -1,6 +1,7 @@
 """The latents of a slice, and their coding: from here on everything is exact."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from ldcodec.bitstream.slices import UNIT
 from ldcodec.decoder.parse import symbols_crc
 from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.masking import Weights
+from ldcodec.encoder.steering import Budget, Steering
 from ldcodec.encoder.viterbi import chosen
 from ldcodec.entropy.integer import LATENT_BITS, Parsed, Prior
 from ldcodec.entropy.tables import HYPER_LIMIT, SKIPPED_SCALES
@@ -42,6 +44,14 @@ class Latents:
         return None if self.weights is None else self.weights.of(prior.places)
 
 
+class CodedSlice(NamedTuple):
+    """A coded slice, its parsed form, and the natural bits of its context steps where these were measured."""
+
+    piece: Slice
+    parsed: Parsed
+    steps: tuple[float, ...] = ()
+
+
 def latents_of(
     scaled: Floats, index: int, model: EncoderModel, hyper: Floats | None = None, weights: Weights | None = None
 ) -> Latents:
@@ -53,17 +63,19 @@ def latents_of(
     return Latents(index, np.clip(z, -HYPER_LIMIT, HYPER_LIMIT).astype(np.int32), scaled, weights)
 
 
-def code_slice(latents: Latents, coded: tuple[int, int], model: EncoderModel) -> tuple[Slice, Parsed]:
-    """Code one slice. coded: how many rows and columns of the latents hold symbols.
+def code_slice(
+    latents: Latents, coded: tuple[int, int], model: EncoderModel, budget: Budget | None = None
+) -> CodedSlice:
+    """Code one slice. coded: how many rows and columns of the latents hold symbols; budget: of its payload.
 
     On textures that no photograph has, the hyper-latent can name wrong means with scales so small that no symbol may
     correct them. Where that happens the slice is coded again with zeros in the hyper-latent.
     """
-    piece, parsed = _coded_once(latents, coded, model)
-    lost = lost_blocks(latents, coded, parsed)
+    found = _coded_once(latents, coded, model, budget)
+    lost = lost_blocks(latents, coded, found.parsed)
     if lost.any():
-        piece, parsed = _coded_once(replace(latents, hyper=np.where(lost, 0, latents.hyper)), coded, model)
-    return piece, parsed
+        found = _coded_once(replace(latents, hyper=np.where(lost, 0, latents.hyper)), coded, model, budget)
+    return found
 
 
 def lost_blocks(latents: Latents, coded: tuple[int, int], parsed: Parsed) -> NDArray[np.bool_]:
@@ -77,8 +89,12 @@ def lost_blocks(latents: Latents, coded: tuple[int, int], parsed: Parsed) -> NDA
     return blocks
 
 
-def _coded_once(latents: Latents, coded: tuple[int, int], model: EncoderModel) -> tuple[Slice, Parsed]:
+def _coded_once(latents: Latents, coded: tuple[int, int], model: EncoderModel, budget: Budget | None) -> CodedSlice:
     hyper, coder = latents.hyper, model.coder.encoder()
+    steering = None
+    if budget is not None:
+        hyper_bits = float(model.coder.hyper_bits(hyper, latents.index).sum())
+        steering = Steering(model.coder, budget, hyper_bits)
 
     def write(indices: NDArray[np.uint8], predicted: NDArray[np.int32], places: NDArray[np.intp]) -> NDArray[np.int32]:
         symbols = hyper.ravel()[places]
@@ -88,10 +104,14 @@ def _coded_once(latents: Latents, coded: tuple[int, int], model: EncoderModel) -
     model.coder.hyper.fill(hyper.shape[1:], latents.index, write)
 
     def choose(prior: Prior) -> Quantised:
-        quantised = chosen(latents.centred(prior), prior.index, model.coder, latents.weighed(prior))
+        values, weights = latents.centred(prior), latents.weighed(prior)
+        if steering is None:
+            quantised = chosen(values, prior.index, model.coder, weights)
+        else:
+            quantised = steering.choose(values, prior.index, weights)
         coder.encode_latent(quantised, prior.index)
         return quantised
 
     parsed = model.integers.parse(hyper, latents.index, coded, choose)
     piece = Slice(latents.scaled.shape[1], coder.finish(), symbols_crc(hyper, parsed.symbols))
-    return piece, parsed
+    return CodedSlice(piece, parsed, () if steering is None else tuple(steering.natural))

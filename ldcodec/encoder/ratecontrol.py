@@ -1,7 +1,8 @@
 """Rate control: find the quality index whose file meets a target.
 
 A guess from the linear shortcut says where to begin. Every file that is coded forecasts the size and the PSNR at all
-other indices (`encoder.outlook`), so that the next one is usually the last.
+other indices (`encoder.outlook`), so that the next one is usually the last. Towards a size it is steered on the way
+(`encoder.steering`), and given up early where that does not suffice.
 """
 
 import math
@@ -13,9 +14,11 @@ from ldcodec.bitstream import chunktypes, quality
 from ldcodec.bitstream.container import Container
 from ldcodec.bitstream.quality import TOP_INDEX
 from ldcodec.encoder.outlook import Forecast
+from ldcodec.encoder.steering import Budget, OutOfBudget, reach_at, shares_at
 from ldcodec.encoder.target import Target
 
 MAX_CODINGS = 12  # files coded for one picture
+STEERED = 2  # codings that are steered towards a size, before others are searched for the index that meets it
 REHEARSALS = 2  # of samples, before a large picture is coded
 SIZE_TOLERANCE = 0.01  # a file may be smaller than its target by this share …
 SLACK_BYTES = 8  # … or by this many bytes, whichever is more
@@ -62,8 +65,11 @@ class Encoder(Protocol[File]):
     def rehearse(self, index: int, drawn: bool) -> Forecast | None:
         """Code samples of a large picture; None for a small one. drawn: whether to measure their error."""
 
-    def code(self, index: int) -> File:
-        """Code the picture at a quality index."""
+    def code(self, index: int, budget: Budget | None = None) -> File:
+        """Code the picture at a quality index. budget: of the file, if it is to be steered towards a size.
+
+        Raises OutOfBudget where that is out of its reach.
+        """
 
     def psnr(self, coded: File, /) -> float:
         """PSNR in dB of the picture that a decoder makes of a file."""
@@ -87,22 +93,46 @@ def out_of_reach(size: int, nearest: int) -> str:
 
 
 def _encode_to_size(encoder: Encoder[File], size: int) -> tuple[File, str | None]:
-    goal, start = size_goal(max(size, 1)), crossing(encoder.guess_size, size)
-    for _ in range(REHEARSALS):
-        forecast = encoder.rehearse(start, drawn=False)
-        start = crossing(forecast.size, math.exp(goal.aim)) if forecast else start
-    files: list[File] = []
+    goal = size_goal(max(size, 1))
+    files, start = _steered(encoder, goal, crossing(encoder.guess_size, size))
 
     def measure(index: int) -> tuple[float, Measure]:
         files.append(encoder.code(index))
         size = files[-1].forecast.size
         return math.log(files[-1].size), lambda other: math.log(size(other))
 
-    if 0 not in find(measure, goal, start).values and min(coded.size for coded in files) > size:
+    tried = {} if start is None else find(measure, goal, start).values
+    if start is not None and 0 not in tried and min(coded.size for coded in files) > size:
         measure(0)  # nothing is called out of reach before its end of the range was tried
     fitting = [coded for coded in files if coded.size <= size]
     best = max(fitting or files, key=lambda coded: coded.size if fitting else -coded.size)
     return best, None if fitting else out_of_reach(size, best.size)
+
+
+def _steered(encoder: Encoder[File], goal: "Goal", start: int) -> tuple[list[File], int | None]:
+    """Files that are steered towards a size, and where to go on: None if the last one meets it, or no file does."""
+    aim, shares, files = math.exp(goal.aim), shares_at(start), list[File]()
+    forecast, given_up = encoder.rehearse(start, drawn=False), False
+    while len(files) < STEERED:
+        if forecast is not None:
+            start, shares = crossing(forecast.size, aim), forecast.shares
+        try:
+            reach = math.inf if given_up or files else reach_at(start)
+            files.append(encoder.code(start, Budget(aim, shares, reach)))
+        except OutOfBudget as told:
+            start, forecast, given_up = _corrected(encoder, start, told.ratio), None, True
+            continue
+        forecast = files[-1].forecast
+        following = crossing(forecast.size, aim)
+        if goal.reached(math.log(files[-1].size)) or following == start in (0, TOP_INDEX):
+            return files, None
+    return files, following
+
+
+def _corrected(encoder: Encoder[File], index: int, ratio: float) -> int:
+    """The index that meets a size, if the one given is known to miss it by a ratio."""
+    guessed = encoder.guess_size(index)
+    return crossing(lambda other: encoder.guess_size(other) / guessed, 1 / ratio)
 
 
 def _encode_to_psnr(encoder: Encoder[File], psnr: float) -> tuple[File, str | None]:

@@ -7,7 +7,7 @@ A search for a size or a PSNR codes samples of the picture first.
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from ldcodec.bitstream.slices import (
     tiling,
 )
 from ldcodec.decoder.latent import Compact, Latent, at_once, compact
-from ldcodec.decoder.progress import begun
+from ldcodec.decoder.progress import Told, begun
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.threads import ahead, map_in_threads
 from ldcodec.decoder.tiles import halo_of, tiles_of
@@ -42,6 +42,7 @@ from ldcodec.encoder.masking import Weights, even, visual
 from ldcodec.encoder.outlook import Forecast, Guess, Outlook, outlook_of
 from ldcodec.encoder.patching import Losses, chosen, losses, patch
 from ldcodec.encoder.ratecontrol import Coded, Encoder
+from ldcodec.encoder.steering import Budget, OutOfBudget, shares_at
 from ldcodec.encoder.target import PSNR, VISUAL, Roi
 from ldcodec.encoder.whole import PictureEncoder, header_of
 from ldcodec.pictures import chunks
@@ -52,6 +53,7 @@ from ldcodec.pictures.picture import Picture, Pixels, is_neutral, total_error
 
 SAMPLES = 16
 SAMPLE_SIDE = 256  # pixels: all samples together are a megapixel
+GUESSED = 1 << 12  # latent positions that a guess of the size looks at, or up to twice as many
 
 
 def encoder_for(
@@ -105,26 +107,48 @@ class SlicedEncoder:
         self.spans = cut(self.width, self.height)
 
     def guess_size(self, index: int) -> float:
-        """A rough prediction of the file size in bytes at a quality index, from the samples."""
-        rows, columns = layout.coded_size(self.width, self.height)
-        return self._guess.bits(index) * rows * columns / 8 + self._overhead
+        """A rough prediction of the file size in bytes at a quality index, from some rows of blocks."""
+        return sum(self._guessed(index, self.spans)) / 8 + self._overhead
 
     def guess_psnr(self, index: int) -> float:
         """A rough prediction of the PSNR in dB at a quality index, from the samples."""
-        return self._guess.psnr(index)
+        return self._sampled.psnr(index)
+
+    def _guessed(self, index: int, spans: list[Span]) -> list[float]:
+        """Bits of some slices as the linear shortcut has them."""
+        return [
+            guess.bits(index) * math.prod(coded_rows(span, self.width, self.height))
+            for span, guess in zip(self.spans, self._guesses, strict=True)
+            if span in spans
+        ]
 
     @cached_property
-    def _guess(self) -> Guess:
-        planes = [self.model.networks.shortcut(framed(sample)) for sample in map(self._pixels, self._places)]
+    def _guesses(self) -> list[Guess]:
+        """One of each slice, from some of its rows of blocks."""
+        every = max(1, math.prod(layout.coded_size(self.width, self.height)) // GUESSED)
+        guesses = []
+        for span in self.spans:
+            top, bottom = span.pixel_rows(self.height)
+            first = top + PIXELS * np.arange(min(every // 2, span.rows - 1), span.rows, every)
+            seen = (first[:, None] + np.arange(PIXELS)).ravel()
+            linear = self.model.networks.shortcut(framed(self.picture[seen[seen < bottom]]))
+            guesses.append(Guess(linear[:, : len(first), : layout.coded_size(self.width, self.height)[1]]))
+        return guesses
+
+    @cached_property
+    def _sampled(self) -> Guess:
+        planes = [sample.analysed[1] for sample in self._samples]
         return Guess(np.concatenate([plane.reshape(len(plane), -1) for plane in planes], 1))
 
     def rehearse(self, index: int, drawn: bool) -> Forecast:
         """Code the samples at a quality index. drawn: whether to decode them as well, for their error."""
         told, coded = begun("sample", len(self._samples)), []
         for sample in self._samples:
-            coded.append((sample, sample.code(index)))
+            coded.append((sample, sample.code(index, Budget(math.inf, shares_at(index)))))
             told()
-        share = sum(sample.width * sample.height for sample in self._samples) / (self.width * self.height)
+        # The samples' share is that of the bits, as the shortcut has them in both.
+        share = self._sampled.bits(index) * sum(s.rows * s.columns for s in self._samples)
+        share /= sum(self._guessed(index, self.spans))
         errors = [quality.error_of_psnr(sample.psnr(file)) for sample, file in coded] if drawn else []
         outlooks = [outlook for _, file in coded for outlook in file.forecast.outlooks]
         return Forecast(index, outlooks, share, self._overhead, sum(errors) / len(errors) if drawn else None)
@@ -157,9 +181,9 @@ class SlicedEncoder:
         )
         return self.weights.within(rows, columns)
 
-    def code(self, index: int) -> Coded:
-        """Code the picture at a quality index in 0..4095, and blocks of it exactly where that is better."""
-        parts = list(self._parts(index, self.picture, self.spans))
+    def code(self, index: int, budget: Budget | None = None) -> Coded:
+        """See `PictureEncoder.code`. Of several slices, the second half is steered."""
+        parts = self._all_parts(index, budget)
         taken = chosen(self.picture, np.concatenate([part.lost for part in parts]), index)
         if not taken.any():
             return self._drafted(self._file(index, parts, self.chunks), parts, taken)
@@ -167,7 +191,9 @@ class SlicedEncoder:
         rows = np.flatnonzero(taken.any(1))
         sight = self.model.networks.config.analysis.halo + (REFINED_MARGIN if self.effort > 1 else 0)
         numbers = meeting(self.spans, int(rows[0]) - sight, int(rows[-1]) + 1 + sight)
-        again = self._parts(index, smooth, [self.spans[number] for number in numbers])
+        again = self._parts(
+            index, smooth, {self.spans[number]: None for number in numbers}, begun("slice", len(numbers))
+        )
         parts[numbers[0] : numbers[-1] + 1] = again
         return self._drafted(self._file(index, parts, (*self.chunks, stored)), parts, taken)
 
@@ -215,16 +241,40 @@ class SlicedEncoder:
     def _header(self, index: int) -> Header:
         return header_of(self.picture, index, self.model, self.chunks, self.depth)
 
-    def _parts(self, index: int, picture: Pixels, spans: list[Span]) -> Iterator["_Part"]:
-        told, header = begun("slice", len(spans)), self._header(index)
-        analysed = (latents for group in groups(spans) for latents in self._latents(index, picture, group))
+    def _all_parts(self, index: int, budget: Budget | None) -> list["_Part"]:
+        """The parts of the whole picture. The second half of them shares what the first one leaves of a budget.
+
+        Each gets its share by what the shortcut tells, so that slices can be coded in any order. Raises OutOfBudget
+        before the second half, if that is out of reach.
+        """
+        told = begun("slice", len(self.spans))
+        if budget is None:
+            return list(self._parts(index, self.picture, dict.fromkeys(self.spans), told))
+        half = len(self.spans) // 2
+        free, steered = self.spans[:half], self.spans[half:]
+        parts = list(self._parts(index, self.picture, dict.fromkeys(free, Budget(math.inf, budget.shares)), told))
+        bits, shares = 8 * (budget.amount - self._overhead), budget.shares
+        if parts:
+            forecast = Forecast(index, [part.outlook for part in parts], 1, 0)
+            bits, shares = bits - 8 * forecast.size(index), forecast.shares
+            likely = 8 * forecast.size(index) * sum(self._guessed(index, steered)) / sum(self._guessed(index, free))
+            if abs(math.log(max(bits, 1.0) / likely)) > budget.reach:
+                raise OutOfBudget((8 * forecast.size(index) + likely) / max(8 * budget.amount, 1.0))
+        guessed = self._guessed(index, steered)
+        budgets = [Budget(bits * guess / sum(guessed), shares) for guess in guessed]
+        return parts + list(self._parts(index, self.picture, dict(zip(steered, budgets, strict=True)), told))
+
+    def _parts(self, index: int, picture: Pixels, spans: Mapping[Span, Budget | None], told: Told) -> Iterator["_Part"]:
+        """Code some slices, each with a budget of its payload's bits or none. told: called after each."""
+        header = self._header(index)
+        analysed = (latents for group in groups(list(spans)) for latents in self._latents(index, picture, group))
 
         def coded(item: tuple[Span, Latents]) -> _Part:
             span, latents = item
-            piece, parsed = code_slice(latents, coded_rows(span, self.width, self.height), self.model)
-            outlook = outlook_of(latents, parsed, piece.payload, self.model)
-            kept = compact(parsed) if self._drawn[span.top : span.bottom].any() else None
-            return _Part(piece, outlook, losses(self.picture, parsed, header, span, self.model), kept)
+            found = code_slice(latents, coded_rows(span, self.width, self.height), self.model, spans[span])
+            lost = losses(self.picture, found.parsed, header, span, self.model)
+            kept = compact(found.parsed) if self._drawn[span.top : span.bottom].any() else None
+            return _Part(found.piece, outlook_of(latents, found, self.model), lost, kept)
 
         columns = layout.latent_size(self.width, self.height)[1]
         threads = at_once(self.model, len(spans), max(span.rows for span in spans) * columns)

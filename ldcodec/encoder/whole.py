@@ -22,6 +22,7 @@ from ldcodec.encoder.masking import Weights
 from ldcodec.encoder.outlook import Forecast, Guess, outlook_of
 from ldcodec.encoder.patching import chosen, losses, patch
 from ldcodec.encoder.ratecontrol import Coded
+from ldcodec.encoder.steering import Budget
 from ldcodec.entropy.integer import Parsed
 from ldcodec.pictures import chunks
 from ldcodec.pictures.frame import framed
@@ -92,28 +93,32 @@ class PictureEncoder:
         y, z = refined_rows(self.model, self.picture, scaled, span, index, self.effort)
         return latents_of(y, index, self.model, z, self.weights)
 
-    def code(self, index: int) -> CodedWhole:
-        """Code the picture at a quality index in 0..4095, and blocks of it exactly where that is better."""
-        coded, span = self.write(self.latents(index)), Span(0, self._slice_rows())
+    def code(self, index: int, budget: Budget | None = None) -> CodedWhole:
+        """Code the picture at a quality index in 0..4095, and blocks of it exactly where that is better.
+
+        budget: of the file, if it is to be steered towards a size. Raises OutOfBudget where that is out of its reach.
+        """
+        coded, span = self.write(self.latents(index), budget), Span(0, self._slice_rows())
         lost = losses(self.picture, coded.parsed, coded.container.header, span, self.model)
         taken = chosen(self.picture, lost, index)
         if taken.any():
             smooth, stored = patch(self.picture, taken)
             extra = (*self.chunks, stored)
             rest = PictureEncoder(smooth, self.model, extra, self.effort, self.weights, self.depth, self.tuning)
-            coded = rest.write(rest.latents(index))
+            coded = rest.write(rest.latents(index), budget)
         return with_drafts(coded, self.picture, self._strange, taken, self.model, {0: compact(coded.parsed)})
 
     @cached_property
     def _strange(self) -> Mask:
         return strange_cells(self.picture)
 
-    def write(self, latents: Latents) -> CodedWhole:
+    def write(self, latents: Latents, budget: Budget | None = None) -> CodedWhole:
         """Code latents as a file. From here on everything is exact: equal latents give equal files on every machine."""
-        piece, parsed = code_slice(latents, (self.rows, self.columns), self.model)
-        file = Container(self._header(latents.index), (piece,), self.chunks)
-        forecast = Forecast(latents.index, [outlook_of(latents, parsed, piece.payload, self.model)], 1, self.overhead)
-        return CodedWhole(file, container.write(file), forecast, parsed)
+        bits = budget and replace(budget, amount=8 * (budget.amount - self.overhead))
+        found = code_slice(latents, (self.rows, self.columns), self.model, bits)
+        file = Container(self._header(latents.index), (found.piece,), self.chunks)
+        forecast = Forecast(latents.index, [outlook_of(latents, found, self.model)], 1, self.overhead)
+        return CodedWhole(file, container.write(file), forecast, found.parsed)
 
     def psnr(self, coded: CodedWhole) -> float:
         """PSNR in dB of the picture that a decoder makes of a file with default settings."""
