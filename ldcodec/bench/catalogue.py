@@ -13,6 +13,7 @@ from ldcodec.errors import TargetError, UsageError
 from ldcodec.pictures.picture import Pixels
 
 OWN, OWN_RATE = "ldcodec", "ldcodec-rate"
+NEAR = 16  # quality indices, about 1.5 % of the bytes
 VARIANT = re.compile(rf"ldcodec-({'|'.join(TUNES)})(?:@(0|1|0?\.\d+))?")  # a tuning, and a realism
 NAMES = (OWN, *OTHERS)
 DEFAULT_NAMES = (OWN, "jpeg", "webp", "jp2", "avif", "jxl", "heic")  # those of them that are installed
@@ -93,8 +94,17 @@ def _own_codec(own: OwnOptions, name: str, title: str, target: str, scale: tuple
     def find(pixels: Pixels, size: int) -> float:
         with suppress(TargetError):
             data = encode(pixels, size=size, fallback=False, effort=own.effort, tune=own.tune, model=model)
-            return 100 * container.read(data).header.quality / TOP_INDEX
+            index = container.read(data).header.quality
+            # That file was steered towards its size; one that only has its quality may have more bytes, or fewer.
+            while index + NEAR <= TOP_INDEX and fits(index + NEAR, pixels, size):
+                index += NEAR
+            while index and not fits(index, pixels, size):
+                index = max(0, index - NEAR)
+            return 100 * index / TOP_INDEX
         return 0.0
+
+    def fits(index: int, pixels: Pixels, size: int) -> bool:
+        return len(to_bytes(pixels, 100 * index / TOP_INDEX)) <= size
 
     def to_pixels(data: bytes) -> Pixels:
         return decode_array(data, steps=own.steps, realism=own.realism, model=model)
