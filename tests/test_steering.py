@@ -82,3 +82,10 @@ def test_the_second_half_of_the_slices_makes_up_for_the_first(coffee: NDArray[np
     assert steered.container.slices[:half] == plain.container.slices[:half]
     assert abs(steered.size / (0.97 * plain.size) - 1) < SIZE_TOLERANCE / 2
     assert decode_array(steered.data, model=shipped_model).shape == coffee.shape  # every checksum was tested
+
+
+def test_a_large_picture_of_one_slice_meets_its_size(coffee: NDArray[np.uint8], shipped_model: Model) -> None:
+    encoder = SlicedEncoder(coffee, shipped_model)
+    assert len(encoder.spans) == 1
+    file, complaint = encode_to(encoder, Target(size=6000))
+    assert complaint is None and 0.97 * 6000 < file.size <= 6000

@@ -277,7 +277,7 @@ class SlicedEncoder:
             return _Part(found.piece, outlook_of(latents, found, self.model), lost, kept)
 
         columns = layout.latent_size(self.width, self.height)[1]
-        threads = at_once(self.model, len(spans), max(span.rows for span in spans) * columns)
+        threads = at_once(self.model, len(spans), max((span.rows for span in spans), default=1) * columns)
         with self.model.integers.arithmetic.beside():  # slices are analysed while others are coded
             for part in map_in_threads(coded, zip(spans, ahead(analysed), strict=True), threads):
                 told()
