@@ -16,6 +16,7 @@ from ldcodec.codec import decode_array
 from ldcodec.decoder.parse import parse
 from ldcodec.decoder.reverse import condition
 from ldcodec.encoder import refine
+from ldcodec.encoder.masking import visual
 from ldcodec.encoder.refine import STEPS, Cost, Patch, refined_rows
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.target import EFFORTS
@@ -23,6 +24,7 @@ from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.entropy.trellis import STEP, reconstructed
 from ldcodec.errors import UsageError
 from ldcodec.nets.model import Model
+from ldcodec.nets.structure import visual_errors
 from tests.conftest import without_trellis
 
 pytestmark = pytest.mark.slow
@@ -61,6 +63,20 @@ def test_more_effort_costs_less(shipped_model: Model, monkeypatch: pytest.Monkey
     for index, share in ((700, 0.98), (INDEX, 1.0)):
         costs = [cost(scene(), shipped_model, effort, index) for effort in (1, 2)]
         assert costs[1] < share * costs[0], costs
+
+
+def test_more_effort_for_the_eye(shipped_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tuned for the eye loses less structure for its bits than what is refined for the squared error."""
+    monkeypatch.setitem(STEPS, 2, 50)
+    picture, t, costs = scene(), torch.tensor([quality.fraction(INDEX)]), []
+    original = torch.from_numpy(picture).movedim(2, 0)[None] / 255
+    weights = visual(picture, shipped_model.networks.basis())
+    for effort, tuning in ((1, 1.0), (2, 0.0), (2, 1.0)):
+        coded = PictureEncoder(picture, shipped_model, effort=effort, weights=weights, tuning=tuning).code(INDEX)
+        shown = torch.from_numpy(decode_array(coded.data, model=shipped_model)).movedim(2, 0)[None] / 255
+        error = visual_errors(shown, original, (shown - original).square().mean((1, 2, 3)) * 255**2, t)
+        costs.append(8 * coded.size / picture[:, :, 0].size + (quality.multiplier(t) * error).item())
+    assert costs[2] < 0.99 * min(costs[:2]), costs
 
 
 def test_more_effort_takes_more_steps() -> None:
@@ -113,7 +129,7 @@ def test_squares_meet_without_a_gap(model: Model, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(refine, "refined", unchanged)
     rows = Span(4, scaled.shape[1])
-    y, z = refined_rows(model, picture, scaled[:, 4:], rows, INDEX, 2)
+    y, z = refined_rows(model, picture, scaled[:, 4:], rows, INDEX, 2, 0.0)
     assert np.array_equal(y, scaled[:, 4:])
     assert np.array_equal(z[:1], scaled[:1, 4::4, ::4])
     assert len(seen) > 4

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ldcodec.training import structure
-from ldcodec.training.structure import oklab, structure_lost
+from ldcodec.nets import structure
+from ldcodec.nets.structure import oklab, structure_lost
 
 torch.manual_seed(0)
 PICTURE = F.interpolate(torch.rand(1, 3, 32, 32), scale_factor=4.0, mode="bicubic").clamp(0, 1)

@@ -14,13 +14,13 @@ from ldcodec.encoder.whole import PictureEncoder
 from ldcodec.engine.cpumodel import CpuModel
 from ldcodec.nets.model import Model
 from ldcodec.nets.networks import Networks
+from ldcodec.nets.structure import PLAIN, visual_errors
 from ldcodec.pictures.frame import framed
 from ldcodec.pictures.picture import Picture
-from ldcodec.training.autoencoder import AutoencoderStage
+from ldcodec.training.autoencoder import AutoencoderStage, places
 from ldcodec.training.crops import Crops
 from ldcodec.training.settings import AutoencoderSettings, Phase
 from ldcodec.training.start import fresh_networks
-from ldcodec.training.tuning import PLAIN, places, visual_errors
 from tests.conftest import ONE_SHOT, assumed_covariance, patterns, tiny_networks
 from tests.pictures import texture
 from tests.test_engine import both, check_pictures  # noqa: F401 (a fixture)

@@ -2,7 +2,8 @@
 
 The analysis transform infers the latent of any picture in one pass, but for a given picture better ones exist (Yang,
 Bamler and Mandt 2020, "Improving inference for neural image compression"). Here latent and hyper-latent descend the
-gradient of bits + λ·squared error through the rate model and the synthesis that will decode them. Rounding has no
+gradient of bits + λ·error through the rate model and the synthesis that will decode them; the error is the squared one,
+or that for the eye where a file is tuned for it. Rounding has no
 gradient, so each value is a random mixture of the two whole numbers around it, which becomes less random as the
 temperature falls (stochastic Gumbel annealing, section 3.2).
 
@@ -27,6 +28,7 @@ from ldcodec.nets.model import load_model
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.quantise import centroid, information, inner_edge, lower_bound, nearest_scale, scale_of
 from ldcodec.nets.rate import by_step, from_steps
+from ldcodec.nets.structure import visual_errors
 from ldcodec.pictures.frame import framed_area
 from ldcodec.pictures.picture import Pixels
 
@@ -42,22 +44,23 @@ class Patch:
 
     picture: [1, 3, 16h, 16w] in 0..1; scaled: its latent in steps, [1, M, h, w], h and w multiples of 4.
     coded: [h, w], 0 in the padding, where nothing is coded and errors do not count.
-    quality: t, [1], which determines λ.
+    quality: t, [1], which determines λ. tuning: 0 for squared errors, 1 for those of the eye.
     """
 
     picture: Tensor
     scaled: Tensor
     coded: Tensor
     quality: Tensor
+    tuning: float = 0.0
 
 
 def refined_rows(
-    model: EncoderModel, picture: Pixels, latent: Floats, span: Span, index: int, effort: int
+    model: EncoderModel, picture: Pixels, latent: Floats, span: Span, index: int, effort: int, tuning: float
 ) -> tuple[Floats, Floats]:
     """Refine latent and hyper-latent of some rows of a picture: [M, rows, w] and [hyper, rows/4, w/4].
 
     picture: the whole picture, (H, W, 3) or (H, W); latent: of the rows in steps,
-    [M, rows, w]; span: those rows; effort: 2 to 9.
+    [M, rows, w]; span: those rows; effort: 2 to 9; tuning: see `Patch`.
     """
     networks = _with_gradients(model)
     scaled = networks.array(latent[None])
@@ -73,7 +76,7 @@ def refined_rows(
         window = slice(seen.top, seen.bottom), slice(seen.left, seen.right)
         place = seen._replace(top=seen.top + span.top, bottom=seen.bottom + span.top)
         pixels = torch.from_numpy(framed_area(picture, place)).to(scaled.device)[None]
-        patch = Patch(pixels, scaled[:, :, *window], coded[window], t)
+        patch = Patch(pixels, scaled[:, :, *window], coded[window], t, tuning)
         for target, result, unit in zip((y, z), refined(networks, patch, effort), (1, UNIT), strict=True):
             inner = tuple(slice(edges.start // unit, edges.stop // unit) for edges in square.inside(seen))
             top, bottom, left, right = (edge // unit for edge in square)
@@ -118,7 +121,7 @@ def refined(networks: Networks, patch: Patch, effort: int, seed: int = 0) -> tup
 
 
 class Cost:
-    """Bits and squared error of latents under random rounding."""
+    """Bits and error of latents under random rounding."""
 
     def __init__(self, networks: Networks, patch: Patch, seed: int) -> None:
         self.networks, self.patch = networks, patch
@@ -127,18 +130,27 @@ class Cost:
             self.scales = networks.scales(patch.quality)
             self.hyper_scale = scale_of(nearest_scale(networks.rate.hyper_scale(patch.quality).log()))
         self.visible = F.interpolate(patch.coded[None, None], scale_factor=PIXELS)[0]  # 0 in the padding, by pixel
-        self.weight = quality.multiplier(patch.quality) * 255**2  # λ for errors in 0..1
 
     def of(self, y: Tensor, z: Tensor, temperature: float) -> Tensor:
-        """Bits per pixel + λ·squared error of a latent and a hyper-latent: a scalar with gradient."""
+        """Bits per pixel + λ·error of a latent and a hyper-latent: a scalar with gradient."""
         below, share = self._rounded(z, temperature, None)
         hyper = below + share
         bits, known = self._coded(y, self.networks.rate.features(hyper, self.patch.quality), temperature)
         bits = bits + information(hyper, self.hyper_scale.expand_as(hyper)).sum()
         decoded = self.networks.synthesis(known / self.scales.gain, self.patch.quality, self.networks.std)
-        error = ((decoded - self.patch.picture).square().mean(1) * self.visible).sum() / self.visible.sum()
-        loss: Tensor = bits / self.visible.sum() + self.weight.squeeze() * error
+        loss: Tensor = (
+            bits / self.visible.sum() + (quality.multiplier(self.patch.quality) * self._error(decoded)).squeeze()
+        )
         return loss
+
+    def _error(self, decoded: Tensor) -> Tensor:
+        """The error of a decoded picture [1, 3, H, W] where it is visible, in squared levels: [1]."""
+        picture, visible = self.patch.picture, self.visible.mean()
+        shown = torch.lerp(picture, decoded, self.visible)
+        error = (shown - picture).square().mean((1, 2, 3)) * 255**2
+        if self.patch.tuning:
+            error = torch.lerp(error, visual_errors(shown, picture, error, self.patch.quality), self.patch.tuning)
+        return error / visible
 
     def _coded(self, y: Tensor, features: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Bits of the latent, and the centroids by which a decoder will know it, [1, M, h, w]."""

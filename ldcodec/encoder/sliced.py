@@ -291,7 +291,7 @@ class SlicedEncoder:
         if self.effort > 1:
             from ldcodec.encoder.refine import refined_rows
 
-            y, z = refined_rows(self.model, picture, y, rows, index, self.effort)
+            y, z = refined_rows(self.model, picture, y, rows, index, self.effort, self.tuning)
         for span in group:
             top, bottom = span.top - rows.top, span.bottom - rows.top
             hyper = None if z is None else z[:, top // UNIT : bottom // UNIT]

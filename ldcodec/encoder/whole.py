@@ -90,7 +90,7 @@ class PictureEncoder:
         from ldcodec.encoder.refine import refined_rows
 
         span = Span(0, self._slice_rows())
-        y, z = refined_rows(self.model, self.picture, scaled, span, index, self.effort)
+        y, z = refined_rows(self.model, self.picture, scaled, span, index, self.effort, self.tuning)
         return latents_of(y, index, self.model, z, self.weights)
 
     def code(self, index: int, budget: Budget | None = None) -> CodedWhole:

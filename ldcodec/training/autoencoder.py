@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from ldcodec.bitstream import quality
 from ldcodec.nets.networks import Networks
+from ldcodec.nets.structure import visual_errors
 from ldcodec.training.settings import AutoencoderSettings
 from ldcodec.training.stages import Stage, StageLoss, balance, batch_errors
-from ldcodec.training.tuning import places, visual_errors
 
 
 class AutoencoderStage(Stage):
@@ -66,6 +66,18 @@ class AutoencoderStage(Stage):
             wanted = wanted.index_copy(0, visual, visual_errors(*some))
         loss = ((bpp + quality.multiplier(t) * wanted) * balance(t, self.balance)).mean()
         return StageLoss(loss, {"bpp": bpp.detach().mean(), "mse": error.detach().mean()})
+
+
+def places(count: int, share: float, device: torch.device) -> Tensor:
+    """Which of so many crops are coded for the eye: about this share of them, evenly spread from a random one on.
+
+    Crops are ordered by quality, so that both tunings see all qualities.
+    """
+    chosen = int(count * share)
+    if not chosen:
+        return torch.empty(0, dtype=torch.long, device=device)
+    spread = ((torch.arange(chosen, device=device) + 0.5) / share).long()
+    return (spread + torch.randint(count, (1,), device=device)) % count
 
 
 @torch.no_grad()

@@ -24,10 +24,10 @@ from ldcodec.encoder.masking import visual
 from ldcodec.entropy.rangecoder import Coder
 from ldcodec.nets.lpips import distances, features
 from ldcodec.nets.networks import Networks
+from ldcodec.nets.structure import structure_lost
 from ldcodec.training.denoising import DenoiserStage
 from ldcodec.training.settings import DenoiserSettings, TextureSettings
 from ldcodec.training.stages import Stage, StageLoss
-from ldcodec.training.structure import structure_lost
 
 SHIFTS = 4  # LPIPS sees the picture shifted by 0 … 3 pixels, because its first layer has a stride of 4
 LEAST_LOST = 1e-3  # structure that the picture of least error is taken to have lost at least

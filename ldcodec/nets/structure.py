@@ -1,19 +1,29 @@
-"""How much of a picture's structure is lost: 1 − SSIM over several scales in Oklab, a loss with a gradient.
+"""How much of a picture's structure is lost: 1 − SSIM over several scales in Oklab; and the error for the eye.
 
 Errors count by how they show beside the contrast of their surroundings (Wang et al. 2004), at several sizes (Wang et
 al. 2003), and in lightness and two opponent colours whose steps look alike (Ottosson 2020, "A perceptual color space
 for image processing"). The scales are averaged, not multiplied, so that a scale that is lost does not stop the others
 from learning.
+
+λ prices squared errors, so for the error of the eye structure is given in squared levels: as many as, along the
+rate-distortion curve, go with the same bits.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ldcodec.bitstream import quality
+
 SCALES = 4  # at most, each half the size of the one before; in 64 pixels the window fits at three
 WINDOW, DEVIATION = 11, 1.5  # of the Gaussian window, in pixels, as Wang et al. have them
 CONTRAST = 0.03**2  # SSIM's constant, for values of which white is 1
 CHANNELS = (0.5, 0.25, 0.25)  # weights of lightness and of the two colours
+PLAIN = 0.25  # the share of the squared error in the error for the eye, which alone knows means
+# What a lost structure of 1 weighs in squared levels at λ = 1, and its power of λ: from one quality to the next,
+# pictures of `base` and of a young `light` lose 3,600 squared levels for it at quality 10, 2,800 at 50 and 1,850 at 90
+# (48 crops of 192×192).
+STRUCTURE, POWER = 1570.0, -0.12
 DARKEST = 0.004  # light added before the cube root, whose slope at 0 is infinite; about one level of 8 bits
 
 CONES = (  # of linear sRGB
@@ -26,6 +36,15 @@ OPPONENTS = (  # of the cones' cube roots
     (1.9779984951, -2.4285922050, 0.4505937099),
     (0.0259040371, 0.7827717662, -0.8086757660),
 )
+
+
+def visual_errors(decoded: Tensor, x: Tensor, error: Tensor, t: Tensor) -> Tensor:
+    """The error for the eye of pictures decoded [B, 3, H, W] of x in 0..1, in squared levels: [B].
+
+    error: their squared errors, [B]; t: their qualities, [B].
+    """
+    weight = STRUCTURE * quality.multiplier(t) ** POWER
+    return torch.lerp(weight * structure_lost(decoded, x), error, PLAIN)
 
 
 def structure_lost(x: Tensor, y: Tensor) -> Tensor:
