@@ -8,7 +8,8 @@ from PIL import Image
 
 import ldcodec
 from ldcodec.codec import decode_array, encode
-from ldcodec.encoder.masking import MOST, Weights, visual
+from ldcodec.encoder import masking
+from ldcodec.encoder.masking import GAIN, MOST, Weights, visual
 from ldcodec.encoder.sliced import SlicedEncoder
 from ldcodec.encoder.target import Roi
 from ldcodec.encoder.whole import PictureEncoder
@@ -73,10 +74,40 @@ def test_fine_channels_weigh_less(shipped_model: Model) -> None:
 
 
 def test_weights_of_elements(model: Model) -> None:
-    weights = Weights(np.arange(1, 7, dtype=np.float32).reshape(2, 3), np.array([1, 10], np.float32))
-    assert weights.of(np.array([0, 5, 6, 11])).tolist() == [1, 6, 10, 60]
+    position = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+    pair = np.array([1, 10], np.float32), np.array([0, 0.5], np.float32)
+    weights, places = Weights(position, pair[0], position == 6, pair[1]), np.array([0, 5, 6, 11])
+    assert weights.of(places, 0).tolist() == [1, 6, 10, 60 * (1 + GAIN / 2)]
+    assert weights.of(places, 2457).tolist() == [1, 6, 10, 60]  # at quality 60
     part = weights.within(np.array([1, 1]), np.array([2, 0]))
-    assert part.position.tolist() == [[6, 4], [6, 4]] and part.channel is weights.channel
+    assert part.position.tolist() == [[6, 4], [6, 4]] and part.vivid.tolist() == [[True, False]] * 2
+    assert part.channel is weights.channel
+
+
+def spotted() -> Pixels:
+    """A grey texture with two red spots."""
+    pixels = np.repeat(texture(192, 256)[:, :, :1] // 2 + 60, 3, 2)
+    for y, x in ((40, 60), (120, 170)):
+        pixels[y : y + 10, x : x + 10] = pixels[y : y + 10, x : x + 10] // 2 + np.array([90, 20, 20], np.uint8)
+    return pixels
+
+
+def test_spots_of_colour_weigh_more_in_the_channels_of_colour(shipped_model: Model) -> None:
+    weights, basis = weights_of(spotted(), shipped_model), shipped_model.networks.basis()
+    vivid, apart = weights.vivid, np.square(basis - basis.mean(1, keepdims=True)).sum((1, 2, 3))
+    assert {(2, 3), (7, 10)} <= set(zip(*(vivid > 0.5).nonzero(), strict=True)) and np.median(vivid) < 1e-6
+    assert np.corrcoef(weights.colour, apart / np.square(basis).sum((1, 2, 3)))[0, 1] > 0.8
+
+
+def test_small_things_keep_their_colour(shipped_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In as many bytes."""
+    pixels, kept = spotted(), []
+    for gain in (0, GAIN):
+        monkeypatch.setattr(masking, "GAIN", gain)
+        shown = decode_array(encode(pixels, size=1200, model=shipped_model, fallback=False), model=shipped_model)
+        red = [part[40:50, 60:70].astype(float) @ (1, -0.5, -0.5) for part in (pixels, shown)]
+        kept.append(red[1].mean() / red[0].mean())
+    assert kept[0] + 0.05 < kept[1] < 1.1, kept
 
 
 def test_bits_move_to_where_errors_show(shipped_model: Model) -> None:
@@ -107,8 +138,8 @@ def test_samples_of_large_pictures_are_weighed(model: Model) -> None:
 
 def test_without_weights_nothing_changes(model: Model) -> None:
     pixels = texture(70, 90)
-    even = Weights(np.ones((8, 8), np.float32), np.ones(model.networks.config.latent, np.float32))
-    files = {PictureEncoder(pixels, model, weights=weights).code(2500).data for weights in (None, even)}
+    weights = masking.even(pixels, model.networks.basis())
+    files = {PictureEncoder(pixels, model, weights=some).code(2500).data for some in (None, weights)}
     assert len(files) == 1
 
 

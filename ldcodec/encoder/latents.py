@@ -41,7 +41,7 @@ class Latents:
 
     def weighed(self, prior: Prior) -> Floats | None:
         """The weights of the squared errors of a context step's elements, [n], or None for 1."""
-        return None if self.weights is None else self.weights.of(prior.places)
+        return None if self.weights is None else self.weights.of(prior.places, self.index)
 
 
 class CodedSlice(NamedTuple):

@@ -88,7 +88,7 @@ class DenoiserStage(Stage):
         else:  # one synthesis draws the files of both quantisers, so half a batch goes through each
             shuffled = torch.randperm(len(t), device=t.device)
             some, others = shuffled[::2], shuffled[1::2]
-            weights = self._weights(x[some]).to(y)
+            weights = self._weights(x[some], t[some]).to(y)
             found = self._through_trellis(y[some], t[some], weights, self.coder), self._scalar(y[others], t[others])
             order = torch.cat([some, others]).argsort()
             parts = tuple(torch.cat(pair)[order] for pair in zip(*found, strict=True))
@@ -102,11 +102,15 @@ class DenoiserStage(Stage):
         centre, width = rated.mean + centroid(rated.symbols, index), deviation(rated.symbols, index)
         return centre, width, rated.scale, rated.bits
 
-    def _weights(self, x: Tensor) -> Tensor:
+    def _weights(self, x: Tensor, t: Tensor) -> Tensor:
         """Weights of squared errors, [B, M, h, w]."""
         pictures, basis = (255 * x).round().byte().movedim(1, -1).cpu().numpy(), self.networks.basis()
-        found = [self.weigh(picture, basis) for picture in pictures]
-        return torch.from_numpy(np.stack([w.channel[:, None, None] * w.position for w in found]))
+        found = []
+        for picture, fraction in zip(pictures, t.tolist(), strict=True):
+            weights = self.weigh(picture, basis)
+            places = np.arange(len(basis) * weights.position.size)
+            found.append(weights.of(places, quality.nearest_index(fraction)).reshape(-1, *weights.position.shape))
+        return torch.from_numpy(np.stack(found))
 
     def _through_trellis(self, y: Tensor, t: Tensor, weights: Tensor, coder: Coder) -> Parts:
         """The same for the symbols of a trellis, whose lanes here run through the whole batch."""
