@@ -101,7 +101,7 @@ def _plain(picture: Pixels, wrecked: Mask) -> Mask:
     _, step, few = PLAIN
     plain = np.zeros_like(wrecked)
     for rows, columns in _some(wrecked):
-        plain[rows, columns] = distinct(_blocks(picture, rows, columns, step)) <= few
+        plain[rows, columns] = distinct(as_one(_blocks(picture, rows, columns, step))) <= few
     return plain
 
 
@@ -140,7 +140,7 @@ def exact_bits(blocks: Blocks) -> NDArray[np.float64]:
     subtracted, as in WebP, each with the entropy of what occurs in the block.
     """
     colours = blocks.shape[-1]
-    entropy, count = _entropy(_as_one(blocks))
+    entropy, count = _entropy(as_one(blocks))
     least = entropy + 8 * colours * count
     if colours > 1:
         blocks = np.concatenate([blocks[..., 1:2], blocks[..., ::2] - blocks[..., 1:2]], -1)
@@ -151,14 +151,20 @@ def exact_bits(blocks: Blocks) -> NDArray[np.float64]:
     return bits
 
 
-def distinct(blocks: Pixels | Blocks) -> NDArray[np.intp]:
-    """How many different colours each of some blocks [n, h, w, C] has: [n]."""
-    return _entropy(_as_one(blocks.astype(np.int32)))[1]
+def distinct(blocks: Blocks) -> NDArray[np.intp]:
+    """How many different values each of some blocks [n, h, w] has: [n]."""
+    ordered = np.sort(blocks.reshape(len(blocks), math.prod(blocks.shape[1:])), 1)
+    count: NDArray[np.intp] = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(1)
+    return count
 
 
-def _as_one(blocks: Blocks) -> Blocks:
-    """The colours of pixels [..., C], values of 0..255, each as one number: [...]."""
-    one: Blocks = (blocks << 8 * np.arange(blocks.shape[-1], dtype=np.int32)).sum(-1, dtype=np.int32)
+def as_one(pixels: Pixels | Blocks) -> Blocks:
+    """The colours of pixels [..., 1], [..., 3] or (H, W), values of 0..255, each as one number."""
+    if pixels.ndim == 2:
+        return pixels.astype(np.int32)
+    one = pixels[..., 0].astype(np.int32)
+    for channel in range(1, pixels.shape[-1]):
+        one |= pixels[..., channel].astype(np.int32) << 8 * channel
     return one
 
 

@@ -35,7 +35,7 @@ from ldcodec.decoder.progress import Told, begun
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.threads import ahead, map_in_threads
 from ldcodec.decoder.tiles import halo_of, tiles_of
-from ldcodec.encoder.drafting import strange_cells, with_drafts
+from ldcodec.encoder.drafting import strange_places, with_drafts
 from ldcodec.encoder.interface import EncoderModel, Floats
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
 from ldcodec.encoder.masking import Weights, even, visual
@@ -203,13 +203,13 @@ class SlicedEncoder:
 
     @cached_property
     def _strange(self) -> Mask:
-        return strange_cells(self.picture)
+        return strange_places(self.picture)
 
     @cached_property
     def _drawn(self) -> Mask:
         """Which rows of the latent are seen where something strange is drawn."""
         halo = halo_of(self.model, DecodeSettings())
-        rows = self._strange.nonzero()[0] // 4
+        rows = self._strange.nonzero()[0] // 8
         sight = 1 + halo.synthesis + halo.denoiser
         drawn = np.zeros(self.spans[-1].bottom, np.bool_)
         for row in set(rows.tolist()):

@@ -15,7 +15,7 @@ from ldcodec.decoder.latent import compact
 from ldcodec.decoder.request import DecodeSettings
 from ldcodec.decoder.reverse import condition, render
 from ldcodec.decoder.tiles import drafted_over, drafts_of
-from ldcodec.encoder.drafting import strange_cells, with_drafts
+from ldcodec.encoder.drafting import strange_places, with_drafts
 from ldcodec.encoder.interface import EncoderModel
 from ldcodec.encoder.latents import Latents, code_slice, latents_of
 from ldcodec.encoder.masking import Weights
@@ -110,7 +110,7 @@ class PictureEncoder:
 
     @cached_property
     def _strange(self) -> Mask:
-        return strange_cells(self.picture)
+        return strange_places(self.picture)
 
     def write(self, latents: Latents, budget: Budget | None = None) -> CodedWhole:
         """Code latents as a file. From here on everything is exact: equal latents give equal files on every machine."""
