@@ -6,6 +6,7 @@ pass over the whole picture, within one level.
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -97,8 +98,9 @@ def tiles_of(latent: Latent, region: Area, settings: DecodeSettings) -> Iterator
         return drafted_over(_tile(latent, tile, known, halo, settings), drafts, latent.header, latent.model)
 
     told, runs = begun("tile", len(tiles)), _at_once(latent.model, len(tiles))
-    # Slices are parsed while tiles are drawn.
-    with latent.model.integers.arithmetic.beside(), latent.model.networks.shared(runs):
+    # Slices are parsed while tiles are drawn, unless there is only one.
+    beside = latent.model.integers.arithmetic.beside() if len(tiles) > 1 else nullcontext()
+    with beside, latent.model.networks.shared(runs):
         for tile, pixels in zip(tiles, map_in_threads(drawn, ahead(map(parsed_of, tiles)), runs), strict=True):
             whole = Area(*(PIXELS * edge for edge in tile))
             place = whole.within(region)

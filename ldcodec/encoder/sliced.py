@@ -8,6 +8,7 @@ A search for a size or a PSNR codes samples of the picture first.
 import io
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -278,7 +279,8 @@ class SlicedEncoder:
 
         columns = layout.latent_size(self.width, self.height)[1]
         threads = at_once(self.model, len(spans), max((span.rows for span in spans), default=1) * columns)
-        with self.model.integers.arithmetic.beside():  # slices are analysed while others are coded
+        # Slices are analysed while others are coded, unless there is only one.
+        with self.model.integers.arithmetic.beside() if len(spans) > 1 else nullcontext():
             for part in map_in_threads(coded, zip(spans, ahead(analysed), strict=True), threads):
                 told()
                 yield part
