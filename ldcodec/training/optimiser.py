@@ -33,8 +33,8 @@ class ClippedAdam(torch.optim.AdamW):
     gets channels-last tensors as contiguous views, because it would copy them otherwise.
     """
 
-    def __init__(self, groups: list[dict[str, Any]]) -> None:
-        super().__init__(groups, betas=BETAS, eps=EPSILON, weight_decay=0, fused=True)
+    def __init__(self, groups: list[dict[str, Any]], betas: tuple[float, float] = BETAS) -> None:
+        super().__init__(groups, betas=betas, eps=EPSILON, weight_decay=0, fused=True)
 
     @torch.no_grad()
     def clipped_step(self) -> Tensor:
@@ -64,7 +64,7 @@ class ClippedAdam(torch.optim.AdamW):
             updates = []
             for parameter in alike:
                 gradient = torch.where(broken > 0, 0, parameter.grad)  # type: ignore[arg-type]
-                momentum = self._held(parameter)["exp_avg"]
+                momentum = self.held(parameter)["exp_avg"]
                 momentum.lerp_(gradient, 1 - MOMENTUM)
                 updates.append(_by_output(gradient.lerp(momentum, MOMENTUM)).flatten(1))  # Nesterov momentum
             rows, columns = updates[0].shape
@@ -75,7 +75,7 @@ class ClippedAdam(torch.optim.AdamW):
 
     def _move_by_adam(self, group: dict[str, Any], excess: Tensor | None, broken: Tensor) -> None:
         moved = [p for p in group["params"] if p.grad is not None]
-        held = [self._held(p) for p in moved]
+        held = [self.held(p) for p in moved]
         adamw(
             [_dense(p) for p in moved],
             [_dense(p.grad) for p in moved],
@@ -87,15 +87,15 @@ class ClippedAdam(torch.optim.AdamW):
             grad_scale=excess,
             found_inf=broken,
             amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
             lr=group["lr"],
             weight_decay=0.0,
             eps=EPSILON,
             maximize=False,
         )
 
-    def _held(self, parameter: Tensor) -> dict[str, Tensor]:
+    def held(self, parameter: Tensor) -> dict[str, Tensor]:
         """The state of a parameter, zeros before its first step."""
         state: dict[str, Tensor] = self.state[parameter]
         if not state:

@@ -106,8 +106,9 @@ class TextureSettings:
 
     anchor: weight of the squared error (pixels in 0..1) against the picture of least error; coarse: of that of means
     over 16×16 pixels against the original; lpips, energy: of LPIPS and of the energy score; structure: of the structure
-    lost half-way between the two pictures, relative to what the picture of least error loses. favour: a quality is a
-    uniform random number to this power, so that low qualities, where texture is lost, come more often.
+    lost half-way between the two pictures, relative to what the picture of least error loses; adversary: of what an
+    adversary holds against the draws, 0 for none. favour: a quality is a uniform random number to this power, so that
+    low qualities, where texture is lost, come more often.
     """
 
     minutes: float = 60.0
@@ -117,13 +118,15 @@ class TextureSettings:
     lpips: float = 1.5
     energy: float = 0.2
     structure: float = 0.0
+    adversary: float = 0.0
     favour: float = 2.0
     phase: Phase = field(default_factory=lambda: Phase(rate=2e-4, warm_up=200, descent=0.5))
 
     def __post_init__(self) -> None:
+        weights = (self.anchor, self.coarse, self.lpips, self.energy, self.structure, self.adversary)
         _require(
-            min(self.anchor, self.coarse, self.lpips, self.energy, self.structure) >= 0 and self.favour > 0,
-            "anchor, coarse, lpips, energy and structure must not be negative, and favour must be positive",
+            min(weights) >= 0 and self.favour > 0,
+            "anchor, coarse, lpips, energy, structure and adversary must not be negative, and favour must be positive",
         )
 
 

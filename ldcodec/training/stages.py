@@ -53,6 +53,10 @@ class Stage(ABC):
         chosen = {id(p) for part in self.trained() for p in part.parameters()}
         return {name: p for name, p in self.networks.named_parameters() if id(p) in chosen}
 
+    def held(self) -> dict[str, Tensor]:
+        """Tensors beside the networks and their optimiser that a resumed run gets back, by name, where they lie."""
+        return {}
+
     def rate_factor(self, name: str) -> float:
         """Learning rate of a parameter relative to the phase's: K and Kᵀ, orthonormal from the start, move slowly."""
         return self.shortcut_rate if name.endswith(".klt") else 1.0

@@ -10,6 +10,8 @@ E‖φ(x) − φ(x₁)‖ − ½·E‖φ(x₁) − φ(x₁′)‖ in the feature
 Raftery 2007, section 4.3; as Gritsenko et al. 2020, arXiv 2008.01160, train a one-step generator), so a pattern that
 both draws share is penalised.
 
+An adversary, where there is one, knows what no distance does: whether a texture could be an original (`adversary`).
+
 What LPIPS likes may still be no better to see than the picture of least error. So the picture half-way between the two,
 which `--realism 0.5` shows, is held to the structure of the original (`structure`).
 """
@@ -22,9 +24,10 @@ from ldcodec.bitstream.slices import PIXELS
 from ldcodec.diffusion.posterior import Condition, grained
 from ldcodec.encoder.masking import visual
 from ldcodec.entropy.rangecoder import Coder
-from ldcodec.nets.lpips import distances, features
+from ldcodec.nets.lpips import features
 from ldcodec.nets.networks import Networks
 from ldcodec.nets.structure import structure_lost
+from ldcodec.training.adversary import Adversary, Layers
 from ldcodec.training.denoising import DenoiserStage
 from ldcodec.training.settings import DenoiserSettings, TextureSettings
 from ldcodec.training.stages import Stage, StageLoss
@@ -36,9 +39,9 @@ COARSE = PIXELS  # pixels a side of the squares whose mean colour must stay: one
 
 class TextureStage(Stage):
     """Loss anchor·‖x₁ − x₀‖² + lpips·LPIPS(x₁, x) + energy·(energy score) + coarse·‖means of x₁ − x‖²
-    + structure·(structure of x that (x₀ + x₁)/2 has lost / that x₀ has lost).
+    + structure·(structure of x that (x₀ + x₁)/2 has lost / that x₀ has lost) − adversary·(its verdict on x₁).
 
-    The last term sees one draw x₁, each of the others the mean over two; x₀ is the picture of least error. It is a
+    Structure sees one draw x₁, each of the other terms the mean over two; x₀ is the picture of least error. It is a
     ratio, so that high rates, where little is lost, count as much as low ones, where texture matters more. All pictures
     are in 0..1. A trellis chooses as for `--tune visual`.
     """
@@ -52,6 +55,8 @@ class TextureStage(Stage):
         super().__init__(networks, (settings.phase,), settings.shortcut_rate)
         self.settings, self.known = settings, DenoiserStage(networks, DenoiserSettings(), coder, visual)
         self.coder = coder
+        given = settings.adversary > 0
+        self.adversary = Adversary(settings.phase.warm_up, networks.std.device) if given else None
 
     def trained(self) -> tuple[nn.Module, ...]:
         """The second synthesis."""
@@ -63,6 +68,10 @@ class TextureStage(Stage):
         for part in self.trained():
             part.requires_grad_(True)
 
+    def held(self) -> dict[str, Tensor]:
+        """What the adversary has learnt."""
+        return {} if self.adversary is None else self.adversary.held()
+
     def loss(self, x: Tensor, t: Tensor, phase: int) -> StageLoss:
         """See `Stage.loss`."""
         t, given = t**self.settings.favour, self.settings
@@ -70,18 +79,22 @@ class TextureStage(Stage):
             known, _, bits = self.known.posterior(x, t)
             latent = known.centre + known.deviation * self.known.start(known)
             least = self.networks.picture(latent, t)
-            before = distances(x, least).mean()
         draws = torch.stack([self._draw(latent, known) for _ in range(2)])
-        seen, energy = perceived(x, *draws)
+        real, near, one, other = layers(x, least, draws)
+        seen, energy = perceived(real, one, other)
         anchor = (draws - least).square().mean()
         coarse = F.avg_pool2d((draws - x).flatten(0, 1), COARSE).square().mean()
         lost = structure_lost(x, (least + draws[0]) / 2)
         with torch.no_grad():
             lost_before = structure_lost(x, least)
+            before, _ = perceived(real, near, near)
         loss = given.anchor * anchor + given.lpips * seen + given.energy * energy
         loss = loss + given.coarse * coarse + given.structure * (lost / lost_before.clamp(min=LEAST_LOST)).mean()
         figures = {"bpp": bits.mean() / x[0, 0].numel(), "lpips": seen.detach(), "lpips before": before}
         figures |= {"structure": lost.detach().mean(), "structure before": lost_before.mean()}
+        if self.adversary is not None:
+            figures |= self.adversary.learn(real, [one, other], near)
+            loss = loss + given.adversary * self.adversary.penalty([one, other], near)
         error = (draws[0].detach() - x).square().mean() * 255**2
         return StageLoss(loss, {**figures, "energy": energy.detach(), "mse": error})
 
@@ -91,17 +104,24 @@ class TextureStage(Stage):
         return self.networks.picture(latent, known.quality, 1.0, noisy)
 
 
-def perceived(x: Tensor, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean LPIPS of two draws against the original and their energy score in the same features, two scalars.
+def layers(x: Tensor, least: Tensor, draws: Tensor) -> tuple[Layers, Layers, Layers, Layers]:
+    """The features of LPIPS of the original, the picture of least error and two draws; of the draws with gradient.
 
-    All three are [B, 3, H, W] in 0..1 and lose the same first 0 … 3 rows and columns. Raises LdcodecError without the
-    weights of LPIPS.
+    x and least are [B, 3, H, W] in 0..1, draws [2, B, 3, H, W]; all lose the same first 0 … 3 rows and columns. Raises
+    LdcodecError without the weights of LPIPS.
     """
     top, left = torch.randint(0, SHIFTS, (2,)).tolist()
-    seen, energy = x.new_zeros(()), x.new_zeros(())
-    for layer in features(torch.cat([x, one, other])[:, :, top:, left:]):
-        real, first, second = layer.chunk(3)
-        far = torch.stack([(real - first).square().sum(1), (real - second).square().sum(1)])
+    with torch.no_grad():
+        fixed = [layer.chunk(2) for layer in features(torch.cat([x, least])[:, :, top:, left:])]
+    drawn = [layer.chunk(2) for layer in features(draws.flatten(0, 1)[:, :, top:, left:])]
+    return [a for a, _ in fixed], [b for _, b in fixed], [a for a, _ in drawn], [b for _, b in drawn]
+
+
+def perceived(real: Layers, one: Layers, other: Layers) -> tuple[Tensor, Tensor]:
+    """Mean LPIPS of two draws against the original and their energy score in the same features, two scalars."""
+    seen, energy = torch.zeros((), device=real[0].device), torch.zeros((), device=real[0].device)
+    for x, first, second in zip(real, one, other, strict=True):
+        far = torch.stack([(x - first).square().sum(1), (x - second).square().sum(1)])
         seen = seen + far.mean()
         energy = energy + _root(far).mean() - _root((first - second).square().sum(1)).mean() / 2
     return seen, energy

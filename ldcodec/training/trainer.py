@@ -73,7 +73,9 @@ class Trainer:
 
     def resume(self, path: Path) -> None:
         """Continues from a state whose weights the networks already have. Raises UsageError if its time is over."""
-        self.progress = read_state(path, self.parameters, self.average, self.optimiser, self.stage.name)
+        self.progress = read_state(
+            path, self.parameters, self.average, self.optimiser, self.stage.name, self.stage.held()
+        )
         self.window.minutes = self.progress.minutes
         if self.progress.minutes >= self.minutes:
             spent = f"{self.progress.minutes:.1f} minutes"
@@ -187,7 +189,8 @@ class Trainer:
 
     def _write_state(self, name: str) -> None:
         record = json.dumps(asdict(self.settings))
-        write_state(self.folder / name, self.stage.networks, self.average, self.optimiser, self.progress, record)
+        held = self.stage.held()
+        write_state(self.folder / name, self.stage.networks, self.average, self.optimiser, self.progress, record, held)
 
 
 def _figure(name: str, value: float) -> str:
