@@ -169,12 +169,12 @@ def test_an_adversary_reaches_the_synthesis_and_nothing_else_and_only_once_it_ha
     real, known, one, other = layers(x, least, draws)
     penalties = []
     for _ in range(5):
-        penalties.append(judge.penalty([one, other], known).item())
+        penalties.append(judge.penalty([one, other], known, torch.ones(1)).item())
         judge.learn(real, [one, other], known)
     assert [penalty == 0 for penalty in penalties] == [True, True, True, False, False]
     assert draws.grad is None
     held = {name: tensor.clone() for name, tensor in judge.held().items() if "_u" not in name and "_v" not in name}
-    judge.penalty([one, other], known).backward()
+    judge.penalty([one, other], known, torch.ones(1)).backward()
     assert draws.grad is not None and draws.grad.abs().sum() > 0
     assert all(torch.equal(judge.held()[name], tensor) for name, tensor in held.items())
 

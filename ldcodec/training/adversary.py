@@ -53,11 +53,15 @@ class Adversary:
         self.optimiser.clipped_step()
         return {"real": _mean(kept).detach(), "fake": _mean(drawn).detach(), "hinge": hinge.detach()}
 
-    def penalty(self, fakes: list[Layers], known: Layers) -> Tensor:
-        """What the draws lack of being taken for originals, a scalar with gradient to their features alone."""
+    def penalty(self, fakes: list[Layers], known: Layers, weights: Tensor) -> Tensor:
+        """What the draws lack of being taken for originals, a scalar with gradient to their features alone.
+
+        weights: [B], of each picture of the batch.
+        """
         self.heads.requires_grad_(False)
         risen = min(1.0, max(0.0, self._steps() / self.warm_up - 1)) if self.warm_up else 1.0
-        return -risen * _mean([verdict for fake in fakes for verdict in self._verdicts(fake, known)])
+        verdicts = [verdict for fake in fakes for verdict in self._verdicts(fake, known)]
+        return -risen * _mean([weights * verdict.mean((1, 2, 3)) for verdict in verdicts])
 
     def held(self) -> dict[str, Tensor]:
         """All that a resumed run needs, by name: weights and vectors of the normalisation, moments, count of steps."""

@@ -39,11 +39,12 @@ COARSE = PIXELS  # pixels a side of the squares whose mean colour must stay: one
 
 class TextureStage(Stage):
     """Loss anchor·‖x₁ − x₀‖² + lpips·LPIPS(x₁, x) + energy·(energy score) + coarse·‖means of x₁ − x‖²
-    + structure·(structure of x that (x₀ + x₁)/2 has lost / that x₀ has lost) − adversary·(its verdict on x₁).
+    + structure·(structure of x that (x₀ + x₁)/2 has lost / that x₀ has lost) − adversary·(1 − t)·(its verdict on x₁).
 
     Structure sees one draw x₁, each of the other terms the mean over two; x₀ is the picture of least error. It is a
-    ratio, so that high rates, where little is lost, count as much as low ones, where texture matters more. All pictures
-    are in 0..1. A trellis chooses as for `--tune visual`.
+    ratio, so that high rates, where little is lost, count as much as low ones, where texture matters more. A verdict is
+    as steep at high rates, where LPIPS fades; with 1 − t one weight suits all. All pictures are in 0..1. A trellis
+    chooses as for `--tune visual`.
     """
 
     name = "texture"
@@ -94,7 +95,7 @@ class TextureStage(Stage):
         figures |= {"structure": lost.detach().mean(), "structure before": lost_before.mean()}
         if self.adversary is not None:
             figures |= self.adversary.learn(real, [one, other], near)
-            loss = loss + given.adversary * self.adversary.penalty([one, other], near)
+            loss = loss + given.adversary * self.adversary.penalty([one, other], near, 1 - t)
         error = (draws[0].detach() - x).square().mean() * 255**2
         return StageLoss(loss, {**figures, "energy": energy.detach(), "mse": error})
 
