@@ -3,9 +3,8 @@
 The analysis transform infers the latent of any picture in one pass, but for a given picture better ones exist (Yang,
 Bamler and Mandt 2020, "Improving inference for neural image compression"). Here latent and hyper-latent descend the
 gradient of bits + λ·error through the rate model and the synthesis that will decode them; the error is the squared one,
-or that for the eye where a file is tuned for it. Rounding has no
-gradient, so each value is a random mixture of the two whole numbers around it, which becomes less random as the
-temperature falls (stochastic Gumbel annealing, section 3.2).
+or that for the eye where a file is tuned for it. Rounding has no gradient, so each value is a random mixture of the two
+whole numbers around it, which becomes less random as the temperature falls (stochastic Gumbel annealing, section 3.2).
 
 The picture is refined in squares with a margin around each, so that memory does not grow with the picture.
 docs/experiments.md has the results, and what was tried instead.
